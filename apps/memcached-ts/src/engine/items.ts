@@ -1,0 +1,768 @@
+/**
+ * Items: what memcached's commands do to the cache.
+ *
+ * What it is for: allocation (with eviction when memory is full), lookup with lazy expiry, linking, replacing, CAS,
+ * arithmetic, flushing. An item is header, key, suffix (" flags bytes\r\n"), data and "\r\n" in a row, so what a get
+ * answers is one stretch of memory. A value that no chunk can hold is a chain of chunks behind a small header chunk.
+ * Invariants: a linked item is never changed but for its times, marks, CAS and in-place arithmetic, all under its item
+ * lock; a chunk is freed exactly when its reference count falls to 0; a busy item (count above 1) is never evicted.
+ * Not its job: the wire (proto_text.ts); which thread runs.
+ */
+
+import { type Decimal, digitsOf, writeU32, writeU64 } from '../numbers.ts';
+import type { Assoc } from './assoc.ts';
+import {
+  C_CAPACITY,
+  C_HEAD,
+  C_NEXT,
+  C_USED,
+  type CacheMemory,
+  CHUNK_DATA_BYTES,
+  CLASS_COUNTERS,
+  CLASS_MASK,
+  CLASS_SHIFT,
+  COLD_LRU,
+  D_CAS,
+  D_CLASS,
+  D_OLDEST_CAS,
+  D_STARTED,
+  I_CAS_HI,
+  I_CAS_LO,
+  I_EXPTIME,
+  I_HASH_NEXT,
+  I_KEY_BYTES,
+  I_META,
+  I_NBYTES,
+  I_NEXT,
+  I_PREV,
+  I_REFCOUNT,
+  I_TIME,
+  ITEM_ACTIVE,
+  ITEM_CAS,
+  ITEM_CHUNK,
+  ITEM_CHUNKED,
+  ITEM_FETCHED,
+  ITEM_LINKED,
+  KEY_SHIFT,
+  LRU_ID_MASK,
+  MC_CAS_BYTES,
+  MC_ITEM_HEADER_BYTES,
+  SUFFIX_MASK,
+  SUFFIX_SHIFT,
+  T_FIRST_CHUNK,
+  T_HEADER_CLASS,
+  THREAD_CLASS_COUNTERS,
+  TRAILER_BYTES,
+  VALUE_LEAD,
+  W_LOCK_CAS,
+  W_OLDEST_LIVE,
+  W_TIME,
+} from './layout.ts';
+import type { Locks } from './locks.ts';
+import type { Lru } from './lru.ts';
+import type { Slabs } from './slabs.ts';
+import {
+  L_DIRECT_RECLAIMS,
+  L_EVICTED,
+  L_EVICTED_ACTIVE,
+  L_EVICTED_NONZERO,
+  L_EVICTED_TIME,
+  L_EVICTED_UNFETCHED,
+  L_EXPIRED_UNFETCHED,
+  L_MOVES_WITHIN_LRU,
+  L_OUTOFMEMORY,
+  L_RECLAIMED,
+  L_REFLOCKED,
+  S_CAS_BADVAL,
+  S_CAS_HITS,
+  S_DECR_HITS,
+  S_INCR_HITS,
+  T_CAS_MISSES,
+  T_DECR_MISSES,
+  T_GET_EXPIRED,
+  T_GET_FLUSHED,
+  T_INCR_MISSES,
+  T_TOTAL_ITEMS,
+  threadBase,
+  threadClassBase,
+} from './stats.ts';
+
+/** What `store` is asked for and what it answers. */
+export const STORE_SET = 0;
+export const STORE_ADD = 1;
+export const STORE_REPLACE = 2;
+export const STORE_APPEND = 3;
+export const STORE_PREPEND = 4;
+export const STORE_CAS = 5;
+
+export const STORED = 0;
+export const NOT_STORED = 1;
+export const EXISTS = 2;
+export const NOT_FOUND = 3;
+
+export const DELTA_OK = 0;
+export const DELTA_NON_NUMERIC = 1;
+export const DELTA_NO_MEMORY = 2;
+export const DELTA_NOT_FOUND = 3;
+
+/** Largest relative expiry; above it is a date. */
+export const REALTIME_MAXDELTA = 60 * 60 * 24 * 30;
+const ALLOCATION_TRIES = 10;
+const TAIL_TRIES = 5;
+/** Marked items that one search may send round again before it takes the next one all the same. */
+const SECOND_CHANCES = 64;
+const DIGITS_U64_MAX = 20;
+
+export class Items {
+  readonly memory: CacheMemory;
+  readonly locks: Locks;
+  readonly assoc: Assoc;
+  /** Answer of the last `alloc` that gave 0: the item can never fit, whatever is evicted. */
+  tooLarge = false;
+  /** Digits of the last successful `delta`: `numberBytes[0, numberLength)`. */
+  readonly numberBytes = Buffer.alloc(24);
+  numberLength = 0;
+  private readonly i32: Int32Array;
+  private readonly u8: Buffer;
+  private readonly f64: Float64Array;
+  private readonly slabs: Slabs;
+  private readonly lru: Lru;
+  private readonly decimal: Decimal;
+  private readonly useCas: boolean;
+  private readonly evictions: boolean;
+  private readonly itemSizeMax: number;
+  private readonly slabChunkMax: number;
+  private readonly stats: number;
+  private readonly classStats: number;
+
+  constructor(
+    memory: CacheMemory,
+    locks: Locks,
+    assoc: Assoc,
+    slabs: Slabs,
+    lru: Lru,
+    decimal: Decimal,
+    thread: number,
+  ) {
+    this.memory = memory;
+    this.locks = locks;
+    this.assoc = assoc;
+    this.i32 = memory.i32;
+    this.u8 = memory.u8;
+    this.f64 = memory.f64;
+    this.slabs = slabs;
+    this.lru = lru;
+    this.decimal = decimal;
+    this.useCas = memory.config.useCas;
+    this.evictions = memory.config.evictions;
+    this.itemSizeMax = memory.config.itemSizeMax;
+    this.slabChunkMax = memory.config.slabChunkMax;
+    this.stats = threadBase(thread);
+    this.classStats = threadClassBase(thread);
+  }
+
+  // ---- reading an item -------------------------------------------------------------------------------------------
+
+  keyBytes(ref: number): number {
+    return this.i32[ref * 2 + I_META] >>> KEY_SHIFT;
+  }
+
+  suffixBytes(ref: number): number {
+    return (this.i32[ref * 2 + I_META] >>> SUFFIX_SHIFT) & SUFFIX_MASK;
+  }
+
+  clsid(ref: number): number {
+    return (this.i32[ref * 2 + I_META] >>> CLASS_SHIFT) & CLASS_MASK;
+  }
+
+  isChunked(ref: number): boolean {
+    return (this.i32[ref * 2 + I_META] & ITEM_CHUNKED) !== 0;
+  }
+
+  /** Offset in `u8` of the key. */
+  keyAt(ref: number): number {
+    return ref * 8 + I_KEY_BYTES;
+  }
+
+  /** Offset in `u8` of the value, of an item that is not chunked. */
+  dataAt(ref: number): number {
+    return ref * 8 + I_KEY_BYTES + this.keyBytes(ref) + this.suffixBytes(ref);
+  }
+
+  nbytes(ref: number): number {
+    return this.i32[ref * 2 + I_NBYTES];
+  }
+
+  clientFlags(ref: number): number {
+    let at = ref * 8 + I_KEY_BYTES + this.keyBytes(ref) + 1;
+    let flags = 0;
+    for (let c = this.u8[at]; c !== 0x20; c = this.u8[++at]) flags = flags * 10 + c - 0x30;
+    return flags;
+  }
+
+  /** Size as memcached counts it: decides the slab class and what `stats` says. */
+  totalBytes(ref: number): number {
+    const nkey = this.keyBytes(ref);
+    const at = ref * 8 + I_KEY_BYTES + nkey + 1;
+    const flagless = this.u8[at] === 0x30 && this.u8[at + 1] === 0x20;
+    return this.sizeOf(nkey, flagless, this.nbytes(ref));
+  }
+
+  private sizeOf(nkey: number, flagless: boolean, nbytes: number): number {
+    return MC_ITEM_HEADER_BYTES + (this.useCas ? MC_CAS_BYTES : 0) + nkey + 1 + (flagless ? 0 : 4) + nbytes;
+  }
+
+  // ---- chunks of a chunked item ----------------------------------------------------------------------------------
+
+  private trailerWord(ref: number): number {
+    return (ref * 8 + I_KEY_BYTES + this.keyBytes(ref) + this.suffixBytes(ref) + 3) >> 2;
+  }
+
+  firstChunk(ref: number): number {
+    return this.i32[this.trailerWord(ref) + T_FIRST_CHUNK];
+  }
+
+  nextChunk(chunk: number): number {
+    return this.i32[chunk * 2 + C_NEXT];
+  }
+
+  chunkAt(chunk: number): number {
+    return chunk * 8 + CHUNK_DATA_BYTES;
+  }
+
+  /** Bytes of the value that this chunk holds. */
+  chunkUsed(chunk: number): number {
+    return this.i32[chunk * 2 + C_USED];
+  }
+
+  // ---- time ------------------------------------------------------------------------------------------------------
+
+  /** Expiry as the cache keeps it, from a command's: 0 never, negative already expired, above 30 days a date. */
+  expiry(exptime: number): number {
+    if (exptime === 0) return 0;
+    const seconds = exptime < 0 ? REALTIME_MAXDELTA + 1 : exptime;
+    if (seconds > REALTIME_MAXDELTA) {
+      const started = this.f64[D_STARTED];
+      return seconds <= started ? 1 : seconds - started;
+    }
+    return this.i32[W_TIME] + seconds;
+  }
+
+  private isFlushed(ref: number, now: number): boolean {
+    const oldestLive = this.i32[W_OLDEST_LIVE];
+    if (oldestLive === 0 || oldestLive > now) return false;
+    if (this.i32[ref * 2 + I_TIME] <= oldestLive) return true;
+    const oldestCas = this.f64[D_OLDEST_CAS];
+    if (oldestCas === 0) return false;
+    const cas = (this.i32[ref * 2 + I_CAS_HI] >>> 0) * 0x1_0000_0000 + (this.i32[ref * 2 + I_CAS_LO] >>> 0);
+    return cas !== 0 && cas < oldestCas;
+  }
+
+  /** `flush_all`: everything stored up to now (exptime 0 or negative), or up to then, is gone. */
+  flushAll(exptime: number): void {
+    this.locks.lockCache();
+    const now = this.i32[W_TIME];
+    const oldestLive = (exptime > 0 ? this.expiry(exptime) : now) - 1;
+    if (oldestLive <= now && this.useCas) this.f64[D_OLDEST_CAS] = this.nextCas();
+    this.i32[W_OLDEST_LIVE] = oldestLive;
+    this.locks.unlockCache();
+  }
+
+  private nextCas(): number {
+    this.locks.lockFine(W_LOCK_CAS);
+    const cas = (this.f64[D_CAS] = this.f64[D_CAS] + 1);
+    this.locks.unlockFine(W_LOCK_CAS);
+    return cas;
+  }
+
+  private renewCas(ref: number): void {
+    if (!this.useCas) return;
+    const cas = this.nextCas();
+    this.i32[ref * 2 + I_CAS_LO] = cas | 0;
+    this.i32[ref * 2 + I_CAS_HI] = Math.floor(cas / 0x1_0000_0000) | 0;
+  }
+
+  // ---- allocation ------------------------------------------------------------------------------------------------
+
+  /**
+   * A new item, not linked, with one reference: the caller's. The key is bytes[start, end); `nbytes` counts the value's
+   * CR LF. 0: see `tooLarge`. The caller fills in the value, then calls `store` or `release`.
+   */
+  alloc(bytes: Buffer, start: number, end: number, flags: number, exptime: number, nbytes: number): number {
+    this.locks.lockCache();
+    const ref = this.allocLocked(bytes, start, end, flags, exptime, nbytes);
+    this.locks.unlockCache();
+    return ref;
+  }
+
+  private allocLocked(
+    bytes: Buffer,
+    start: number,
+    end: number,
+    flags: number,
+    exptime: number,
+    nbytes: number,
+  ): number {
+    const nkey = end - start;
+    const size = this.sizeOf(nkey, flags === 0, nbytes);
+    this.tooLarge = size > this.itemSizeMax;
+    if (this.tooLarge) return 0;
+    const suffix = 4 + digitsOf(flags) + digitsOf(nbytes - 2);
+    const ownSize = I_KEY_BYTES + nkey + suffix + nbytes;
+    const chunkBytes = ownSize > size ? ownSize : size;
+    const chunked = chunkBytes > this.slabChunkMax;
+    const clsid = this.slabs.classFor(chunkBytes);
+    const headerClass = chunked ? this.slabs.classFor(I_KEY_BYTES + nkey + suffix + 3 + TRAILER_BYTES) : clsid;
+    const ref = this.pull(headerClass, clsid);
+    if (ref === 0) return 0;
+    const { i32, u8 } = this;
+    const word = ref * 2;
+    i32[word + I_HASH_NEXT] = 0;
+    i32[word + I_NEXT] = 0;
+    i32[word + I_PREV] = 0;
+    i32[word + I_TIME] = i32[W_TIME];
+    i32[word + I_EXPTIME] = exptime;
+    i32[word + I_NBYTES] = nbytes;
+    i32[word + I_REFCOUNT] = 1;
+    i32[word + I_META] =
+      (this.useCas ? ITEM_CAS : 0) |
+      (chunked ? ITEM_CHUNKED : 0) |
+      (suffix << SUFFIX_SHIFT) |
+      ((clsid | COLD_LRU) << CLASS_SHIFT) |
+      (nkey << KEY_SHIFT);
+    i32[word + I_CAS_LO] = 0;
+    i32[word + I_CAS_HI] = 0;
+    let at = ref * 8 + I_KEY_BYTES;
+    // The word before the key: "E ", then the key's first two bytes, which the loop writes next.
+    i32[(at - 2) >> 2] = VALUE_LEAD;
+    for (let i = start; i < end; i++) u8[at++] = bytes[i];
+    u8[at++] = 0x20;
+    at = writeU32(u8, at, flags);
+    u8[at++] = 0x20;
+    at = writeU32(u8, at, nbytes - 2);
+    u8[at++] = 0x0d;
+    u8[at++] = 0x0a;
+    if (chunked) {
+      const trailer = this.trailerWord(ref);
+      i32[trailer + T_FIRST_CHUNK] = 0;
+      i32[trailer + T_HEADER_CLASS] = headerClass;
+      if (!this.addChunks(ref, nbytes)) {
+        this.freeItem(ref);
+        return 0;
+      }
+    }
+    return ref;
+  }
+
+  private addChunks(ref: number, nbytes: number): boolean {
+    const { i32, slabs } = this;
+    let link = this.trailerWord(ref) + T_FIRST_CHUNK;
+    let left = nbytes;
+    while (left > 0) {
+      let clsid = slabs.largest;
+      if (left + CHUNK_DATA_BYTES < this.slabChunkMax) clsid = slabs.classFor(left + CHUNK_DATA_BYTES);
+      let chunk = this.pull(clsid, slabs.largest);
+      if (chunk === 0 && clsid !== slabs.largest) {
+        clsid = slabs.largest;
+        chunk = this.pull(clsid, clsid);
+      }
+      if (chunk === 0) return false;
+      const capacity = slabs.sizeOf(clsid) - CHUNK_DATA_BYTES;
+      const used = left < capacity ? left : capacity;
+      const word = chunk * 2;
+      i32[word + C_NEXT] = 0;
+      i32[word + C_USED] = used;
+      i32[word + C_CAPACITY] = capacity;
+      i32[word + C_HEAD] = ref;
+      i32[word + I_META] = ITEM_CHUNK | (clsid << CLASS_SHIFT);
+      i32[link] = chunk;
+      link = word + C_NEXT;
+      left -= used;
+    }
+    return true;
+  }
+
+  /** A chunk of `clsid`; when there is none, from the tail of its LRU, or of `otherClass`'s. */
+  private pull(clsid: number, otherClass: number): number {
+    for (let tries = 0; tries < ALLOCATION_TRIES; tries++) {
+      const ref = this.slabs.allocate(clsid);
+      if (ref !== 0) return ref;
+      if (!this.pullTail(clsid) && (otherClass === clsid || !this.pullTail(otherClass))) break;
+    }
+    this.locks.lockLru(clsid);
+    this.f64[D_CLASS + clsid * CLASS_COUNTERS + L_OUTOFMEMORY] += 1;
+    this.locks.unlockLru(clsid);
+    return 0;
+  }
+
+  /** Frees one item near the tail of the class's LRU: an expired one, or, with evictions on, the least recently used. */
+  private pullTail(clsid: number): boolean {
+    const { i32, f64, lru, locks, assoc } = this;
+    const list = clsid | COLD_LRU;
+    const counters = D_CLASS + clsid * CLASS_COUNTERS;
+    const now = i32[W_TIME];
+    let removed = false;
+    let moved = false;
+    let chances = SECOND_CHANCES;
+    locks.lockLru(clsid);
+    let ref = lru.tail(list);
+    for (let tries = TAIL_TRIES; tries > 0 && ref !== 0 && !removed; ) {
+      const towardsHead = i32[ref * 2 + I_PREV];
+      const hash = assoc.hashOf(ref);
+      if (!locks.tryItem(hash)) {
+        tries--;
+        ref = towardsHead;
+        continue;
+      }
+      const meta = i32[ref * 2 + I_META];
+      const exptime = i32[ref * 2 + I_EXPTIME];
+      if (i32[ref * 2 + I_REFCOUNT] > 1) {
+        f64[counters + L_REFLOCKED] += 1;
+        tries--;
+      } else if ((exptime !== 0 && exptime <= now) || this.isFlushed(ref, now)) {
+        f64[counters + L_RECLAIMED] += 1;
+        if ((meta & ITEM_FETCHED) === 0) f64[counters + L_EXPIRED_UNFETCHED] += 1;
+        removed = true;
+      } else if ((meta & ITEM_ACTIVE) !== 0 && chances > 0) {
+        const bytes = this.totalBytes(ref);
+        i32[ref * 2 + I_META] = meta & ~ITEM_ACTIVE;
+        lru.unlinkLocked(ref, list, bytes);
+        lru.linkLocked(ref, list, bytes);
+        f64[counters + L_MOVES_WITHIN_LRU] += 1;
+        chances--;
+        moved = true;
+      } else if (this.evictions) {
+        f64[counters + L_EVICTED] += 1;
+        f64[counters + L_EVICTED_TIME] = now - i32[ref * 2 + I_TIME];
+        if (exptime !== 0) f64[counters + L_EVICTED_NONZERO] += 1;
+        if ((meta & ITEM_FETCHED) === 0) f64[counters + L_EVICTED_UNFETCHED] += 1;
+        if ((meta & ITEM_ACTIVE) !== 0) f64[counters + L_EVICTED_ACTIVE] += 1;
+        removed = true;
+      } else {
+        tries--;
+      }
+      if (removed) {
+        lru.unlinkLocked(ref, list, this.totalBytes(ref));
+        assoc.remove(ref, hash);
+        i32[ref * 2 + I_META] = i32[ref * 2 + I_META] & ~ITEM_LINKED;
+        i32[ref * 2 + I_REFCOUNT] = 0;
+        f64[counters + L_DIRECT_RECLAIMS] += 1;
+        this.freeItem(ref);
+      }
+      locks.untryItem(hash);
+      ref = towardsHead;
+      if (ref === 0 && moved) {
+        // Everything here was marked: the marks are used up now, so begin again at the tail.
+        moved = false;
+        chances = 0;
+        ref = lru.tail(list);
+      }
+    }
+    locks.unlockLru(clsid);
+    return removed;
+  }
+
+  private freeItem(ref: number): void {
+    if (!this.isChunked(ref)) {
+      this.slabs.free(ref, this.clsid(ref));
+      return;
+    }
+    const headerClass = this.i32[this.trailerWord(ref) + T_HEADER_CLASS];
+    let chunk = this.firstChunk(ref);
+    while (chunk !== 0) {
+      const next = this.nextChunk(chunk);
+      this.slabs.free(chunk, this.clsid(chunk));
+      chunk = next;
+    }
+    this.slabs.free(ref, headerClass);
+  }
+
+  // ---- references ------------------------------------------------------------------------------------------------
+
+  /** Holds an item: until `release` it keeps its memory, linked or not. Under its item lock. */
+  retain(ref: number): void {
+    if (this.locks.striped) Atomics.add(this.i32, ref * 2 + I_REFCOUNT, 1);
+    else this.i32[ref * 2 + I_REFCOUNT] = this.i32[ref * 2 + I_REFCOUNT] + 1;
+  }
+
+  /** Gives back a reference: of `alloc`, or of `retain`. */
+  release(ref: number): void {
+    this.locks.lockCache();
+    this.releaseLocked(ref);
+    this.locks.unlockCache();
+  }
+
+  private releaseLocked(ref: number): void {
+    const at = ref * 2 + I_REFCOUNT;
+    let count: number;
+    if (this.locks.striped) count = Atomics.sub(this.i32, at, 1) - 1;
+    else count = this.i32[at] = this.i32[at] - 1;
+    if (count === 0) this.freeItem(ref);
+  }
+
+  // ---- linking: under the item lock of `hash` ---------------------------------------------------------------------
+
+  private link(ref: number, hash: number): void {
+    const word = ref * 2;
+    this.i32[word + I_META] = this.i32[word + I_META] | ITEM_LINKED;
+    this.i32[word + I_TIME] = this.i32[W_TIME];
+    this.renewCas(ref);
+    this.retain(ref);
+    this.assoc.insert(ref, hash);
+    this.lru.link(ref, this.totalBytes(ref));
+    this.f64[this.stats + T_TOTAL_ITEMS] += 1;
+  }
+
+  unlink(ref: number, hash: number): void {
+    const word = ref * 2;
+    if ((this.i32[word + I_META] & ITEM_LINKED) === 0) return;
+    this.i32[word + I_META] = this.i32[word + I_META] & ~ITEM_LINKED;
+    this.lru.unlink(ref, this.totalBytes(ref));
+    this.assoc.remove(ref, hash);
+    this.releaseLocked(ref);
+  }
+
+  /** The live item of a key, or 0. One that has expired, or was flushed, is removed on the way. */
+  find(bytes: Buffer, start: number, end: number, hash: number): number {
+    const ref = this.assoc.find(bytes, start, end, hash);
+    if (ref === 0) return 0;
+    const i32 = this.i32;
+    const now = i32[W_TIME];
+    const exptime = i32[ref * 2 + I_EXPTIME];
+    if (i32[W_OLDEST_LIVE] !== 0 && this.isFlushed(ref, now)) {
+      this.unlink(ref, hash);
+      this.f64[this.stats + T_GET_FLUSHED] += 1;
+      return 0;
+    }
+    if (exptime !== 0 && exptime <= now) {
+      this.unlink(ref, hash);
+      this.f64[this.stats + T_GET_EXPIRED] += 1;
+      return 0;
+    }
+    return ref;
+  }
+
+  /** Marks an access: the first one as fetched, the second as active, which buys a second round in the LRU. */
+  bump(ref: number): void {
+    const i32 = this.i32;
+    const word = ref * 2;
+    const meta = i32[word + I_META];
+    if ((meta & ITEM_ACTIVE) === 0) {
+      i32[word + I_META] = meta | ((meta & ITEM_FETCHED) === 0 ? ITEM_FETCHED : ITEM_ACTIVE);
+    }
+    const now = i32[W_TIME];
+    if (i32[word + I_TIME] !== now) i32[word + I_TIME] = now;
+  }
+
+  setExpiry(ref: number, exptime: number): void {
+    this.i32[ref * 2 + I_EXPTIME] = exptime;
+  }
+
+  // ---- commands ---------------------------------------------------------------------------------------------------
+
+  /**
+   * Stores an item that `alloc` gave and the caller filled. `casHi:casLo` is what STORE_CAS compares with.
+   * The caller's reference stays the caller's.
+   */
+  store(ref: number, hash: number, mode: number, casHi: number, casLo: number): number {
+    this.locks.lockItem(hash);
+    const result = this.storeLocked(ref, hash, mode, casHi, casLo);
+    this.locks.unlockItem(hash);
+    return result;
+  }
+
+  private storeLocked(ref: number, hash: number, mode: number, casHi: number, casLo: number): number {
+    const { i32, f64, u8 } = this;
+    const key = this.keyAt(ref);
+    const old = this.find(u8, key, key + this.keyBytes(ref), hash);
+    if (old === 0) {
+      if (mode === STORE_CAS) {
+        f64[this.stats + T_CAS_MISSES] += 1;
+        return NOT_FOUND;
+      }
+      if (mode !== STORE_SET && mode !== STORE_ADD) return NOT_STORED;
+      this.link(ref, hash);
+      return STORED;
+    }
+    switch (mode) {
+      case STORE_ADD:
+        this.bump(old);
+        return NOT_STORED;
+      case STORE_CAS: {
+        const equal = i32[old * 2 + I_CAS_LO] >>> 0 === casLo && i32[old * 2 + I_CAS_HI] >>> 0 === casHi;
+        const counter = equal ? S_CAS_HITS : S_CAS_BADVAL;
+        f64[this.classStats + this.clsid(old) * THREAD_CLASS_COUNTERS + counter] += 1;
+        if (!equal) return EXISTS;
+        break;
+      }
+      case STORE_APPEND:
+      case STORE_PREPEND: {
+        const joined = this.join(mode === STORE_APPEND ? old : ref, mode === STORE_APPEND ? ref : old, old);
+        if (joined === 0) return NOT_STORED;
+        this.unlink(old, hash);
+        this.link(joined, hash);
+        this.releaseLocked(joined);
+        return STORED;
+      }
+    }
+    this.unlink(old, hash);
+    this.link(ref, hash);
+    return STORED;
+  }
+
+  /** A new item with the value of `first` followed by that of `second`, and the key, flags and expiry of `model`. */
+  private join(first: number, second: number, model: number): number {
+    const key = this.keyAt(model);
+    const nbytes = this.nbytes(first) + this.nbytes(second) - 2;
+    const exptime = this.i32[model * 2 + I_EXPTIME];
+    // The model may not be evicted to make room for its own successor.
+    this.retain(model);
+    const ref = this.allocLocked(this.u8, key, key + this.keyBytes(model), this.clientFlags(model), exptime, nbytes);
+    if (ref !== 0) {
+      this.copyValue(first, ref, 0, this.nbytes(first) - 2);
+      this.copyValue(second, ref, this.nbytes(first) - 2, this.nbytes(second));
+    }
+    this.releaseLocked(model);
+    return ref;
+  }
+
+  /** Copies the first `length` bytes of one item's value into another's, from `position` on. */
+  private copyValue(from: number, to: number, position: number, length: number): void {
+    const u8 = this.u8;
+    let source = this.isChunked(from) ? this.firstChunk(from) : 0;
+    let sourceAt = source === 0 ? this.dataAt(from) : this.chunkAt(source);
+    let sourceLeft = source === 0 ? length : this.chunkUsed(source);
+    let target = this.isChunked(to) ? this.firstChunk(to) : 0;
+    let skip = position;
+    while (target !== 0 && skip >= this.chunkUsed(target)) {
+      skip -= this.chunkUsed(target);
+      target = this.nextChunk(target);
+    }
+    let targetAt = (target === 0 ? this.dataAt(to) : this.chunkAt(target)) + skip;
+    let targetLeft = target === 0 ? length : this.chunkUsed(target) - skip;
+    let left = length;
+    while (left > 0) {
+      const step = Math.min(left, sourceLeft, targetLeft);
+      u8.copy(u8, targetAt, sourceAt, sourceAt + step);
+      left -= step;
+      sourceAt += step;
+      sourceLeft -= step;
+      targetAt += step;
+      targetLeft -= step;
+      if (left > 0 && sourceLeft === 0) {
+        source = this.nextChunk(source);
+        sourceAt = this.chunkAt(source);
+        sourceLeft = this.chunkUsed(source);
+      }
+      if (left > 0 && targetLeft === 0) {
+        target = this.nextChunk(target);
+        targetAt = this.chunkAt(target);
+        targetLeft = this.chunkUsed(target);
+      }
+    }
+  }
+
+  /** `incr` (or `decr`) by deltaHi:deltaLo. The digits of the result are in `numberBytes`. */
+  delta(
+    bytes: Buffer,
+    start: number,
+    end: number,
+    hash: number,
+    incr: boolean,
+    deltaHi: number,
+    deltaLo: number,
+  ): number {
+    this.locks.lockItem(hash);
+    const result = this.deltaLocked(bytes, start, end, hash, incr, deltaHi, deltaLo);
+    this.locks.unlockItem(hash);
+    return result;
+  }
+
+  private deltaLocked(
+    bytes: Buffer,
+    start: number,
+    end: number,
+    hash: number,
+    incr: boolean,
+    deltaHi: number,
+    deltaLo: number,
+  ): number {
+    const { u8, f64, decimal } = this;
+    const ref = this.find(bytes, start, end, hash);
+    if (ref === 0) {
+      f64[this.stats + (incr ? T_INCR_MISSES : T_DECR_MISSES)] += 1;
+      return DELTA_NOT_FOUND;
+    }
+    const nbytes = this.nbytes(ref);
+    if (nbytes <= 2 || this.isChunked(ref)) return DELTA_NON_NUMERIC;
+    const at = this.dataAt(ref);
+    if (!decimal.unsigned(u8, at, at + nbytes - 2)) return DELTA_NON_NUMERIC;
+    this.bump(ref);
+    f64[this.classStats + this.clsid(ref) * THREAD_CLASS_COUNTERS + (incr ? S_INCR_HITS : S_DECR_HITS)] += 1;
+    let { hi, lo } = decimal;
+    if (incr) {
+      const sum = lo + deltaLo;
+      hi = (hi + deltaHi + (sum > 0xffff_ffff ? 1 : 0)) >>> 0;
+      lo = sum >>> 0;
+    } else if (deltaHi > hi || (deltaHi === hi && deltaLo > lo)) {
+      hi = 0;
+      lo = 0;
+    } else {
+      hi = hi - deltaHi - (lo < deltaLo ? 1 : 0);
+      lo = (lo - deltaLo) >>> 0;
+    }
+    const digits = writeU64(this.numberBytes, 0, hi, lo);
+    this.numberLength = digits;
+    if (digits > DIGITS_U64_MAX) throw new Error(`arithmetic gave ${digits} digits`);
+    if (digits + 2 <= nbytes && this.i32[ref * 2 + I_REFCOUNT] === 1) {
+      // Nobody else holds it: overwrite in place, padded with spaces as memcached does.
+      this.renewCas(ref);
+      this.numberBytes.copy(u8, at, 0, digits);
+      u8.fill(0x20, at + digits, at + nbytes - 2);
+      return DELTA_OK;
+    }
+    const key = this.keyAt(ref);
+    const exptime = this.i32[ref * 2 + I_EXPTIME];
+    this.retain(ref);
+    const fresh = this.allocLocked(u8, key, key + this.keyBytes(ref), this.clientFlags(ref), exptime, digits + 2);
+    if (fresh !== 0) {
+      const data = this.dataAt(fresh);
+      this.numberBytes.copy(u8, data, 0, digits);
+      u8[data + digits] = 0x0d;
+      u8[data + digits + 1] = 0x0a;
+      this.unlink(ref, hash);
+      this.link(fresh, hash);
+      this.releaseLocked(fresh);
+    }
+    this.releaseLocked(ref);
+    return fresh === 0 ? DELTA_NO_MEMORY : DELTA_OK;
+  }
+
+  /** Removes the item of a key. Its slab class, or -1 where there is none. */
+  remove(bytes: Buffer, start: number, end: number, hash: number): number {
+    this.locks.lockItem(hash);
+    const ref = this.find(bytes, start, end, hash);
+    const clsid = ref === 0 ? -1 : this.clsid(ref);
+    if (ref !== 0) this.unlink(ref, hash);
+    this.locks.unlockItem(hash);
+    return clsid;
+  }
+
+  /** Gives the item of a key a new expiry. Its slab class, or -1 where there is none. */
+  touch(bytes: Buffer, start: number, end: number, hash: number, exptime: number): number {
+    this.locks.lockItem(hash);
+    const ref = this.find(bytes, start, end, hash);
+    const clsid = ref === 0 ? -1 : this.clsid(ref);
+    if (ref !== 0) {
+      this.bump(ref);
+      this.setExpiry(ref, exptime);
+    }
+    this.locks.unlockItem(hash);
+    return clsid;
+  }
+
+  /** List that an item is in. */
+  listOf(ref: number): number {
+    return (this.i32[ref * 2 + I_META] >>> CLASS_SHIFT) & LRU_ID_MASK;
+  }
+}

@@ -1,0 +1,238 @@
+/**
+ * Where everything stands in the one SharedArrayBuffer that is the cache.
+ *
+ * What it is for: the offsets of every global word, lock, counter and item field, and the views over them.
+ * Invariant: all state of the cache is in this memory, as integers and doubles, so any thread that maps it serves every
+ * key. An item or chunk is named by a *ref*: its byte offset divided by 8 (0 = none), which keeps refs small integers
+ * up to 16 GiB. Not its job: behaviour.
+ *
+ *   | words | item locks | LRU locks | slab classes | LRU lists | doubles | thread stats | page table | hash table | pages |
+ */
+
+/** Chunks and items start on multiples of this, and a ref counts in units of it. */
+export const CHUNK_ALIGN_BYTES = 8;
+export const PAGE_BYTES = 1024 * 1024;
+export const SLAB_CLASSES_MAX = 64;
+/** LRU lists: slab class | segment << 6. */
+export const LRU_LISTS = 256;
+export const HOT_LRU = 0;
+export const WARM_LRU = 64;
+export const COLD_LRU = 128;
+export const TEMP_LRU = 192;
+export const KEY_BYTES_MAX = 250;
+/** Threads at most, the main thread (0) included. */
+export const THREADS_MAX = 128;
+
+// Global words. Those written often by several threads have a cache line (16 words) of their own.
+export const W_TIME = 0;
+export const W_OLDEST_LIVE = 1;
+export const W_VERBOSITY = 2;
+export const W_HASH_SEED = 3;
+export const W_ACCEPTING = 4;
+export const W_PAGES_USED = 5;
+export const W_PAGES_LIMIT = 6;
+export const W_HASH_BUCKETS = 16;
+export const W_HASH_ITEMS = 32;
+export const W_CURR_CONNS = 48;
+export const W_LOCK_CACHE = 64;
+export const W_LOCK_SLABS = 80;
+export const W_LOCK_CAS = 96;
+export const W_LOCK_HASH = 112;
+export const W_ITEM_LOCKS = 128;
+export const ITEM_LOCKS = 1024;
+export const LOCK_STRIDE_WORDS = 16;
+export const W_LRU_LOCKS = W_ITEM_LOCKS + ITEM_LOCKS * LOCK_STRIDE_WORDS;
+export const W_SLABS = W_LRU_LOCKS + SLAB_CLASSES_MAX * LOCK_STRIDE_WORDS;
+
+// One slab class: SLAB_WORDS words from W_SLABS + clsid * SLAB_WORDS.
+export const SLAB_WORDS = 8;
+/** Chunk size in bytes, 0 where the class does not exist. */
+export const SLAB_SIZE = 0;
+export const SLAB_PER_PAGE = 1;
+/** First free chunk; free chunks are linked through I_NEXT. */
+export const SLAB_FREE_HEAD = 2;
+export const SLAB_FREE_COUNT = 3;
+/** The untouched rest of the newest page: next chunk, and how many are left. */
+export const SLAB_CARVE_REF = 4;
+export const SLAB_CARVE_LEFT = 5;
+export const SLAB_PAGES = 6;
+
+export const W_LRU = W_SLABS + SLAB_CLASSES_MAX * SLAB_WORDS;
+export const LRU_WORDS = 4;
+export const LRU_HEAD = 0;
+export const LRU_TAIL = 1;
+export const LRU_COUNT = 2;
+
+const WORDS_END = W_LRU + LRU_LISTS * LRU_WORDS;
+
+// Doubles: exact integers up to 2^53. Indices into `f64`.
+export const D_BASE = (WORDS_END + 1) >> 1;
+export const D_CAS = D_BASE;
+export const D_OLDEST_CAS = D_BASE + 1;
+export const D_STARTED = D_BASE + 2;
+/** Bytes of the items in each LRU list. */
+export const D_LRU_BYTES = D_BASE + 8;
+/** Counters of each slab class that its LRU lock guards: see stats.ts. */
+export const D_CLASS = D_LRU_BYTES + LRU_LISTS;
+export const CLASS_COUNTERS = 16;
+/** Counters of each thread, written by that thread alone: see stats.ts. */
+export const D_THREADS = D_CLASS + SLAB_CLASSES_MAX * CLASS_COUNTERS;
+export const THREAD_COUNTERS = 64;
+export const THREAD_CLASS_COUNTERS = 8;
+export const THREAD_DOUBLES = THREAD_COUNTERS + SLAB_CLASSES_MAX * THREAD_CLASS_COUNTERS;
+const D_END = D_THREADS + THREADS_MAX * THREAD_DOUBLES;
+
+/** Slab class of each page, one word a page. */
+export const W_PAGE_CLASS = D_END * 2;
+
+// Item: words from ref * 2. The key stands at a fixed place, at an offset that is 2 modulo 4: with "VALUE " before it, a
+// reply that starts on a word boundary has the same alignment as the item, so it is copied by whole words.
+/** Hash chain. */
+export const I_HASH_NEXT = 0;
+/** LRU list towards the tail; next free chunk of a free one. */
+export const I_NEXT = 1;
+/** LRU list towards the head. */
+export const I_PREV = 2;
+/** Last access and expiry, seconds since start; expiry 0 = never. */
+export const I_TIME = 3;
+export const I_EXPTIME = 4;
+/** Bytes of the value with its CR LF. */
+export const I_NBYTES = 5;
+/** 1 for being linked, 1 for each holder. */
+export const I_REFCOUNT = 6;
+/** flags (11 bits) | suffix bytes << 11 (5) | slab class << 16 (6) | segment << 22 (2) | key bytes << 24 (8). */
+export const I_META = 7;
+export const I_CAS_LO = 8;
+export const I_CAS_HI = 9;
+/** Bytes 40 and 41 always hold "E ": the end of "VALUE " in a reply that is copied from byte 40 on. */
+export const I_LEAD_BYTES = 40;
+export const I_KEY_BYTES = 42;
+export const VALUE_LEAD = 0x20_45;
+
+export const ITEM_LINKED = 1;
+export const ITEM_CAS = 2;
+/** In its class's free list. */
+export const ITEM_SLABBED = 4;
+export const ITEM_FETCHED = 8;
+export const ITEM_ACTIVE = 16;
+/** The value is in a chain of chunks. */
+export const ITEM_CHUNKED = 32;
+/** This is such a chunk. */
+export const ITEM_CHUNK = 64;
+export const ITEM_FLAGS_MASK = 0x7ff;
+export const SUFFIX_SHIFT = 11;
+export const SUFFIX_MASK = 31;
+export const CLASS_SHIFT = 16;
+export const CLASS_MASK = 63;
+export const LRU_ID_MASK = 255;
+export const KEY_SHIFT = 24;
+
+// A chunked item ends, after its suffix and on a word boundary, with these words (see items.ts).
+export const T_FIRST_CHUNK = 0;
+export const T_HEADER_CLASS = 1;
+export const TRAILER_BYTES = 8;
+
+// Chunk of a chunked item: words from ref * 2. I_META is where an item has it.
+export const C_NEXT = 0;
+export const C_USED = 1;
+export const C_CAPACITY = 2;
+export const C_HEAD = 3;
+export const CHUNK_DATA_BYTES = 32;
+
+/** Sizes of memcached's own structures, which decide what fits and which class holds it. */
+export const MC_ITEM_HEADER_BYTES = 48;
+export const MC_CAS_BYTES = 8;
+
+/** What the cache's shape depends on. Plain data: it crosses to the worker threads. */
+export interface CacheConfig {
+  /** -m in bytes. */
+  memoryBytes: number;
+  /** -I in bytes. */
+  itemSizeMax: number;
+  /** -f */
+  growthFactor: number;
+  /** -n in bytes. */
+  chunkSizeMin: number;
+  /** Largest chunk in bytes; larger items are chains of chunks. */
+  slabChunkMax: number;
+  /** Hash table starts with 2^hashPower buckets. */
+  hashPower: number;
+  /** Without -C. */
+  useCas: boolean;
+  /** Without -M. */
+  evictions: boolean;
+}
+
+export const DEFAULT_CACHE_CONFIG: CacheConfig = {
+  memoryBytes: 64 * PAGE_BYTES,
+  itemSizeMax: PAGE_BYTES,
+  growthFactor: 1.25,
+  chunkSizeMin: 48,
+  slabChunkMax: PAGE_BYTES / 2,
+  hashPower: 16,
+  useCas: true,
+  evictions: true,
+};
+
+/** Byte offsets of the parts whose size depends on the configuration. */
+export interface Layout {
+  pagesMax: number;
+  /** Index of the first bucket in `i32`. */
+  hashWord: number;
+  bucketsMax: number;
+  pagesByte: number;
+  totalBytes: number;
+}
+
+export function layoutOf(config: CacheConfig): Layout {
+  // Every class may take its first page above the limit, as memcached's do.
+  const pagesMax = Math.max(1, Math.ceil(config.memoryBytes / PAGE_BYTES)) + SLAB_CLASSES_MAX;
+  const hashWord = (W_PAGE_CLASS + pagesMax + 15) & ~15;
+  // Room for one bucket per smallest item; untouched buckets cost address space, not memory.
+  const itemsMax = (pagesMax * PAGE_BYTES) / 96;
+  const bucketsMax = 2 ** Math.min(28, Math.max(config.hashPower, Math.ceil(Math.log2(itemsMax))));
+  const pagesByte = Math.ceil((hashWord + bucketsMax) / 1024) * 4096;
+  return { pagesMax, hashWord, bucketsMax, pagesByte, totalBytes: pagesByte + pagesMax * PAGE_BYTES };
+}
+
+/** One thread's views over the cache's memory. */
+export class CacheMemory {
+  readonly shared: SharedArrayBuffer;
+  readonly config: CacheConfig;
+  readonly layout: Layout;
+  readonly i32: Int32Array;
+  /** A Buffer, as all byte views on the hot path are: its `copy` is the fastest for more than a few hundred bytes. */
+  readonly u8: Buffer;
+  readonly f64: Float64Array;
+
+  constructor(shared: SharedArrayBuffer, config: CacheConfig) {
+    this.shared = shared;
+    this.config = config;
+    this.layout = layoutOf(config);
+    if (shared.byteLength !== this.layout.totalBytes) {
+      throw new RangeError(
+        `cache memory is ${shared.byteLength} bytes, its configuration asks for ${this.layout.totalBytes}`,
+      );
+    }
+    this.i32 = new Int32Array(shared);
+    this.u8 = Buffer.from(shared);
+    this.f64 = new Float64Array(shared, 0, D_END);
+  }
+}
+
+/** Seconds that stand on the clock at start, so that time - 1 is never negative and 0 can mean "never". */
+export const TIME_AT_START = 62;
+
+/** Allocates and initialises the memory of a new cache: called once, by the main thread. */
+export function createCacheMemory(config: CacheConfig, hashSeed: number): CacheMemory {
+  const layout = layoutOf(config);
+  const memory = new CacheMemory(new SharedArrayBuffer(layout.totalBytes), config);
+  const { i32, f64 } = memory;
+  i32[W_TIME] = TIME_AT_START;
+  i32[W_HASH_SEED] = hashSeed | 0;
+  i32[W_ACCEPTING] = 1;
+  i32[W_HASH_BUCKETS] = 2 ** config.hashPower;
+  i32[W_PAGES_LIMIT] = Math.floor(config.memoryBytes / PAGE_BYTES);
+  f64[D_STARTED] = Math.floor(Date.now() / 1000) - TIME_AT_START;
+  return memory;
+}

@@ -1,0 +1,113 @@
+/**
+ * Counters: where each stands, and the sums over threads.
+ *
+ * Invariant: a thread writes only its own block, as plain doubles, so counting costs a load, an addition and a store; a
+ * reader sums the blocks. Counters of a class's LRU are shared and guarded by that LRU's lock.
+ * Not its job: the names and order of the `stats` commands (stats_text.ts).
+ */
+import {
+  type CacheMemory,
+  CLASS_COUNTERS,
+  D_CLASS,
+  D_THREADS,
+  SLAB_CLASSES_MAX,
+  THREAD_CLASS_COUNTERS,
+  THREAD_COUNTERS,
+  THREAD_DOUBLES,
+  THREADS_MAX,
+} from './layout.ts';
+
+// Per thread.
+export const T_GET_MISSES = 0;
+export const T_GET_EXPIRED = 1;
+export const T_GET_FLUSHED = 2;
+export const T_TOUCH_CMDS = 3;
+export const T_TOUCH_MISSES = 4;
+export const T_DELETE_MISSES = 5;
+export const T_INCR_MISSES = 6;
+export const T_DECR_MISSES = 7;
+export const T_CAS_MISSES = 8;
+export const T_BYTES_READ = 9;
+export const T_BYTES_WRITTEN = 10;
+export const T_FLUSH_CMDS = 11;
+export const T_CONN_YIELDS = 12;
+export const T_STORE_TOO_LARGE = 13;
+export const T_STORE_NO_MEMORY = 14;
+export const T_TOTAL_ITEMS = 15;
+export const T_TOTAL_CONNS = 16;
+export const T_REJECTED_CONNS = 17;
+export const T_META_CMDS = 18;
+export const T_ACCEPT_ERRORS = 19;
+export const T_IDLE_KICKS = 20;
+
+// Per thread and slab class.
+export const S_SET_CMDS = 0;
+export const S_GET_HITS = 1;
+export const S_TOUCH_HITS = 2;
+export const S_DELETE_HITS = 3;
+export const S_INCR_HITS = 4;
+export const S_DECR_HITS = 5;
+export const S_CAS_HITS = 6;
+export const S_CAS_BADVAL = 7;
+
+// Per slab class, under its LRU lock.
+export const L_EVICTED = 0;
+export const L_EVICTED_NONZERO = 1;
+export const L_EVICTED_TIME = 2;
+export const L_RECLAIMED = 3;
+export const L_OUTOFMEMORY = 4;
+export const L_EXPIRED_UNFETCHED = 5;
+export const L_EVICTED_UNFETCHED = 6;
+export const L_EVICTED_ACTIVE = 7;
+export const L_REFLOCKED = 8;
+export const L_MOVES_WITHIN_LRU = 9;
+export const L_DIRECT_RECLAIMS = 10;
+
+/** Index in `f64` of a thread's block. */
+export function threadBase(thread: number): number {
+  return D_THREADS + thread * THREAD_DOUBLES;
+}
+
+/** Index in `f64` of a thread's counters of slab class 0. */
+export function threadClassBase(thread: number): number {
+  return threadBase(thread) + THREAD_COUNTERS;
+}
+
+/** Sum of one thread counter. */
+export function sumThreads(memory: CacheMemory, counter: number): number {
+  let sum = 0;
+  for (let thread = 0; thread < THREADS_MAX; thread++) sum += memory.f64[threadBase(thread) + counter];
+  return sum;
+}
+
+/** Sum of one per-class counter of one slab class. */
+export function sumClass(memory: CacheMemory, clsid: number, counter: number): number {
+  let sum = 0;
+  for (let thread = 0; thread < THREADS_MAX; thread++) {
+    sum += memory.f64[threadClassBase(thread) + clsid * THREAD_CLASS_COUNTERS + counter];
+  }
+  return sum;
+}
+
+/** Sum of one per-class counter of all slab classes. */
+export function sumClasses(memory: CacheMemory, counter: number): number {
+  let sum = 0;
+  for (let clsid = 0; clsid < SLAB_CLASSES_MAX; clsid++) sum += sumClass(memory, clsid, counter);
+  return sum;
+}
+
+export function lruCounter(memory: CacheMemory, clsid: number, counter: number): number {
+  return memory.f64[D_CLASS + clsid * CLASS_COUNTERS + counter];
+}
+
+export function sumLruCounter(memory: CacheMemory, counter: number): number {
+  let sum = 0;
+  for (let clsid = 0; clsid < SLAB_CLASSES_MAX; clsid++) sum += lruCounter(memory, clsid, counter);
+  return sum;
+}
+
+/** `stats reset`: counts of other threads that fall into this very moment may survive it. */
+export function resetStats(memory: CacheMemory): void {
+  memory.f64.fill(0, D_CLASS, D_CLASS + SLAB_CLASSES_MAX * CLASS_COUNTERS);
+  memory.f64.fill(0, D_THREADS, D_THREADS + THREADS_MAX * THREAD_DOUBLES);
+}
