@@ -1,0 +1,120 @@
+/**
+ * The words that Channel and its users share: the sink, options, results.
+ *
+ * What it is for: everything here is plain data or a type, so that an application can be written
+ * (and read) against this file alone. Not its job: behaviour; that is channel.ts and the backends.
+ */
+
+/** A connection or listening socket of one channel: slot (20 bits) and generation (11 bits), always > 0. */
+export type Handle = number;
+
+/** What {@link Sink.onAccept} delivers: a file descriptor (>= 0) or an lwsocket (< 0). Goes to `register`. */
+export type AcceptedSocket = number;
+
+/** Bits of a handle that hold the slot: `handle & SLOT_MASK` is a dense index, fit for an app's own arrays. */
+export const SLOT_BITS = 20;
+export const SLOT_MASK = (1 << SLOT_BITS) - 1;
+
+/** Result of {@link Channel.write} and friends. */
+export const Write = {
+  /** Taken, and nothing of this connection waits behind a blocked send. */
+  Sent: 0,
+  /** Taken; it waits for earlier output of this connection. */
+  Queued: 1,
+  /** Nothing was taken: the connection's output is at its limit. `onDrain` tells when to go on. */
+  Full: 2,
+} as const;
+export type WriteResult = (typeof Write)[keyof typeof Write];
+
+/**
+ * Receiver of completions. One object per channel; its methods get plain numbers, so that a completion
+ * allocates nothing. Methods run inside `dispatch` (or the event-loop attachment), never inside another
+ * channel call. Errors are positive errno values (`os.constants.errno`), 0 = none.
+ */
+export interface Sink {
+  /**
+   * A listening socket accepted a connection. `register(socket, cookie)` brings it into the channel;
+   * `discard(socket)` closes it. `pending`: connections known to be waiting still (0 when unknown).
+   */
+  onAccept(listenerCookie: number, socket: AcceptedSocket, pending: number): void;
+  /** accept failed (EMFILE, ENFILE, ENOBUFS, ENOMEM …). The channel goes on accepting after a pause. */
+  onAcceptError(listenerCookie: number, errno: number): void;
+  /** `length` > 0 bytes stand at `channel.memory[offset …]`; they are valid until this method returns. */
+  onRead(handle: Handle, cookie: number, offset: number, length: number): void;
+  /** The peer ended its side (errno 0), or the connection broke (errno > 0). Reading has stopped. Call `close`. */
+  onEnd(handle: Handle, cookie: number, errno: number): void;
+  /** Output that had answered Full is down to the low-water mark (or memory is free again): go on writing. */
+  onDrain(handle: Handle, cookie: number): void;
+  /**
+   * The memory of one `write(handle, region, …, token)` is no longer used. errno 0: every byte was handed to the
+   * socket. errno > 0: the bytes were not all sent; for the connection's own failure `onEnd` follows.
+   * Called exactly once for every such write that was not refused as Full, also after `close` and `abort`.
+   */
+  onWritten(handle: Handle, cookie: number, token: number, errno: number): void;
+  /** Outcome of `connect`. After an error call `close`. */
+  onConnect(handle: Handle, cookie: number, errno: number): void;
+  /** The deadline set with `setDeadline` passed. It is cleared; nothing else happens by itself. */
+  onTimeout(handle: Handle, cookie: number): void;
+  /** The last word about a handle: it is closed and may be reused from now on. */
+  onClose(handle: Handle, cookie: number): void;
+}
+
+export type BackendName = 'uring' | 'epoll';
+
+export interface ChannelOptions {
+  /**
+   * `auto` (default): uring where the kernel allows it, else epoll (see `channel.backendReason`).
+   * A backend asked for by name is never replaced: the constructor throws instead.
+   */
+  backend?: 'auto' | BackendName;
+  /** Handles at most, 16 … 500,000. Default 16,384. Connections above it wait in the listen queue. */
+  maxHandles?: number;
+  /** Outgoing connections at most (`connect`). Default 256. On uring these are lwsockets, too. */
+  maxConnects?: number;
+  /** Receive buffers (power of two, 8 … 32,768) and bytes of each (256 … 1 MiB). Default 512 × 4,096. */
+  recvBuffers?: number;
+  recvBufferBytes?: number;
+  /** Output held per connection before writes answer Full, bytes. Default 256 KiB. A write is taken whole if it starts below. */
+  outputMax?: number;
+  /** Memory for output that is produced in place (`reserve`, `writeCopy`), bytes over all connections. Default 64 MiB, touched as used. */
+  outputPoolBytes?: number;
+  /** Accept as lwsockets (no file descriptor) where the backend can. Default true. */
+  lightweight?: boolean;
+  /** Submit once a batch. false submits each request by itself (only for measuring what batching gives). Default true. */
+  batch?: boolean;
+  /** Submission queue entries, power of two. Default 1,024. Completion queue entries. Default 16,384. */
+  sqEntries?: number;
+  cqEntries?: number;
+  /** Completions handled before timers and the host event loop get their turn. Default 4,096. */
+  drainMax?: number;
+}
+
+/** Options of `register`. */
+export interface RegisterOptions {
+  /** Cores that answer a listening socket, bit i = CPU i. Informative here: partitions are made by `listenGroup`. */
+  cpuMask?: number;
+  /** The fd also belongs to others (a listening socket that several channels accept from): the channel works on a duplicate. */
+  shared?: boolean;
+}
+
+export interface ChannelStats {
+  backend: BackendName;
+  /** Completions handed over, and dispatch rounds that had any. */
+  completions: number;
+  batches: number;
+  /** Native waits (io_uring_enter or epoll_wait). */
+  enters: number;
+  accepts: number;
+  /** Handles open now. */
+  open: number;
+  bytesRead: number;
+  bytesWritten: number;
+  /** Receives that found no free buffer, and were armed again. */
+  noBuffers: number;
+  /** Completions for a generation that is gone; they are dropped. */
+  stale: number;
+  /** Completion-queue overflows the kernel reported. */
+  overflows: number;
+  /** Writes answered Full. */
+  full: number;
+}

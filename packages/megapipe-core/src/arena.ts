@@ -1,0 +1,99 @@
+/**
+ * The channel's memory: one mapping that holds everything the kernel reads or writes on the channel's behalf.
+ *
+ * Laid out once: control words, epoll events, socket addresses, gather blocks, the buffer ring, receive buffers, a
+ * scratch chunk (where output of broken connections goes), output chunks. Offsets are bytes from the start.
+ */
+import { type Native, native } from '@megapipe/native';
+import { LARGE_CHUNK_BYTES, OutputPool } from './output.ts';
+
+const PAGE = 4096;
+export const EVENTS_MAX = 1024;
+export const ADDRESSES_MAX = 256;
+const ADDRESS_BYTES = 128;
+/** Segments in one gathering send. */
+export const GATHER_MAX = 64;
+/** msghdr (56 bytes, padded to 64) and GATHER_MAX iovecs of 16 bytes. */
+export const GATHER_BYTES = 64 + GATHER_MAX * 16;
+const GATHER_BLOCKS = 512;
+
+export class Arena {
+  readonly region: number;
+  readonly address: number;
+  readonly memory: Uint8Array;
+  readonly words: Int32Array;
+  readonly halfwords: Uint16Array;
+  readonly control = 0;
+  readonly events: number;
+  readonly #addresses: number;
+  readonly bufferRing: number;
+  readonly recv: number;
+  readonly recvBuffers: number;
+  readonly recvBytes: number;
+  readonly scratch: number;
+  readonly output: OutputPool;
+  readonly #gatherFree: Int32Array;
+  #gatherCount: number;
+  readonly #addressOf = new Map<string, number>();
+  /** Length of the sockaddr at each address slot. */
+  readonly #addressLength = new Int32Array(ADDRESSES_MAX);
+  readonly #native: Native = native;
+
+  constructor(recvBuffers: number, recvBytes: number, outputBytes: number) {
+    let at = PAGE;
+    const take = (bytes: number, align: number): number => {
+      const start = Math.ceil(at / align) * align;
+      at = start + bytes;
+      return start;
+    };
+    this.events = take(EVENTS_MAX * 12, 64);
+    this.#addresses = take(ADDRESSES_MAX * ADDRESS_BYTES, 64);
+    const gather = take(GATHER_BLOCKS * GATHER_BYTES, 64);
+    this.bufferRing = take(recvBuffers * 16, PAGE);
+    this.recv = take(recvBuffers * recvBytes, PAGE);
+    this.scratch = take(LARGE_CHUNK_BYTES, PAGE);
+    const outputBase = take(OutputPool.size(outputBytes), LARGE_CHUNK_BYTES);
+    const map = this.#native.memoryMap(at);
+    this.region = map.id;
+    this.address = map.address;
+    this.memory = new Uint8Array(map.buffer);
+    this.words = new Int32Array(map.buffer, 0, at >>> 2);
+    this.halfwords = new Uint16Array(map.buffer, 0, at >>> 1);
+    this.recvBuffers = recvBuffers;
+    this.recvBytes = recvBytes;
+    this.output = new OutputPool(outputBase, outputBytes);
+    this.#gatherFree = new Int32Array(GATHER_BLOCKS);
+    for (let i = 0; i < GATHER_BLOCKS; i++) this.#gatherFree[i] = gather + (GATHER_BLOCKS - 1 - i) * GATHER_BYTES;
+    this.#gatherCount = GATHER_BLOCKS;
+  }
+
+  /** Offset of a free gather block, or -1. */
+  takeGather(): number {
+    return this.#gatherCount > 0 ? this.#gatherFree[--this.#gatherCount]! : -1;
+  }
+
+  giveGather(offset: number): void {
+    this.#gatherFree[this.#gatherCount++] = offset;
+  }
+
+  /** Offset of the kernel's form of an address, kept for reuse; -1 when ADDRESSES_MAX different ones are in use. */
+  sockaddr(host: string, port: number): number {
+    const key = `${host} ${port}`;
+    const known = this.#addressOf.get(key);
+    if (known !== undefined) return known;
+    const n = this.#addressOf.size;
+    if (n === ADDRESSES_MAX) return -1;
+    const offset = this.#addresses + n * ADDRESS_BYTES;
+    this.#addressLength[n] = this.#native.sockaddr(this.region, offset, host, port);
+    this.#addressOf.set(key, offset);
+    return offset;
+  }
+
+  sockaddrLength(offset: number): number {
+    return this.#addressLength[(offset - this.#addresses) / ADDRESS_BYTES]!;
+  }
+
+  free(): void {
+    this.#native.memoryUnmap(this.region);
+  }
+}

@@ -1,0 +1,761 @@
+/**
+ * Backend on io_uring: TypeScript writes submission entries into, and reads completion entries from, the mapped rings.
+ *
+ * lwsockets are direct descriptors: the slot is the index in the ring's file table. Slots are laid out as
+ *   [0, accepted)            placed by the kernel (multishot accept), nothing but lwsockets
+ *   [accepted, direct)       outgoing connections, lwsockets placed here
+ *   [direct, count)          regular descriptors; not in the file table
+ * user_data: low word = slot and operation, high word = generation of the slot (trap 3).
+ * Invariant: every request that will complete is counted in slots.inFlight until its last completion.
+ */
+import { readFileSync } from 'node:fs';
+import { ABI, NET, native, type UringInfo } from '@megapipe/native';
+import { SLOT_BITS, SLOT_MASK } from './api.ts';
+import { type Arena, GATHER_MAX } from './arena.ts';
+import { type Backend, DRAIN_LEAVE, DRAIN_MORE } from './backend.ts';
+import type { Channel } from './channel.ts';
+import { errnoMessage, errnoName, MegapipeError } from './errors.ts';
+import { ARENA } from './output.ts';
+import { NO_SEGMENT, S, type Slots } from './slots.ts';
+
+const OP_RECV = 1;
+const OP_SEND = 2;
+const OP_ACCEPT = 3;
+const OP_CONNECT = 4;
+const OP_SHUTDOWN = 5;
+const OP_CLOSE = 6;
+const OP_CANCEL = 7;
+const OP_HOST = 8;
+const OP_SOCKET = 9;
+
+const EPERM = 1;
+const EINTR = 4;
+const EAGAIN = 11;
+const ENFILE = 23;
+const ENOSYS = 38;
+const EBUSY = 16;
+const EINVAL = 22;
+const ETIME = 62;
+const ECONNABORTED = 103;
+const ENOBUFS = 105;
+const ECANCELED = 125;
+
+const BUFFER_GROUP = 0;
+const SUBMIT_TRIES = 100_000;
+/** Descriptors at most when the process may open more than any table needs. */
+const TABLE_MAX = 500_000;
+
+/** The descriptor limit bounds the ring's file table, too. */
+function descriptorLimit(): number {
+  const row = /^Max open files\s+(\d+|unlimited)/m.exec(readFileSync('/proc/self/limits', 'utf8'));
+  return row === null || row[1] === 'unlimited' ? TABLE_MAX : Number(row[1]);
+}
+
+function createRing(sqEntries: number, cqEntries: number): UringInfo {
+  const base = ABI.SETUP_SUBMIT_ALL | ABI.SETUP_CLAMP;
+  const best = base | ABI.SETUP_SINGLE_ISSUER | ABI.SETUP_DEFER_TASKRUN;
+  /* Newest first: NO_SQARRAY is of 6.6, DEFER_TASKRUN of 6.1, the rest older. EINVAL means "this kernel does not know a flag". */
+  let refused = EINVAL;
+  for (const flags of [best | ABI.SETUP_NO_SQARRAY, best, base | ABI.SETUP_COOP_TASKRUN]) {
+    const made = native.uringCreate(sqEntries, cqEntries, flags);
+    if (typeof made !== 'number') return made;
+    refused = -made;
+    if (refused !== EINVAL) break;
+  }
+  if (refused === EPERM) {
+    const sysctl = disabledBySysctl();
+    throw new MegapipeError(
+      'ERR_MEGAPIPE_URING_BLOCKED',
+      `io_uring_setup: EPERM. ${sysctl > 0 ? `kernel.io_uring_disabled is ${sysctl}; 'sysctl kernel.io_uring_disabled=0' allows it.` : "A seccomp profile (a container's, usually) forbids it; run with one that allows io_uring_setup, _enter and _register."}`,
+      refused,
+      'io_uring_setup',
+    );
+  }
+  const code = refused === ENOSYS || refused === EINVAL ? 'ERR_MEGAPIPE_URING_UNAVAILABLE' : errnoName(refused);
+  throw new MegapipeError(
+    code,
+    `io_uring_setup: ${errnoName(refused)} (${errnoMessage(refused)}). ${code === 'ERR_MEGAPIPE_URING_UNAVAILABLE' ? 'This kernel has no io_uring as it is needed here (Linux 6.1 or later).' : ''}`,
+    refused,
+    'io_uring_setup',
+  );
+}
+
+function disabledBySysctl(): number {
+  try {
+    return Number(readFileSync('/proc/sys/kernel/io_uring_disabled', 'utf8'));
+  } catch {
+    return 0;
+  }
+}
+
+export class UringBackend implements Backend {
+  readonly name = 'uring';
+  readonly kind = 0;
+  readonly id: number;
+  readonly slots: number;
+
+  readonly #channel: Channel;
+  readonly #arena: Arena;
+  readonly #ring: Int32Array;
+  readonly #sqes: Int32Array;
+  readonly #sqHead: number;
+  readonly #sqTail: number;
+  readonly #sqFlags: number;
+  readonly #sqMask: number;
+  readonly #sqEntries: number;
+  readonly #cqHead: number;
+  readonly #cqTail: number;
+  readonly #cqMask: number;
+  readonly #cqes: number;
+  /** Without DEFER_TASKRUN the kernel may post completions at any time: the tail is then read with an acquire. */
+  readonly #deferred: boolean;
+  readonly #batch: boolean;
+  readonly #drainMax: number;
+  readonly #accepted: number;
+  readonly #direct: number;
+  readonly #freeConnect: number[] = [];
+  readonly #freeFd: number[] = [];
+
+  readonly #recv: number;
+  readonly #recvBytes: number;
+  readonly #bufMask: number;
+  readonly #bufWord: number;
+  readonly #bufTailHalf: number;
+  #bufTail = 0;
+  #bufPublished = 0;
+  readonly #addressLow: number;
+  readonly #addressHigh: number;
+  /** Listeners that found the file table full: armed again when a slot is closed. */
+  #starved: number[] = [];
+  /** libuv's descriptor became readable in this batch. */
+  #hostFired = false;
+
+  constructor(channel: Channel) {
+    const o = channel.options;
+    const arena = channel.arena;
+    this.#channel = channel;
+    this.#arena = arena;
+    const info = createRing(o.sqEntries, o.cqEntries);
+    this.id = info.id;
+    this.#ring = new Int32Array(info.ring);
+    this.#sqes = new Int32Array(info.sqes);
+    this.#sqHead = info.sqHead >>> 2;
+    this.#sqTail = info.sqTail >>> 2;
+    this.#sqFlags = info.sqFlags >>> 2;
+    this.#sqMask = info.sqEntries - 1;
+    this.#sqEntries = info.sqEntries;
+    this.#cqHead = info.cqHead >>> 2;
+    this.#cqTail = info.cqTail >>> 2;
+    this.#cqMask = info.cqEntries - 1;
+    this.#cqes = info.cqes >>> 2;
+    this.#deferred = (info.flags & ABI.SETUP_DEFER_TASKRUN) !== 0;
+    this.#batch = o.batch;
+    this.#drainMax = o.drainMax;
+    if (info.sqArray) for (let i = 0; i < info.sqEntries; i++) this.#ring[(info.sqArray >>> 2) + i] = i;
+
+    /* The file table may not be larger than RLIMIT_NOFILE. */
+    const limit = descriptorLimit();
+    const connects = Math.min(o.maxConnects, limit >>> 1);
+    this.#accepted = Math.min(o.maxHandles, limit - connects);
+    this.#direct = this.#accepted + connects;
+    this.slots = this.#direct + o.maxHandles;
+    for (let i = this.#direct - 1; i >= this.#accepted; i--) this.#freeConnect.push(i);
+    for (let i = this.slots - 1; i >= this.#direct; i--) this.#freeFd.push(i);
+
+    this.#recv = arena.recv;
+    this.#recvBytes = o.recvBufferBytes;
+    this.#bufMask = o.recvBuffers - 1;
+    this.#bufWord = arena.bufferRing >>> 2;
+    this.#bufTailHalf = (arena.bufferRing + ABI.BUF_RING_TAIL) >>> 1;
+    this.#addressLow = arena.address % 0x1_0000_0000;
+    this.#addressHigh = Math.floor(arena.address / 0x1_0000_0000);
+    try {
+      this.#check('a table of direct descriptors', native.uringFiles(this.id, this.#direct));
+      this.#check('a range for accepted sockets', native.uringFileRange(this.id, 0, this.#accepted));
+      for (let bid = 0; bid < o.recvBuffers; bid++) this.#recycle(bid);
+      this.#check(
+        'a buffer ring',
+        native.uringBufferRing(this.id, arena.region, arena.bufferRing, o.recvBuffers, BUFFER_GROUP),
+      );
+      this.#publishBuffers();
+    } catch (error) {
+      native.uringClose(this.id);
+      throw error;
+    }
+  }
+
+  #check(what: string, result: number): void {
+    if (result >= 0) return;
+    const code = result === -EINVAL || result === -ENOSYS ? 'ERR_MEGAPIPE_URING_UNAVAILABLE' : errnoName(-result);
+    throw new MegapipeError(
+      code,
+      `io_uring_register refused ${what}: ${errnoName(-result)} (${errnoMessage(-result)})`,
+      -result,
+      'io_uring_register',
+    );
+  }
+
+  // ---------------------------------------------------------------- submission
+
+  /** Index (in words) of a free submission entry. The caller fills all 16 words, then calls #queued. */
+  #sqe(): number {
+    const ring = this.#ring;
+    /* Trap 5: a full queue is handed over first; the kernel takes every entry (SUBMIT_ALL). */
+    for (let tries = 0; ((ring[this.#sqTail]! - ring[this.#sqHead]!) | 0) >= this.#sqEntries; tries++) {
+      if (tries === SUBMIT_TRIES)
+        throw new MegapipeError('EBUSY', `io_uring_enter took no entry in ${tries} tries`, EBUSY, 'io_uring_enter');
+      this.submit();
+    }
+    return (ring[this.#sqTail]! & this.#sqMask) << 4;
+  }
+
+  #queued(): void {
+    this.#ring[this.#sqTail] = (this.#ring[this.#sqTail]! + 1) | 0;
+    if (!this.#batch) this.submit();
+  }
+
+  /** Fills an entry whose remaining fields are zero. */
+  #put(
+    opcode: number,
+    sqeFlags: number,
+    ioprio: number,
+    fd: number,
+    offLow: number,
+    offHigh: number,
+    addressLow: number,
+    addressHigh: number,
+    length: number,
+    opFlags: number,
+    op: number,
+    slot: number,
+    fileIndex: number,
+  ): void {
+    const i = this.#sqe();
+    const q = this.#sqes;
+    q[i] = opcode | (sqeFlags << 8) | (ioprio << 16);
+    q[i + 1] = fd;
+    q[i + 2] = offLow;
+    q[i + 3] = offHigh;
+    q[i + 4] = addressLow;
+    q[i + 5] = addressHigh;
+    q[i + 6] = length;
+    q[i + 7] = opFlags;
+    q[i + 8] = (op << SLOT_BITS) | slot;
+    q[i + 9] = this.#channel.slots.generation[slot]!;
+    q[i + 10] = 0;
+    q[i + 11] = fileIndex;
+    q[i + 12] = 0;
+    q[i + 13] = 0;
+    q[i + 14] = 0;
+    q[i + 15] = 0;
+    this.#queued();
+  }
+
+  submit(): void {
+    const channel = this.#channel;
+    channel.counters.enters++;
+    const result = native.uringEnter(this.id, 0, 0);
+    if (result < 0) this.#enterFailed(-result);
+  }
+
+  #enterFailed(errno: number): void {
+    /* EBUSY, EAGAIN: completions must be taken first, or memory is short for a moment; entries stay queued. */
+    if (errno === EINTR || errno === ETIME || errno === EBUSY || errno === EAGAIN) return;
+    throw new MegapipeError(errnoName(errno), `io_uring_enter: ${errnoMessage(errno)}`, errno, 'io_uring_enter');
+  }
+
+  wait(timeoutMs: number): number {
+    this.#channel.counters.enters++;
+    return native.uringEnter(this.id, timeoutMs === 0 ? 0 : 1, timeoutMs);
+  }
+
+  // ---------------------------------------------------------------- requests
+
+  openFd(fd: number, state: number): number {
+    const slot = this.#freeFd.pop();
+    if (slot === undefined) return -1;
+    /* With O_NONBLOCK the kernel answers EAGAIN instead of waiting for readiness itself. */
+    native.setBlocking(fd, 1);
+    this.#channel.slots.open(slot, state, fd);
+    return slot;
+  }
+
+  connect(addressOffset: number, host: string, _port: number): number {
+    const slot = this.#freeConnect.pop();
+    if (slot === undefined) return -1;
+    const slots = this.#channel.slots;
+    slots.open(slot, S.Registered | S.Connecting, slot);
+    const domain =
+      host.startsWith('/') || host.startsWith('@') ? NET.AF_UNIX : host.includes(':') ? NET.AF_INET6 : NET.AF_INET;
+    const fixed = ABI.IOSQE_FIXED_FILE;
+    /* Linked: the connect must not start before the socket stands in its slot. Both go in one submission. */
+    if (((this.#ring[this.#sqTail]! - this.#ring[this.#sqHead]!) | 0) >= this.#sqEntries - 1) this.submit();
+    const batch = this.#batch;
+    const at = this.#sqe();
+    const q = this.#sqes;
+    q.fill(0, at, at + 16);
+    q[at] = ABI.OP_SOCKET | ((ABI.IOSQE_IO_LINK | ABI.IOSQE_CQE_SKIP_SUCCESS) << 8);
+    q[at + 1] = domain;
+    q[at + 2] = NET.SOCK_STREAM;
+    q[at + 8] = (OP_SOCKET << SLOT_BITS) | slot;
+    q[at + 9] = slots.generation[slot]!;
+    q[at + 11] = slot + 1;
+    this.#ring[this.#sqTail] = (this.#ring[this.#sqTail]! + 1) | 0;
+    const address = this.#arena.address + addressOffset;
+    slots.inFlight[slot] = 1;
+    this.#put(
+      ABI.OP_CONNECT,
+      fixed,
+      0,
+      slot,
+      this.#arena.sockaddrLength(addressOffset),
+      0,
+      address | 0,
+      (address / 0x1_0000_0000) | 0,
+      0,
+      0,
+      OP_CONNECT,
+      slot,
+      0,
+    );
+    if (!batch) this.submit();
+    return slot;
+  }
+
+  /** File-descriptor word and flag of a slot: direct descriptors are named by slot. */
+  #fd(slot: number): number {
+    return slot < this.#direct ? slot : this.#channel.slots.fd[slot]!;
+  }
+
+  armAccept(slot: number): void {
+    const slots = this.#channel.slots;
+    const state = slots.state[slot]!;
+    const direct = !(state & S.AcceptFd);
+    slots.state[slot] = state | S.Armed;
+    slots.inFlight[slot]!++;
+    this.#put(
+      ABI.OP_ACCEPT,
+      slot < this.#direct ? ABI.IOSQE_FIXED_FILE : 0,
+      state & S.AcceptAll ? ABI.ACCEPT_MULTISHOT : 0,
+      this.#fd(slot),
+      0,
+      0,
+      0,
+      0,
+      0,
+      direct ? 0 : NET.SOCK_CLOEXEC,
+      OP_ACCEPT,
+      slot,
+      direct ? ABI.FILE_INDEX_ALLOC | 0 : 0,
+    );
+  }
+
+  armRecv(slot: number): void {
+    const slots = this.#channel.slots;
+    slots.state[slot]! |= S.Armed;
+    slots.inFlight[slot]!++;
+    const i = this.#sqe();
+    const q = this.#sqes;
+    q[i] =
+      ABI.OP_RECV |
+      ((ABI.IOSQE_BUFFER_SELECT | (slot < this.#direct ? ABI.IOSQE_FIXED_FILE : 0)) << 8) |
+      (ABI.RECV_MULTISHOT << 16);
+    q[i + 1] = slot < this.#direct ? slot : slots.fd[slot]!;
+    q[i + 2] = 0;
+    q[i + 3] = 0;
+    q[i + 4] = 0;
+    q[i + 5] = 0;
+    q[i + 6] = 0;
+    q[i + 7] = 0;
+    q[i + 8] = (OP_RECV << SLOT_BITS) | slot;
+    q[i + 9] = slots.generation[slot]!;
+    q[i + 10] = BUFFER_GROUP;
+    q[i + 11] = 0;
+    q[i + 12] = 0;
+    q[i + 13] = 0;
+    q[i + 14] = 0;
+    q[i + 15] = 0;
+    this.#queued();
+  }
+
+  cancelArmed(slot: number): void {
+    const slots = this.#channel.slots;
+    slots.state[slot]! |= S.Cancelling;
+    const op = slots.state[slot]! & S.Listener ? OP_ACCEPT : OP_RECV;
+    this.#put(
+      ABI.OP_ASYNC_CANCEL,
+      ABI.IOSQE_CQE_SKIP_SUCCESS,
+      0,
+      -1,
+      0,
+      0,
+      (op << SLOT_BITS) | slot,
+      slots.generation[slot]!,
+      0,
+      0,
+      OP_CANCEL,
+      slot,
+      0,
+    );
+  }
+
+  cancelAll(slot: number): void {
+    const direct = slot < this.#direct;
+    const flags = ABI.CANCEL_FD | ABI.CANCEL_ALL | (direct ? ABI.CANCEL_FD_FIXED : 0);
+    this.#put(
+      ABI.OP_ASYNC_CANCEL,
+      ABI.IOSQE_CQE_SKIP_SUCCESS,
+      0,
+      this.#fd(slot),
+      0,
+      0,
+      0,
+      0,
+      0,
+      flags,
+      OP_CANCEL,
+      slot,
+      0,
+    );
+  }
+
+  send(slot: number): void {
+    const slots = this.#channel.slots;
+    const output = this.#arena.output;
+    const s = slots.outHead[slot]!;
+    slots.state[slot]! |= S.Sending;
+    slots.inFlight[slot]!++;
+    if (output.segNext[s] !== NO_SEGMENT) {
+      const block = this.#arena.takeGather();
+      if (block >= 0) {
+        this.#sendGather(slot, s, block);
+        return;
+      }
+    }
+    /* Low and high words of base + offset by doubles: regions may be larger than 4 GiB. */
+    const region = output.segRegion[s]!;
+    const address =
+      (region === ARENA ? this.#arena.address : this.#channel.regionAddress[region]!) + output.segOffset[s]!;
+    const i = this.#sqe();
+    const q = this.#sqes;
+    q[i] = ABI.OP_SEND | (slot < this.#direct ? ABI.IOSQE_FIXED_FILE << 8 : 0);
+    q[i + 1] = slot < this.#direct ? slot : slots.fd[slot]!;
+    q[i + 2] = 0;
+    q[i + 3] = 0;
+    q[i + 4] = address | 0;
+    q[i + 5] = (address / 0x1_0000_0000) | 0;
+    q[i + 6] = output.segLength[s]!;
+    q[i + 7] = NET.MSG_WAITALL | NET.MSG_NOSIGNAL;
+    q[i + 8] = (OP_SEND << SLOT_BITS) | slot;
+    q[i + 9] = slots.generation[slot]!;
+    q[i + 10] = 0;
+    q[i + 11] = 0;
+    q[i + 12] = 0;
+    q[i + 13] = 0;
+    q[i + 14] = 0;
+    q[i + 15] = 0;
+    this.#queued();
+  }
+
+  /** Several segments as one sendmsg: they leave as one packet where they fit. */
+  #sendGather(slot: number, first: number, block: number): void {
+    const slots = this.#channel.slots;
+    const output = this.#arena.output;
+    const words = this.#arena.words;
+    const base = this.#arena.address;
+    let w = (block + 64) >>> 2;
+    let count = 0;
+    for (let s = first; s !== NO_SEGMENT && count < GATHER_MAX; s = output.segNext[s]!) {
+      const length = output.segLength[s]!;
+      if (length === 0) continue;
+      const region = output.segRegion[s]!;
+      const address = (region === ARENA ? base : this.#channel.regionAddress[region]!) + output.segOffset[s]!;
+      words[w] = address | 0;
+      words[w + 1] = (address / 0x1_0000_0000) | 0;
+      words[w + 2] = length;
+      words[w + 3] = 0;
+      w += 4;
+      count++;
+    }
+    const header = block >>> 2;
+    words.fill(0, header, header + 16);
+    const vectors = base + block + 64;
+    words[header + 4] = vectors | 0;
+    words[header + 5] = (vectors / 0x1_0000_0000) | 0;
+    words[header + 6] = count;
+    slots.gather[slot] = block;
+    const message = base + block;
+    this.#put(
+      ABI.OP_SENDMSG,
+      slot < this.#direct ? ABI.IOSQE_FIXED_FILE : 0,
+      0,
+      this.#fd(slot),
+      0,
+      0,
+      message | 0,
+      (message / 0x1_0000_0000) | 0,
+      1,
+      NET.MSG_WAITALL | NET.MSG_NOSIGNAL,
+      OP_SEND,
+      slot,
+      0,
+    );
+  }
+
+  shutdownWrite(slot: number): void {
+    const slots = this.#channel.slots;
+    slots.state[slot]! |= S.Shutting;
+    slots.inFlight[slot]!++;
+    this.#put(
+      ABI.OP_SHUTDOWN,
+      slot < this.#direct ? ABI.IOSQE_FIXED_FILE : 0,
+      0,
+      this.#fd(slot),
+      0,
+      0,
+      0,
+      0,
+      NET.SHUT_WR,
+      0,
+      OP_SHUTDOWN,
+      slot,
+      0,
+    );
+  }
+
+  closeSlot(slot: number): void {
+    const skip = ABI.IOSQE_CQE_SKIP_SUCCESS;
+    const fd = this.#channel.slots.fd[slot]!;
+    if (slot < this.#direct) {
+      this.#put(ABI.OP_CLOSE, skip, 0, 0, 0, 0, 0, 0, 0, 0, OP_CLOSE, slot, slot + 1);
+      if (slot >= this.#accepted) this.#freeConnect.push(slot);
+    } else {
+      native.dup(fd, 2);
+      this.#put(ABI.OP_CLOSE, skip, 0, fd, 0, 0, 0, 0, 0, 0, OP_CLOSE, slot, 0);
+      this.#freeFd.push(slot);
+    }
+    if (this.#starved.length > 0) {
+      const channel = this.#channel;
+      for (const listener of this.#starved.splice(0)) channel.rearm(listener);
+    }
+  }
+
+  releaseFd(slot: number): number {
+    this.#freeFd.push(slot);
+    return native.dup(this.#channel.slots.fd[slot]!, 2);
+  }
+
+  closeFd(fd: number): void {
+    native.close(fd);
+  }
+
+  // ---------------------------------------------------------------- completion
+
+  #recycle(bid: number): void {
+    const words = this.#arena.words;
+    const entry = this.#bufWord + ((this.#bufTail & this.#bufMask) << 2);
+    const offset = this.#recv + bid * this.#recvBytes;
+    const low = this.#addressLow + offset;
+    words[entry] = low | 0;
+    words[entry + 1] = low >= 0x1_0000_0000 ? this.#addressHigh + 1 : this.#addressHigh;
+    words[entry + 2] = this.#recvBytes;
+    /* Half a word: in entry 0 the other half is the ring's tail. */
+    this.#arena.halfwords[(entry + 3) << 1] = bid;
+    this.#bufTail = (this.#bufTail + 1) & 0xffff;
+  }
+
+  #publishBuffers(): void {
+    if (this.#bufTail === this.#bufPublished) return;
+    this.#bufPublished = this.#bufTail;
+    this.#arena.halfwords[this.#bufTailHalf] = this.#bufTail;
+  }
+
+  drain(waited: number): number {
+    if (waited < 0) this.#enterFailed(-waited);
+    const ring = this.#ring;
+    const counters = this.#channel.counters;
+    const tail = this.#deferred ? ring[this.#cqTail]! : Atomics.load(ring, this.#cqTail);
+    let head = ring[this.#cqHead]!;
+    let left = (tail - head) | 0;
+    let bits = 0;
+    if (ring[this.#sqFlags]! & ABI.SQ_CQ_OVERFLOW) {
+      counters.overflows++;
+      bits = DRAIN_MORE;
+    }
+    /* Trap 9: a bounded number, so that timers and the other connections get their turn. */
+    if (left > this.#drainMax) {
+      left = this.#drainMax;
+      bits = DRAIN_MORE;
+    }
+    if (left === 0) return bits;
+    const cqes = this.#cqes;
+    const mask = this.#cqMask;
+    try {
+      for (; left > 0; left--) {
+        const i = cqes + ((head & mask) << 2);
+        head = (head + 1) | 0;
+        counters.completions++;
+        this.#complete(ring[i]!, ring[i + 1]!, ring[i + 2]!, ring[i + 3]!);
+      }
+    } finally {
+      /* Also when a handler threw: what was handled is gone, the rest comes in the next round. */
+      ring[this.#cqHead] = head;
+      this.#publishBuffers();
+    }
+    if (this.#hostFired) {
+      this.#hostFired = false;
+      bits |= DRAIN_LEAVE;
+    }
+    return bits;
+  }
+
+  #complete(low: number, generation: number, result: number, flags: number): void {
+    const channel = this.#channel;
+    const slots = channel.slots;
+    const slot = low & SLOT_MASK;
+    const op = low >>> SLOT_BITS;
+    if (op === OP_RECV) {
+      let offset = 0;
+      if (flags & ABI.CQE_F_BUFFER) {
+        const bid = flags >>> 16;
+        offset = this.#recv + bid * this.#recvBytes;
+        /* Written now, seen by the kernel only when the batch publishes the tail: the bytes stay until then. */
+        this.#recycle(bid);
+      }
+      if (slots.generation[slot] !== generation) {
+        channel.counters.stale++;
+        return;
+      }
+      if (flags & ABI.CQE_F_MORE) {
+        channel.received(slot, offset, result);
+        return;
+      }
+      this.#recvEnded(slots, slot, offset, result);
+    } else if (op === OP_SEND) {
+      if (slots.generation[slot] !== generation) {
+        channel.counters.stale++;
+        return;
+      }
+      slots.state[slot]! &= ~S.Sending;
+      slots.inFlight[slot]!--;
+      if (slots.gather[slot]! >= 0) {
+        this.#arena.giveGather(slots.gather[slot]!);
+        slots.gather[slot] = -1;
+      }
+      if (result > 0) channel.sent(slot, result);
+      else if (result === -EAGAIN || result === -EINTR || result === -ENOBUFS) channel.sent(slot, 0);
+      else channel.sendFailed(slot, result === 0 ? ECANCELED : -result);
+    } else this.#completeRare(op, slot, generation, result, flags);
+  }
+
+  /** The last completion of a receive. */
+  #recvEnded(slots: Slots, slot: number, offset: number, result: number): void {
+    const channel = this.#channel;
+    slots.state[slot]! &= ~(S.Armed | S.Cancelling);
+    slots.inFlight[slot]!--;
+    if (result > 0) channel.received(slot, offset, result);
+    else if (result === 0) channel.ended(slot, 0);
+    else if (result === -ENOBUFS) channel.counters.noBuffers++;
+    else if (result !== -ECANCELED && result !== -EINTR && result !== -EAGAIN) channel.ended(slot, -result);
+    if (slots.state[slot]! & S.Closing) channel.settled(slot);
+    else if (channel.wantsRead(slot)) channel.rearm(slot);
+  }
+
+  #completeRare(op: number, slot: number, generation: number, result: number, flags: number): void {
+    const channel = this.#channel;
+    const slots = channel.slots;
+    if (op === OP_HOST) {
+      /* Cancelled when the channel detaches: then nobody waits for it. */
+      if (result >= 0) {
+        this.#hostFired = true;
+        this.#arena.words[2] = 1;
+      }
+      return;
+    }
+    if (op === OP_ACCEPT) {
+      this.#acceptCompleted(slot, generation, result, flags);
+      return;
+    }
+    if (op === OP_CANCEL || op === OP_CLOSE) return;
+    if (slots.generation[slot] !== generation) {
+      channel.counters.stale++;
+      return;
+    }
+    if (op === OP_SOCKET) {
+      /* Only failures come here; the linked connect then ends with ECANCELED and reports this one's reason. */
+      slots.extra[slot] = -result;
+    } else if (op === OP_CONNECT) {
+      slots.inFlight[slot]!--;
+      channel.connected(
+        slot,
+        result === -ECANCELED && slots.extra[slot]! > 0 ? slots.extra[slot]! : result < 0 ? -result : 0,
+      );
+    } else if (op === OP_SHUTDOWN) {
+      slots.inFlight[slot]!--;
+      channel.shutDone(slot);
+    }
+  }
+
+  #acceptCompleted(slot: number, generation: number, result: number, flags: number): void {
+    const channel = this.#channel;
+    const slots = channel.slots;
+    const alive = slots.generation[slot] === generation;
+    if (alive && !(flags & ABI.CQE_F_MORE)) {
+      slots.state[slot]! &= ~(S.Armed | S.Cancelling);
+      slots.inFlight[slot]!--;
+    }
+    if (result >= 0) {
+      const direct = alive ? !(slots.state[slot]! & S.AcceptFd) : result < this.#accepted;
+      if (direct) {
+        slots.open(result, 0, result);
+        slots.inFlight[result] = 0;
+      }
+      if (alive && !(slots.state[slot]! & S.Closing)) channel.accepted(slot, direct ? result : -1, result);
+      else if (direct)
+        this.#put(ABI.OP_CLOSE, ABI.IOSQE_CQE_SKIP_SUCCESS, 0, 0, 0, 0, 0, 0, 0, 0, OP_CLOSE, slot, result + 1);
+      else native.close(result);
+    } else if (alive && result !== -ECANCELED && result !== -EINTR && result !== -EAGAIN && result !== -ECONNABORTED) {
+      /* ENFILE with direct descriptors: the file table is full. A closed handle makes room; so does, perhaps, time. */
+      if (result === -ENFILE) this.#starved.push(slot);
+      channel.acceptFailed(slot, -result);
+      return;
+    }
+    if (!alive) {
+      channel.counters.stale++;
+      return;
+    }
+    if (slots.state[slot]! & S.Closing) channel.settled(slot);
+    else if (!(slots.state[slot]! & S.Armed) && channel.wantsAccept(slot)) channel.rearm(slot);
+  }
+
+  // ---------------------------------------------------------------- the host loop, the end
+
+  armHost(fd: number): void {
+    this.#putHost(ABI.OP_POLL_ADD, 0, fd, 0, NET.POLLIN, OP_HOST);
+  }
+
+  disarmHost(_fd: number): void {
+    this.#putHost(ABI.OP_ASYNC_CANCEL, ABI.IOSQE_CQE_SKIP_SUCCESS, -1, OP_HOST << SLOT_BITS, 0, OP_CANCEL);
+  }
+
+  /** A request that belongs to no slot: its user_data has generation 0, which no slot ever has. */
+  #putHost(opcode: number, sqeFlags: number, fd: number, target: number, opFlags: number, op: number): void {
+    const i = this.#sqe();
+    const q = this.#sqes;
+    q.fill(0, i, i + 16);
+    q[i] = opcode | (sqeFlags << 8);
+    q[i + 1] = fd;
+    q[i + 4] = target;
+    q[i + 7] = opFlags;
+    q[i + 8] = op << SLOT_BITS;
+    this.#queued();
+  }
+
+  destroy(): void {
+    /* uringClose cancels everything in flight and lets the kernel finish before the memory goes. */
+    native.uringClose(this.id);
+    const slots = this.#channel.slots;
+    for (let slot = this.#direct; slot < this.slots; slot++)
+      if (slots.state[slot]! & S.Used) native.close(slots.fd[slot]!);
+  }
+}

@@ -1,0 +1,53 @@
+/**
+ * What a backend does for Channel, and what Channel does for a backend.
+ *
+ * Channel keeps the policy (queues, limits, order, life of a handle); a backend carries single requests to the kernel
+ * and reports what became of them. Requests may be queued; `submit` (or the wait) hands them over.
+ */
+import type { BackendName } from './api.ts';
+
+export interface Backend {
+  readonly name: BackendName;
+  /** How many handles fit in the end (the kernel's limits may allow fewer than asked for). */
+  readonly slots: number;
+  /** For the loop attachment: 0 io_uring with a ring id, 1 epoll with a descriptor. */
+  readonly kind: 0 | 1;
+  readonly id: number;
+
+  /** Makes room for a descriptor: the slot, or -1 when all are taken. */
+  openFd(fd: number, state: number): number;
+  /** Starts connecting: the slot, -1 when all are taken; errno < -1 when refused at once. */
+  connect(addressOffset: number, host: string, port: number): number;
+  armAccept(slot: number): void;
+  armRecv(slot: number): void;
+  /** Cancels the armed receive or accept. Its last completion clears Armed. */
+  cancelArmed(slot: number): void;
+  /** Cancels everything in flight on the slot. */
+  cancelAll(slot: number): void;
+  /** Sends the slot's queued output. Only when Sending is clear and there is some. */
+  send(slot: number): void;
+  shutdownWrite(slot: number): void;
+  /** Nothing is in flight: lets go of the socket. The slot may be reused from the next completion on. */
+  closeSlot(slot: number): void;
+  /** Takes the slot's descriptor out without closing it: the fd, or -1 (an lwsocket has none). */
+  releaseFd(slot: number): number;
+  /** Closes a socket that was accepted and never registered. fd >= 0. */
+  closeFd(fd: number): void;
+
+  /** Hands queued requests over without waiting. */
+  submit(): void;
+  /** Waits (at most timeoutMs, -1 = for ever) after handing queued requests over. Returns what `drain` gets. */
+  wait(timeoutMs: number): number;
+  /** Delivers completions, at most drainMax. Returns DRAIN bits. `waited`: result of the last wait. */
+  drain(waited: number): number;
+  /** Arms libuv's descriptor so that its readiness ends the wait. */
+  armHost(fd: number): void;
+  disarmHost(fd: number): void;
+  /** Cancels all, waits for the kernel, frees. */
+  destroy(): void;
+}
+
+export const DRAIN_LEAVE = 1;
+export const DRAIN_MORE = 2;
+/** `waited` when there was no wait before drain. */
+export const NO_WAIT = -11;

@@ -1,0 +1,1023 @@
+/**
+ * Channel: the paper's verbs, and the policy behind them.
+ *
+ * A channel carries requests down to a backend and completions up to one sink. It owns: the table of handles, the
+ * queue of output of each connection (at most one send in flight), the limits, the order in which things end.
+ * Invariants: a slot is freed only when the kernel holds no request on it; the sink is called from `dispatch` (or the
+ * event-loop attachment) only, never from inside another call; memory given to the kernel lies in the arena or in a
+ * registered region. Not its job: any protocol, and how the kernel is spoken to (backend-*.ts).
+ */
+import { NET, native } from '@megapipe/native';
+import {
+  type AcceptedSocket,
+  type BackendName,
+  type ChannelOptions,
+  type ChannelStats,
+  type Handle,
+  type RegisterOptions,
+  type Sink,
+  Write,
+  type WriteResult,
+} from './api.ts';
+import { Arena } from './arena.ts';
+import { type Backend, DRAIN_MORE, NO_WAIT } from './backend.ts';
+import { EpollBackend } from './backend-epoll.ts';
+import { UringBackend } from './backend-uring.ts';
+import { Deadlines, TICK_MS } from './deadlines.ts';
+import { errnoName, MegapipeError, systemError, wholeNumber } from './errors.ts';
+import { ARENA, LARGE_CHUNK_BYTES } from './output.ts';
+import { NO_SEGMENT, S, Slots } from './slots.ts';
+
+const EPIPE = 32;
+const ECANCELED = 125;
+/** Pause before accepting again after the kernel had no descriptor or memory for it. */
+const ACCEPT_RETRY_MS = 100;
+
+type AllOptions = Required<ChannelOptions>;
+
+const DEFAULTS: AllOptions = {
+  backend: 'auto',
+  maxHandles: 16_384,
+  maxConnects: 256,
+  recvBuffers: 512,
+  recvBufferBytes: 4096,
+  outputMax: 256 * 1024,
+  outputPoolBytes: 64 * 1024 * 1024,
+  lightweight: true,
+  batch: true,
+  sqEntries: 1024,
+  cqEntries: 16_384,
+  drainMax: 4096,
+};
+
+function checked(options: ChannelOptions): AllOptions {
+  for (const key of Object.keys(options))
+    if (!(key in DEFAULTS))
+      throw new MegapipeError(
+        'ERR_MEGAPIPE_ARGUMENT',
+        `there is no channel option "${key}"; known: ${Object.keys(DEFAULTS).join(', ')}`,
+      );
+  const o: AllOptions = { ...DEFAULTS };
+  for (const [key, value] of Object.entries(options)) if (value !== undefined) Object.assign(o, { [key]: value });
+  if (!['auto', 'uring', 'epoll'].includes(o.backend))
+    throw new MegapipeError('ERR_MEGAPIPE_ARGUMENT', `backend must be auto, uring or epoll, got "${o.backend}"`);
+  wholeNumber('maxHandles', o.maxHandles, 16, 500_000);
+  wholeNumber('maxConnects', o.maxConnects, 0, 40_000);
+  wholeNumber('recvBuffers', o.recvBuffers, 8, 32_768);
+  wholeNumber('recvBufferBytes', o.recvBufferBytes, 256, 1 << 20);
+  wholeNumber('outputMax', o.outputMax, 1024, 1 << 30);
+  wholeNumber('outputPoolBytes', o.outputPoolBytes, 1 << 19, 1 << 30);
+  wholeNumber('sqEntries', o.sqEntries, 8, 32_768);
+  wholeNumber('cqEntries', o.cqEntries, 16, 65_536);
+  wholeNumber('drainMax', o.drainMax, 1, 1 << 20);
+  if (o.recvBuffers & (o.recvBuffers - 1))
+    throw new MegapipeError('ERR_MEGAPIPE_ARGUMENT', `recvBuffers must be a power of two, got ${o.recvBuffers}`);
+  return o;
+}
+
+export class Channel {
+  /** The backend in use, and why it was chosen. */
+  readonly backend: BackendName;
+  readonly backendReason: string;
+  /** Received bytes and reserved output live here. */
+  readonly memory: Uint8Array;
+  /** Most bytes that one `reserve` can ask for. */
+  static readonly RESERVE_MAX: number = LARGE_CHUNK_BYTES;
+
+  /** @internal */ readonly sink: Sink;
+  /** @internal */ readonly options: AllOptions;
+  /** @internal */ readonly slots: Slots;
+  /** @internal */ readonly arena: Arena;
+  /** @internal */ readonly deadlines: Deadlines;
+  /** @internal */ readonly counters = {
+    completions: 0,
+    batches: 0,
+    enters: 0,
+    accepts: 0,
+    open: 0,
+    bytesRead: 0,
+    bytesWritten: 0,
+    noBuffers: 0,
+    stale: 0,
+    overflows: 0,
+    full: 0,
+  };
+  /** @internal Address and length of each registered region, by id. */
+  readonly regionAddress: Float64Array = new Float64Array(4096);
+  readonly #regionLength = new Float64Array(4096);
+  /** Writes in the queues that refer to the region. */
+  readonly #regionUses = new Int32Array(4096);
+
+  readonly #backend: Backend;
+  readonly #outputMax: number;
+  readonly #outputLow: number;
+  #inDrain = false;
+  #destroyed = false;
+  #destroyLater = false;
+  #attached = false;
+  #ticker: NodeJS.Timeout | null = null;
+  readonly #clockStart = performance.now();
+  #now = 0;
+
+  /* Work for the end of the batch, as stacks of slots. */
+  #dirty: Int32Array;
+  #dirtyCount = 0;
+  #finish: Int32Array;
+  #finishCount = 0;
+  #rearm: Int32Array;
+  #rearmCount = 0;
+  #poolWaiters: number[] = [];
+  /** Writes that ended without reaching the queue: handle, cookie, token, errno. */
+  #orphans: number[] = [];
+  /** Listeners to arm again, and when. */
+  #retries: { slot: number; generation: number; at: number }[] = [];
+
+  constructor(sink: Sink, options: ChannelOptions = {}) {
+    const o = checked(options);
+    this.sink = sink;
+    this.options = o;
+    this.#outputMax = o.outputMax;
+    this.#outputLow = o.outputMax >> 2;
+    this.arena = new Arena(o.recvBuffers, o.recvBufferBytes, o.outputPoolBytes);
+    this.memory = this.arena.memory;
+    let backend: Backend | null = null;
+    let reason = o.backend === 'auto' ? '' : 'asked for';
+    try {
+      if (o.backend !== 'epoll') {
+        try {
+          backend = new UringBackend(this);
+          reason ||= 'io_uring is available';
+        } catch (error) {
+          if (
+            o.backend === 'uring' ||
+            !(error instanceof MegapipeError) ||
+            !error.code.startsWith('ERR_MEGAPIPE_URING_')
+          )
+            throw error;
+          reason = `${error.message} Using epoll; backend: 'uring' makes this fatal.`;
+        }
+      }
+      backend ??= new EpollBackend(this);
+    } catch (error) {
+      this.arena.free();
+      throw error;
+    }
+    this.#backend = backend;
+    this.backend = backend.name;
+    this.backendReason = reason;
+    this.slots = new Slots(backend.slots);
+    this.deadlines = new Deadlines(backend.slots);
+    this.#dirty = new Int32Array(backend.slots);
+    this.#finish = new Int32Array(backend.slots);
+    this.#rearm = new Int32Array(backend.slots);
+    this.deadlines.advance(0, () => {});
+  }
+
+  // ---------------------------------------------------------------- handles
+
+  /**
+   * Brings a socket into the channel (the paper's mp_register): a descriptor >= 0 (listening socket, TCP, Unix stream,
+   * pipe), which the channel owns from then on unless `shared`, or an lwsocket from `onAccept`.
+   * Throws ERR_MEGAPIPE_CAPACITY when no handle is free, EBADF for a descriptor that is none.
+   */
+  register(socket: AcceptedSocket, cookie: number, options: RegisterOptions = {}): Handle {
+    this.#alive();
+    const slots = this.slots;
+    if (socket < 0) {
+      const slot = slots.slot(-socket);
+      if (slot < 0 || slots.state[slot]! & S.Registered)
+        throw new MegapipeError(
+          'ERR_MEGAPIPE_STALE_HANDLE',
+          `register: lwsocket ${socket} is not (or no longer) waiting to be registered`,
+        );
+      slots.state[slot]! |= S.Registered;
+      slots.cookie[slot] = cookie;
+      return -socket;
+    }
+    let fd = socket;
+    const dup = native.dup(fd, options.shared ? 0 : 1);
+    if (dup < 0) throw systemError('register', -dup, `descriptor ${fd}`);
+    fd = dup;
+    let listening = false;
+    try {
+      listening = native.getsockopt(fd, NET.SOL_SOCKET, NET.SO_ACCEPTCONN) === 1;
+    } catch {
+      /* Not a socket: a pipe or another stream. */
+    }
+    const slot = this.#backend.openFd(fd, S.Registered | S.Fd | (listening ? S.Listener : 0));
+    if (slot < 0) {
+      if (options.shared) native.close(fd);
+      throw new MegapipeError('ERR_MEGAPIPE_CAPACITY', `register: all ${this.options.maxHandles} handles are in use`);
+    }
+    slots.cookie[slot] = cookie;
+    this.counters.open++;
+    return slots.handle(slot);
+  }
+
+  /**
+   * Takes a handle out of the channel without closing its descriptor (mp_unregister) and returns that descriptor.
+   * Its queued output is dropped. Throws ERR_MEGAPIPE_STATE for an lwsocket, which has no existence outside the
+   * channel, and while a request is in flight (stop reading and wait for `outputBytes` 0 first).
+   */
+  unregister(handle: Handle): number {
+    const slot = this.#slot(handle, 'unregister');
+    const state = this.slots.state[slot]!;
+    if (!(state & S.Fd))
+      throw new MegapipeError('ERR_MEGAPIPE_STATE', 'unregister: an lwsocket has no descriptor to keep; use close');
+    if (this.slots.inFlight[slot]! > 0 || state & S.Sending)
+      throw new MegapipeError(
+        'ERR_MEGAPIPE_STATE',
+        'unregister: the kernel still holds requests of this handle; readStop it and wait for its output first',
+      );
+    this.#dropOutput(slot, ECANCELED);
+    const fd = this.#backend.releaseFd(slot);
+    this.#freeSlot(slot);
+    return fd;
+  }
+
+  /** Closes an accepted socket that was never registered. */
+  discard(socket: AcceptedSocket): void {
+    this.#alive();
+    if (socket >= 0) this.#backend.closeFd(socket);
+    else {
+      const slot = this.slots.slot(-socket);
+      if (slot < 0 || this.slots.state[slot]! & S.Registered)
+        throw new MegapipeError(
+          'ERR_MEGAPIPE_STALE_HANDLE',
+          `discard: lwsocket ${socket} is not waiting to be registered`,
+        );
+      this.#finishSoon(slot);
+    }
+  }
+
+  setCookie(handle: Handle, cookie: number): void {
+    this.slots.cookie[this.#slot(handle, 'setCookie')] = cookie;
+  }
+
+  cookieOf(handle: Handle): number {
+    return this.slots.cookie[this.#slot(handle, 'cookieOf')]!;
+  }
+
+  /**
+   * Accepts `count` connections (default: for ever) from a listening socket (mp_accept); each arrives at `onAccept`,
+   * as an lwsocket or, with `lightweight` false, as a descriptor.
+   */
+  accept(
+    listener: Handle,
+    count: number = Number.POSITIVE_INFINITY,
+    lightweight: boolean = this.options.lightweight,
+  ): void {
+    const slot = this.#slot(listener, 'accept');
+    const slots = this.slots;
+    if (!(slots.state[slot]! & S.Listener))
+      throw new MegapipeError('ERR_MEGAPIPE_STATE', 'accept: the handle is not a listening socket');
+    if (!(count >= 1))
+      throw new MegapipeError('ERR_MEGAPIPE_ARGUMENT', `accept: count must be at least 1, got ${count}`);
+    let state = slots.state[slot]! | S.Reading;
+    if (lightweight) state &= ~S.AcceptFd;
+    else state |= S.AcceptFd;
+    if (count === Number.POSITIVE_INFINITY) state |= S.AcceptAll;
+    else {
+      state &= ~S.AcceptAll;
+      slots.extra[slot] = Math.min(slots.extra[slot]! + count, 0x7fffffff);
+    }
+    slots.state[slot] = state;
+    if (!(state & S.Armed)) this.#backend.armAccept(slot);
+    this.#poke();
+  }
+
+  /** Stops accepting. Connections the kernel has already completed still arrive. */
+  acceptStop(listener: Handle): void {
+    const slot = this.#slot(listener, 'acceptStop');
+    const slots = this.slots;
+    slots.extra[slot] = 0;
+    slots.state[slot]! &= ~(S.Reading | S.AcceptAll);
+    this.#cancelArmed(slot);
+  }
+
+  /** Connects to an IPv4 or IPv6 address, or an absolute path of a Unix socket (port is then ignored). `onConnect` follows. */
+  connect(host: string, port: number, cookie: number): Handle {
+    this.#alive();
+    const at = this.arena.sockaddr(host, port);
+    if (at < 0)
+      throw new MegapipeError('ERR_MEGAPIPE_CAPACITY', 'connect: a channel remembers at most 256 different addresses');
+    const slot = this.#backend.connect(at, host, port);
+    if (slot === -1)
+      throw new MegapipeError(
+        'ERR_MEGAPIPE_CAPACITY',
+        'connect: all handles for outgoing connections are in use (option maxConnects)',
+      );
+    if (slot < -1) throw systemError('connect', -slot, `${host} port ${port}`);
+    this.slots.cookie[slot] = cookie;
+    this.counters.open++;
+    this.#poke();
+    return this.slots.handle(slot);
+  }
+
+  // ---------------------------------------------------------------- input
+
+  /** Delivers received bytes to `onRead` from now on (mp_read, armed until stopped). */
+  read(handle: Handle): void {
+    const slot = this.#slot(handle, 'read');
+    const state = this.slots.state[slot]!;
+    if (state & (S.Ended | S.Closing | S.Listener)) {
+      if (state & S.Listener)
+        throw new MegapipeError('ERR_MEGAPIPE_STATE', 'read: the handle is a listening socket; use accept');
+      return;
+    }
+    this.slots.state[slot] = state | S.Reading;
+    if (!(state & (S.Armed | S.Connecting | S.WantDrain))) {
+      this.#backend.armRecv(slot);
+      this.#poke();
+    }
+  }
+
+  /** Stops delivering. Bytes that the kernel has already handed over still arrive. */
+  readStop(handle: Handle): void {
+    const slot = this.#slot(handle, 'readStop');
+    this.slots.state[slot]! &= ~S.Reading;
+    this.#cancelArmed(slot);
+  }
+
+  // ---------------------------------------------------------------- output
+
+  /**
+   * Room for `bytes` (1 … RESERVE_MAX) in a row of `memory`: the offset, or -1 (Full). Good until the next call on
+   * this handle or until the sink's method returns, whichever comes first.
+   */
+  reserve(handle: Handle, bytes: number): number {
+    const slots = this.slots;
+    const slot = this.#slot(handle, 'reserve');
+    if (!(bytes >= 1 && bytes <= LARGE_CHUNK_BYTES))
+      throw new MegapipeError(
+        'ERR_MEGAPIPE_ARGUMENT',
+        `reserve: bytes must be 1 to ${LARGE_CHUNK_BYTES}, got ${bytes}`,
+      );
+    if (slots.state[slot]! & (S.Broken | S.Shut | S.Closing)) return this.arena.scratch;
+    const queued = slots.outBytes[slot]!;
+    const output = this.arena.output;
+    const tail = slots.outTail[slot]!;
+    if (tail !== NO_SEGMENT && output.segRegion[tail] === ARENA) {
+      const at = output.segOffset[tail]! + output.segLength[tail]!;
+      if (at + bytes <= output.segEnd[tail]! && queued < this.#outputMax) return at;
+    }
+    if (queued >= this.#outputMax) return this.#full(slot, 0);
+    const s = output.chunkSegment(bytes, tail !== NO_SEGMENT);
+    if (s < 0) return this.#full(slot, S.PoolWait);
+    this.#append(slot, s);
+    return output.segOffset[s]!;
+  }
+
+  /** The first `bytes` of the last reservation are output now; they go out at the end of the batch. */
+  commit(handle: Handle, bytes: number): void {
+    const slots = this.slots;
+    const slot = this.#slot(handle, 'commit');
+    if (slots.state[slot]! & (S.Broken | S.Shut | S.Closing)) return;
+    const tail = slots.outTail[slot]!;
+    const output = this.arena.output;
+    if (
+      tail === NO_SEGMENT ||
+      output.segRegion[tail] !== ARENA ||
+      !(bytes >= 0 && output.segOffset[tail]! + output.segLength[tail]! + bytes <= output.segEnd[tail]!)
+    )
+      throw new MegapipeError('ERR_MEGAPIPE_STATE', `commit: ${bytes} bytes were not reserved`);
+    output.segLength[tail]! += bytes;
+    slots.outBytes[slot]! += bytes;
+    if (!(slots.state[slot]! & (S.Sending | S.Dirty))) this.#markDirty(slot);
+  }
+
+  /** Copies bytes into the channel's memory and queues them. All or nothing: Full means that none was taken. */
+  writeCopy(handle: Handle, source: Uint8Array, start: number = 0, end: number = source.length): WriteResult {
+    const slots = this.slots;
+    const slot = this.#slot(handle, 'writeCopy');
+    if (!(start >= 0 && start <= end && end <= source.length))
+      throw new MegapipeError(
+        'ERR_MEGAPIPE_RANGE',
+        `writeCopy: ${start} to ${end} is not within ${source.length} bytes`,
+      );
+    if (slots.state[slot]! & (S.Broken | S.Shut | S.Closing) || start === end) return Write.Sent;
+    const queued = slots.outBytes[slot]!;
+    const output = this.arena.output;
+    if (queued >= this.#outputMax) {
+      this.#full(slot, 0);
+      return Write.Full;
+    }
+    let need = end - start;
+    const tail = slots.outTail[slot]!;
+    if (tail !== NO_SEGMENT && output.segRegion[tail] === ARENA)
+      need -= output.segEnd[tail]! - output.segOffset[tail]! - output.segLength[tail]!;
+    if (need > output.largeFree * LARGE_CHUNK_BYTES && !(need <= 4096 && output.smallFree > 0)) {
+      this.#full(slot, S.PoolWait);
+      return Write.Full;
+    }
+    const large = end - start > 4096;
+    for (let at = start; at < end; ) {
+      let s = slots.outTail[slot]!;
+      let room =
+        s !== NO_SEGMENT && output.segRegion[s] === ARENA
+          ? output.segEnd[s]! - output.segOffset[s]! - output.segLength[s]!
+          : 0;
+      if (room <= 0) {
+        s = output.chunkSegment(Math.min(end - at, LARGE_CHUNK_BYTES), large);
+        this.#append(slot, s);
+        room = output.segEnd[s]! - output.segOffset[s]!;
+      }
+      const n = Math.min(room, end - at);
+      this.memory.set(
+        at === 0 && n === source.length ? source : source.subarray(at, at + n),
+        output.segOffset[s]! + output.segLength[s]!,
+      );
+      output.segLength[s]! += n;
+      at += n;
+    }
+    slots.outBytes[slot]! += end - start;
+    if (!(slots.state[slot]! & (S.Sending | S.Dirty))) this.#markDirty(slot);
+    return queued > 0 ? Write.Queued : Write.Sent;
+  }
+
+  /**
+   * Queues `length` bytes of a region without copying. They must not change until `onWritten(token)`.
+   * Full means that nothing was taken (and no onWritten comes).
+   */
+  write(handle: Handle, region: number, offset: number, length: number, token: number): WriteResult {
+    const slots = this.slots;
+    const slot = this.#slot(handle, 'write');
+    const size = this.#regionLength[region];
+    if (!size) throw new MegapipeError('ERR_MEGAPIPE_REGION', `write: there is no region ${region} in this channel`);
+    if (!(offset >= 0 && length >= 0 && offset + length <= size && length <= 0x7fffffff) || offset % 1 || length % 1)
+      throw new MegapipeError(
+        'ERR_MEGAPIPE_RANGE',
+        `write: bytes ${offset}+${length} are outside region ${region} of ${size} bytes`,
+      );
+    const state = slots.state[slot]!;
+    if (state & (S.Broken | S.Shut | S.Closing) || length === 0) {
+      this.#orphans.push(handle, slots.cookie[slot]!, token, length === 0 ? 0 : EPIPE);
+      this.#poke();
+      return Write.Sent;
+    }
+    const queued = slots.outBytes[slot]!;
+    if (queued >= this.#outputMax) {
+      this.#full(slot, 0);
+      return Write.Full;
+    }
+    const output = this.arena.output;
+    const s = output.segment();
+    output.segRegion[s] = region;
+    output.segOffset[s] = offset;
+    output.segLength[s] = length;
+    output.segEnd[s] = 0;
+    output.segChunk[s] = token;
+    this.#regionUses[region]!++;
+    this.#append(slot, s);
+    slots.outBytes[slot]! += length;
+    if (!(state & (S.Sending | S.Dirty))) this.#markDirty(slot);
+    return queued > 0 ? Write.Queued : Write.Sent;
+  }
+
+  /** Bytes of output taken and not yet accepted by the socket. */
+  outputBytes(handle: Handle): number {
+    return this.slots.outBytes[this.#slot(handle, 'outputBytes')]!;
+  }
+
+  /** A SharedArrayBuffer that `write` may send from: the region's id, valid in this channel. */
+  registerRegion(memory: SharedArrayBuffer): number {
+    this.#alive();
+    const view = new Uint8Array(memory);
+    const { id, address } = native.memoryAttach(view);
+    this.regionAddress[id] = address;
+    this.#regionLength[id] = view.length;
+    return id;
+  }
+
+  /** Gives a region up. Throws ERR_MEGAPIPE_STATE while a write refers to it. */
+  unregisterRegion(region: number): void {
+    if (!this.#regionLength[region])
+      throw new MegapipeError('ERR_MEGAPIPE_REGION', `unregisterRegion: there is no region ${region} in this channel`);
+    if (this.#regionUses[region]! > 0)
+      throw new MegapipeError(
+        'ERR_MEGAPIPE_STATE',
+        `unregisterRegion: ${this.#regionUses[region]} writes from region ${region} are not finished`,
+      );
+    this.#regionLength[region] = 0;
+    native.memoryRelease(region);
+  }
+
+  // ---------------------------------------------------------------- the end of a connection
+
+  /** Half close: after the queued output, the peer sees our end. Reading goes on. */
+  disconnect(handle: Handle): void {
+    const slot = this.#slot(handle, 'disconnect');
+    if (this.slots.state[slot]! & (S.Shut | S.Closing | S.Broken)) return;
+    this.slots.state[slot]! |= S.Shut;
+    this.#markDirty(slot);
+  }
+
+  /**
+   * Stops reading, sends what is queued, closes. `onClose` is the last word; until then only `abort` and `setDeadline`
+   * have a meaning. A peer that never reads can hold a close back: give it a deadline. Closing twice is no error.
+   */
+  close(handle: Handle): void {
+    const slot = this.slots.slot(handle);
+    if (slot < 0 || this.slots.state[slot]! & S.Closing) return;
+    this.slots.state[slot]! = (this.slots.state[slot]! | S.Closing) & ~(S.Reading | S.WantDrain | S.AcceptAll);
+    if (this.slots.outBytes[slot]! === 0 && !(this.slots.state[slot]! & S.Sending)) this.#finishSoon(slot);
+    else this.#cancelArmed(slot);
+  }
+
+  /** Closes now; output that was not sent is dropped. Aborting twice, or after close, is no error. */
+  abort(handle: Handle): void {
+    const slot = this.slots.slot(handle);
+    if (slot < 0) return;
+    this.slots.state[slot]! =
+      (this.slots.state[slot]! | S.Closing | S.Broken) & ~(S.Reading | S.WantDrain | S.AcceptAll);
+    if (this.slots.state[slot]! & S.Sending) this.#backend.cancelAll(slot);
+    this.#finishSoon(slot);
+  }
+
+  /** `onTimeout` in `ms` milliseconds (grain 100 ms); 0 clears. One deadline a handle; setting it anew moves it. */
+  setDeadline(handle: Handle, ms: number): void {
+    const slot = this.#slot(handle, 'setDeadline');
+    this.deadlines.set(slot, ms > 0 ? (this.#inDrain ? this.#now : this.#clock()) + ms : 0);
+    if (ms > 0 && this.#attached && this.#ticker === null) this.#startTicker();
+  }
+
+  // ---------------------------------------------------------------- driving
+
+  /** Hands queued requests to the kernel now (the paper's mp_flush). Otherwise they go with the next wait. */
+  flush(): void {
+    this.#alive();
+    if (!this.#inDrain) this.#endBatch(false);
+    this.#backend.submit();
+  }
+
+  /**
+   * Waits for completions, at most `timeoutMs` (0 = not at all, -1 = for ever), and delivers them (mp_dispatch).
+   * Returns how many. Throws ERR_MEGAPIPE_STATE while attached to the event loop or from inside the sink.
+   */
+  dispatch(timeoutMs: number): number {
+    this.#alive();
+    if (this.#attached || this.#inDrain)
+      throw new MegapipeError(
+        'ERR_MEGAPIPE_STATE',
+        this.#inDrain ? 'dispatch: called from inside the sink' : 'dispatch: the channel is attached to the event loop',
+      );
+    const before = this.counters.completions;
+    const until = timeoutMs < 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
+    this.#drain(NO_WAIT);
+    for (;;) {
+      if (this.#destroyed) break;
+      const left = Math.max(0, until - performance.now());
+      const slice = this.deadlines.queued > 0 || this.#retries.length > 0 ? Math.min(left, TICK_MS) : left;
+      const done = this.counters.completions - before;
+      const waited = this.#backend.wait(done > 0 ? 0 : slice === Number.POSITIVE_INFINITY ? -1 : Math.ceil(slice));
+      const bits = this.#drain(waited);
+      if ((this.counters.completions > before && !(bits & DRAIN_MORE)) || performance.now() >= until) break;
+    }
+    return this.counters.completions - before;
+  }
+
+  /**
+   * Serves from Node's event loop from now on: the channel waits where libuv would have, and libuv's own work
+   * (timers, promises, signals, other sockets) goes on. Keeps the process alive until `detach` or `destroy`.
+   */
+  attach(): void {
+    this.#alive();
+    if (this.#attached) return;
+    const backend = this.#backend;
+    const arena = this.arena;
+    const words = arena.words;
+    words[0] = 1;
+    words[1] = NO_WAIT;
+    words[2] = 1;
+    const host = native.loopBackendFd();
+    const primary = native.loopAttach(
+      backend.kind,
+      backend.id,
+      () => {
+        if (words[2] === 2) {
+          words[2] = 0;
+          if (primary) backend.armHost(host);
+        }
+        words[0] = 0;
+        return this.#drain(words[1]!);
+      },
+      arena.region,
+      0,
+      arena.events,
+      1024,
+    );
+    this.#attached = true;
+    if (this.deadlines.queued > 0 || this.#retries.length > 0) this.#startTicker();
+  }
+
+  /** Back to manual driving. */
+  detach(): void {
+    if (!this.#attached) return;
+    this.#attached = false;
+    native.loopDetach(this.#backend.kind, this.#backend.id);
+    if (this.arena.words[2] === 0) this.#backend.disarmHost(native.loopBackendFd());
+    this.#stopTicker();
+  }
+
+  /**
+   * Ends the channel: every handle is closed at once (onWritten with ECANCELED and onClose are still delivered), memory
+   * is given back, `memory` becomes empty. From inside the sink it takes effect when the sink's method has returned.
+   */
+  destroy(): void {
+    if (this.#destroyed) return;
+    if (this.#inDrain) {
+      this.#destroyLater = true;
+      return;
+    }
+    this.detach();
+    this.#destroyed = true;
+    this.#backend.destroy();
+    const slots = this.slots;
+    for (let slot = 0; slot < slots.count; slot++) {
+      if (!(slots.state[slot]! & S.Used)) continue;
+      this.#dropOutput(slot, ECANCELED);
+      const handle = slots.handle(slot);
+      const cookie = slots.cookie[slot]!;
+      const registered = slots.state[slot]! & S.Registered;
+      this.#freeSlot(slot);
+      if (registered) this.sink.onClose(handle, cookie);
+    }
+    this.#deliverOrphans();
+    for (let id = 0; id < this.#regionLength.length; id++) if (this.#regionLength[id]! > 0) native.memoryRelease(id);
+    this.#regionLength.fill(0);
+    this.arena.free();
+  }
+
+  stats(): ChannelStats {
+    return { backend: this.backend, ...this.counters };
+  }
+
+  // ---------------------------------------------------------------- what backends report
+
+  /** @internal A connection was accepted. slot >= 0: an lwsocket there; else fd >= 0. */
+  accepted(listener: number, slot: number, fd: number): void {
+    this.counters.accepts++;
+    const slots = this.slots;
+    if (slot >= 0) this.counters.open++;
+    if (!(slots.state[listener]! & S.AcceptAll) && slots.extra[listener]! > 0) slots.extra[listener]!--;
+    this.sink.onAccept(slots.cookie[listener]!, slot >= 0 ? -slots.handle(slot) : fd, 0);
+  }
+
+  /** @internal Whether the listener wants (more) connections. */
+  wantsAccept(slot: number): boolean {
+    const state = this.slots.state[slot]!;
+    return (
+      (state & S.Reading) !== 0 && !(state & S.Closing) && ((state & S.AcceptAll) !== 0 || this.slots.extra[slot]! > 0)
+    );
+  }
+
+  /** @internal accept failed for want of a resource: report, and try again after a pause. */
+  acceptFailed(slot: number, errno: number): void {
+    this.#retries.push({ slot, generation: this.slots.generation[slot]!, at: this.#clock() + ACCEPT_RETRY_MS });
+    if (this.#attached && this.#ticker === null) this.#startTicker();
+    this.sink.onAcceptError(this.slots.cookie[slot]!, errno);
+  }
+
+  /** @internal */
+  connected(slot: number, errno: number): void {
+    const slots = this.slots;
+    slots.state[slot]! &= ~S.Connecting;
+    if (errno) slots.state[slot]! |= S.Broken;
+    if (slots.state[slot]! & S.Closing) {
+      this.settled(slot);
+      return;
+    }
+    this.sink.onConnect(slots.handle(slot), slots.cookie[slot]!, errno);
+    const state = slots.state[slot]!;
+    if (errno || !(state & S.Used)) return;
+    if (state & S.Reading && !(state & (S.Armed | S.Closing))) this.#backend.armRecv(slot);
+    if (slots.outBytes[slot]! > 0) this.#markDirty(slot);
+  }
+
+  /** @internal Bytes arrived at `offset` of the arena. */
+  received(slot: number, offset: number, length: number): void {
+    const slots = this.slots;
+    const state = slots.state[slot]!;
+    this.counters.bytesRead += length;
+    if (state & (S.Closing | S.Ended)) return;
+    this.sink.onRead(slots.handle(slot), slots.cookie[slot]!, offset, length);
+    /* Trap 6: the user cannot take more now; what comes meanwhile stays in the socket. */
+    if (slots.state[slot]! & S.WantDrain) this.#cancelArmed(slot);
+  }
+
+  /** @internal Receiving ended: the peer's end (errno 0) or a failure. */
+  ended(slot: number, errno: number): void {
+    const slots = this.slots;
+    const state = slots.state[slot]!;
+    if (state & S.Ended) return;
+    slots.state[slot]! = (state | S.Ended | (errno ? S.Broken : 0)) & ~S.Reading;
+    if (state & S.Closing) return;
+    /* A send in flight still reads its chunk; it will fail by itself and drop the queue then. */
+    if (errno && !(state & S.Sending)) this.#dropOutput(slot, errno);
+    this.sink.onEnd(slots.handle(slot), slots.cookie[slot]!, errno);
+  }
+
+  /** @internal Receive ended for want of a buffer, or was cancelled and is wanted again: arm at the end of the batch. */
+  rearm(slot: number): void {
+    if (this.slots.state[slot]! & S.Rearm) return;
+    this.slots.state[slot]! |= S.Rearm;
+    this.#rearm[this.#rearmCount++] = slot;
+  }
+
+  /** @internal Whether a receive should be armed now. */
+  wantsRead(slot: number): boolean {
+    return (this.slots.state[slot]! & (S.Reading | S.WantDrain | S.Ended | S.Closing | S.Armed)) === S.Reading;
+  }
+
+  /** @internal `bytes` of the slot's output were accepted by the socket. Sending is clear. */
+  sent(slot: number, bytes: number): void {
+    this.counters.bytesWritten += bytes;
+    const slots = this.slots;
+    const output = this.arena.output;
+    slots.outBytes[slot]! -= bytes;
+    let left = bytes;
+    let s = slots.outHead[slot]!;
+    while (s !== NO_SEGMENT) {
+      const length = output.segLength[s]!;
+      if (length > left) {
+        output.segOffset[s]! += left;
+        output.segLength[s] = length - left;
+        break;
+      }
+      left -= length;
+      const next = output.segNext[s]!;
+      const region = output.segRegion[s]!;
+      const token = output.segChunk[s]!;
+      slots.outHead[slot] = next;
+      if (next === NO_SEGMENT) slots.outTail[slot] = NO_SEGMENT;
+      output.release(s);
+      if (region !== ARENA) {
+        this.#regionUses[region]!--;
+        this.sink.onWritten(slots.handle(slot), slots.cookie[slot]!, token, 0);
+      }
+      s = next;
+      if (left === 0 && (s === NO_SEGMENT || output.segLength[s]! > 0)) break;
+    }
+    const state = slots.state[slot]!;
+    if (state & S.Broken) this.#dropOutput(slot, EPIPE);
+    const queued = slots.outBytes[slot]!;
+    if (queued > 0) {
+      if (!(state & (S.Dirty | S.Sending))) this.#markDirty(slot);
+    } else if (state & (S.Closing | S.Shut) && !(state & S.Dirty)) this.#markDirty(slot);
+    if (state & S.WantDrain && queued <= this.#outputLow && !(state & S.PoolWait)) this.#drained(slot);
+  }
+
+  /** @internal All output is out: what waited for that (half close, close) can go on. */
+  flushed(slot: number): void {
+    const state = this.slots.state[slot]!;
+    if (state & (S.Closing | S.Shut) && this.slots.outBytes[slot] === 0) this.#markDirty(slot);
+  }
+
+  /** @internal A send failed for good. Sending is clear. */
+  sendFailed(slot: number, errno: number): void {
+    const slots = this.slots;
+    slots.state[slot]! |= S.Broken;
+    this.#dropOutput(slot, errno);
+    if (slots.state[slot]! & S.Closing) this.settled(slot);
+    else {
+      this.#cancelArmed(slot);
+      this.ended(slot, errno);
+    }
+  }
+
+  /** @internal A request on a closing slot came back: close it if that was the last. */
+  settled(slot: number): void {
+    const state = this.slots.state[slot]!;
+    if (!(state & S.Closing)) return;
+    if ((this.slots.outBytes[slot]! === 0 && !(state & S.Sending)) || state & S.Broken) this.#finishSoon(slot);
+  }
+
+  /** @internal */
+  shutDone(slot: number): void {
+    this.slots.state[slot]! = (this.slots.state[slot]! | S.ShutDone) & ~S.Shutting;
+    this.settled(slot);
+  }
+
+  /** @internal End of one event, for a backend that works without batches. */
+  endEvent(): void {
+    if (this.#dirtyCount > 0 || this.#finishCount > 0 || this.#rearmCount > 0) this.#endBatch(true);
+  }
+
+  // ---------------------------------------------------------------- inside
+
+  #alive(): void {
+    if (this.#destroyed) throw new MegapipeError('ERR_MEGAPIPE_STATE', 'the channel was destroyed');
+  }
+
+  #slot(handle: Handle, verb: string): number {
+    const slot = this.slots.slot(handle);
+    if (slot < 0) throw new MegapipeError('ERR_MEGAPIPE_STALE_HANDLE', `${verb}: handle ${handle} is closed`);
+    return slot;
+  }
+
+  #clock(): number {
+    return performance.now() - this.#clockStart;
+  }
+
+  /** Work was queued: if the loop is not in our hands, it must look before it blocks. */
+  #poke(): void {
+    if (!this.#inDrain && !this.#destroyed) this.arena.words[0] = 1;
+  }
+
+  #append(slot: number, s: number): void {
+    const slots = this.slots;
+    const tail = slots.outTail[slot]!;
+    if (tail === NO_SEGMENT) slots.outHead[slot] = s;
+    else this.arena.output.segNext[tail] = s;
+    slots.outTail[slot] = s;
+  }
+
+  #markDirty(slot: number): void {
+    if (this.slots.state[slot]! & S.Dirty) return;
+    this.slots.state[slot]! |= S.Dirty;
+    this.#dirty[this.#dirtyCount++] = slot;
+    this.#poke();
+  }
+
+  #full(slot: number, why: number): -1 {
+    this.counters.full++;
+    const state = this.slots.state[slot]!;
+    if (why && !(state & S.PoolWait)) this.#poolWaiters.push(slot, this.slots.generation[slot]!);
+    this.slots.state[slot] = state | S.WantDrain | why;
+    return -1;
+  }
+
+  #drained(slot: number): void {
+    const slots = this.slots;
+    slots.state[slot]! &= ~(S.WantDrain | S.PoolWait);
+    const generation = slots.generation[slot]!;
+    this.sink.onDrain(slots.handle(slot), slots.cookie[slot]!);
+    if (slots.generation[slot] === generation && this.wantsRead(slot)) this.#backend.armRecv(slot);
+  }
+
+  #cancelArmed(slot: number): void {
+    if ((this.slots.state[slot]! & (S.Armed | S.Cancelling)) !== S.Armed) return;
+    this.#backend.cancelArmed(slot);
+    this.#poke();
+  }
+
+  #finishSoon(slot: number): void {
+    if (this.slots.state[slot]! & S.Finishing) return;
+    this.slots.state[slot]! |= S.Finishing;
+    this.#finish[this.#finishCount++] = slot;
+    this.#poke();
+  }
+
+  #dropOutput(slot: number, errno: number): void {
+    const slots = this.slots;
+    const output = this.arena.output;
+    let s = slots.outHead[slot]!;
+    while (s !== NO_SEGMENT) {
+      const next = output.segNext[s]!;
+      const region = output.segRegion[s]!;
+      if (region !== ARENA) {
+        this.#regionUses[region]!--;
+        this.#orphans.push(slots.handle(slot), slots.cookie[slot]!, output.segChunk[s]!, errno);
+        this.#poke();
+      }
+      output.release(s);
+      s = next;
+    }
+    slots.outHead[slot] = NO_SEGMENT;
+    slots.outTail[slot] = NO_SEGMENT;
+    slots.outBytes[slot] = 0;
+  }
+
+  #deliverOrphans(): void {
+    while (this.#orphans.length > 0) {
+      const [handle, cookie, token, errno] = this.#orphans.splice(0, 4) as [number, number, number, number];
+      this.sink.onWritten(handle, cookie, token, errno);
+    }
+  }
+
+  #freeSlot(slot: number): void {
+    this.deadlines.remove(slot);
+    this.slots.free(slot);
+    this.counters.open--;
+  }
+
+  /**
+   * The end of a batch: output goes to the kernel, ended receives are armed again, closed handles are let go.
+   * Handlers called here may queue more of each, so it goes round until nothing is left.
+   */
+  #endBatch(deliver: boolean): void {
+    const slots = this.slots;
+    const backend = this.#backend;
+    for (;;) {
+      while (this.#dirtyCount > 0) {
+        const slot = this.#dirty[--this.#dirtyCount]!;
+        const state = (slots.state[slot]! &= ~S.Dirty);
+        if (state & (S.Sending | S.Connecting) || !(state & S.Used)) continue;
+        if (slots.outBytes[slot]! > 0) {
+          if (!(state & S.Broken)) backend.send(slot);
+        } else if (state & S.Closing) this.#finishSoon(slot);
+        else if ((state & (S.Shut | S.ShutDone | S.Shutting)) === S.Shut) backend.shutdownWrite(slot);
+      }
+      if (!deliver) return;
+      while (this.#finishCount > 0) {
+        const slot = this.#finish[--this.#finishCount]!;
+        slots.state[slot]! &= ~S.Finishing;
+        this.#finishNow(slot);
+      }
+      if (this.#orphans.length > 0) this.#deliverOrphans();
+      while (this.#rearmCount > 0) {
+        const slot = this.#rearm[--this.#rearmCount]!;
+        slots.state[slot]! &= ~S.Rearm;
+        if (slots.state[slot]! & S.Listener) {
+          if (this.wantsAccept(slot) && !(slots.state[slot]! & S.Armed)) backend.armAccept(slot);
+        } else if (this.wantsRead(slot)) backend.armRecv(slot);
+      }
+      if (this.#poolWaiters.length > 0) this.#servePoolWaiters();
+      if (this.#dirtyCount === 0 && this.#finishCount === 0 && this.#orphans.length === 0) return;
+    }
+  }
+
+  #finishNow(slot: number): void {
+    const slots = this.slots;
+    const state = slots.state[slot]!;
+    if (!(state & S.Used)) return;
+    if (slots.inFlight[slot]! > 0 || state & S.Shutting) {
+      /* Trap 3: cancel first; the last completion brings the slot back here through settled(). */
+      if (state & S.Connecting) this.#backend.cancelAll(slot);
+      else this.#cancelArmed(slot);
+      return;
+    }
+    if (slots.outBytes[slot]! > 0 || slots.outHead[slot] !== NO_SEGMENT) this.#dropOutput(slot, ECANCELED);
+    const handle = slots.handle(slot);
+    const cookie = slots.cookie[slot]!;
+    this.#backend.closeSlot(slot);
+    this.#freeSlot(slot);
+    if (state & S.Registered) {
+      if (this.#orphans.length > 0) this.#deliverOrphans();
+      this.sink.onClose(handle, cookie);
+    }
+  }
+
+  #servePoolWaiters(): void {
+    const output = this.arena.output;
+    const waiters = this.#poolWaiters;
+    let served = 0;
+    while (served < waiters.length && output.smallFree > 0 && output.largeFree > 0) {
+      const slot = waiters[served]!;
+      const generation = waiters[served + 1]!;
+      served += 2;
+      if (this.slots.generation[slot] !== generation || !(this.slots.state[slot]! & S.PoolWait)) continue;
+      this.slots.state[slot]! &= ~S.PoolWait;
+      if (this.slots.outBytes[slot]! <= this.#outputLow) this.#drained(slot);
+    }
+    waiters.splice(0, served);
+  }
+
+  #tick(): void {
+    this.#now = this.#clock();
+    if (this.deadlines.queued > 0)
+      this.deadlines.advance(this.#now, (slot) =>
+        this.sink.onTimeout(this.slots.handle(slot), this.slots.cookie[slot]!),
+      );
+    if (this.#retries.length > 0) {
+      const due = this.#retries.filter((r) => r.at <= this.#now);
+      this.#retries = this.#retries.filter((r) => r.at > this.#now);
+      for (const r of due) if (this.slots.generation[r.slot] === r.generation) this.rearm(r.slot);
+    }
+  }
+
+  #startTicker(): void {
+    this.#ticker = setInterval(() => {
+      this.#poke();
+      if (this.deadlines.queued === 0 && this.#retries.length === 0) this.#stopTicker();
+    }, TICK_MS);
+    this.#ticker.unref();
+  }
+
+  #stopTicker(): void {
+    if (this.#ticker) clearInterval(this.#ticker);
+    this.#ticker = null;
+  }
+
+  /** One round: completions, then what they led to. Returns DRAIN bits. */
+  #drain(waited: number): number {
+    let bits = 0;
+    this.#inDrain = true;
+    try {
+      const before = this.counters.completions;
+      bits = this.#backend.drain(waited);
+      if (this.counters.completions !== before) this.counters.batches++;
+      this.#tick();
+      this.#endBatch(true);
+    } finally {
+      this.#inDrain = false;
+      /* A handler threw: what it left is done in the next round. */
+      if (this.#dirtyCount > 0 || this.#finishCount > 0 || this.#rearmCount > 0 || this.#orphans.length > 0)
+        this.#poke();
+    }
+    if (this.#destroyLater) this.destroy();
+    return bits;
+  }
+}
+
+export { errnoName };

@@ -1,0 +1,31 @@
+/**
+ * `@megapipe/core`: MegaPipe's channel for Node.js. See README.md for a first server, ARCHITECTURE.md for the why.
+ */
+export {
+  type AcceptedSocket,
+  type BackendName,
+  type ChannelOptions,
+  type ChannelStats,
+  type Handle,
+  type RegisterOptions,
+  type Sink,
+  SLOT_BITS,
+  SLOT_MASK,
+  Write,
+  type WriteResult,
+} from './api.ts';
+export { Channel } from './channel.ts';
+export { errnoMessage, errnoName, MegapipeError } from './errors.ts';
+export {
+  closeDescriptor,
+  getAffinity,
+  type ListenGroupOptions,
+  type ListenTcpOptions,
+  type ListenUnixOptions,
+  type LocalAddress,
+  listenGroup,
+  listenTcp,
+  listenUnix,
+  localAddress,
+  setAffinity,
+} from './listen.ts';
