@@ -1,0 +1,105 @@
+/**
+ * What an experiment is: a claim, servers, workloads, and the figures it has to reach. Plain data, one folder each under
+ * experiments/; the runner and the report know nothing of any particular one.
+ */
+
+/** megapipe: what the claim is about. baseline: the same program without it. reference: C. peer: what people use today. */
+export type Role = 'megapipe' | 'baseline' | 'reference' | 'peer';
+
+/** A server cannot take part here (a program is not installed): it is skipped with this reason. */
+export class Missing extends Error {}
+
+export interface Launch {
+  command: readonly string[];
+  /** Port it was told to use; 0: it prints `listening on ADDRESS:PORT` first. */
+  port: number;
+}
+
+export interface ServerContext {
+  /** An empty folder of this server's own, readable by all, removed after the run. */
+  folder: string;
+  freePort(): Promise<number>;
+}
+
+export interface Server {
+  id: string;
+  label: string;
+  role: Role;
+  /** Answers how to start it on 0.0.0.0, or throws {@link Missing}. */
+  launch(context: ServerContext): Promise<Launch>;
+}
+
+export interface Load {
+  protocol: 'echo' | 'memcached' | 'http';
+  connections: number;
+  /** Infinity: connections stay open. */
+  perConnection: number;
+  size: number;
+  rate?: number;
+  keys?: number;
+  setShare?: number;
+  path?: string;
+}
+
+export interface Workload {
+  id: string;
+  label: string;
+  load: Load;
+}
+
+/** `subject`'s metric divided by `against`'s, median of the rounds, must be at most (or at least) `limit`. */
+export interface Target {
+  subject: string;
+  against: string;
+  metric: 'cpu' | 'throughput';
+  workload: string;
+  atMost?: number;
+  atLeast?: number;
+}
+
+export interface Experiment {
+  name: string;
+  title: string;
+  /** One sentence that the figures can refute. */
+  claim: string;
+  /** What one transaction is. */
+  transaction: string;
+  /** What the workloads vary; title of the plots' axis. */
+  axis: string;
+  servers: readonly Server[];
+  workloads: readonly Workload[];
+  /** The server that the tables' ratio columns divide by. */
+  peer: string;
+  targets: readonly Target[];
+}
+
+/** The three lengths of connection that the paper's figures are about. */
+export function lengths(load: Omit<Load, 'perConnection'>): Workload[] {
+  return [
+    { id: '1', label: '1', load: { ...load, perConnection: 1 } },
+    { id: '8', label: '8', load: { ...load, perConnection: 8 } },
+    { id: 'inf', label: '∞', load: { ...load, perConnection: Infinity } },
+  ];
+}
+
+/** Command-line arguments of the load generator for one workload. */
+export function loadArguments(load: Load): string[] {
+  const args = [
+    '--protocol',
+    load.protocol,
+    '--connections',
+    String(load.connections),
+    '--per-connection',
+    Number.isFinite(load.perConnection) ? String(load.perConnection) : 'inf',
+    '--size',
+    String(load.size),
+    // One address has 28,000 ports: too few for a second of connections that serve one transaction each.
+    '--addresses',
+    '16',
+  ];
+  if (load.rate !== undefined) args.push('--rate', String(load.rate));
+  if (load.keys !== undefined) args.push('--keys', String(load.keys));
+  if (load.setShare !== undefined) args.push('--set-share', String(load.setShare));
+  if (load.path !== undefined) args.push('--path', load.path);
+  return args;
+}

@@ -1,0 +1,170 @@
+/**
+ * HTTP/1.1 GET of one path on kept-alive connections.
+ *
+ * The first response's header is parsed; as long as later ones have the same status line, length and Content-Length they
+ * are judged without parsing. Invariant: every response is status 200, has exactly the expected body's length, and no
+ * byte follows it. Of each body the bytes that are looked at move on from response to response (`SAMPLES` at a time),
+ * so each position is checked again and again at a fraction of the cost; a body that came with a parsed header is
+ * compared whole. Not its job: chunked or close-delimited bodies; they are reported as wrong.
+ */
+import { byteTable, type Exchange, excerpt, type Matcher, type Memory, memoryOf, Verdict } from './exchange.ts';
+
+const HEADER_BYTES_MAX = 16_384;
+const SAMPLES = 8;
+const STATUS = Buffer.from('HTTP/1.1 200');
+const CR = 13;
+const LF = 10;
+
+export interface HttpOptions {
+  host: string;
+  path: string;
+  body: Uint8Array;
+}
+
+/** Length of the header including its empty line, or -1 when it is not complete in `bytes[0 … end)`. */
+export function headerLength(bytes: Uint8Array, end: number): number {
+  for (let i = 3; i < end; i++) {
+    if (bytes[i] === LF && bytes[i - 1] === CR && bytes[i - 2] === LF && bytes[i - 3] === CR) return i + 1;
+  }
+  return -1;
+}
+
+export class HttpMatcher implements Matcher {
+  private readonly body: Memory;
+  private readonly bodyLength: number;
+  /** Bytes of the body received, or -1 while in the header. */
+  private readonly bodyGot: Int32Array;
+  /** 1: this response's header was parsed, compare its whole body. */
+  private readonly whole: Uint8Array;
+  /** Header bytes of a response whose header came in pieces, and how many. */
+  private readonly carry: (Uint8Array | null)[];
+  private readonly carried: Int32Array;
+  private readonly complaints: string[];
+  /** The accepted header: its length, and where in it the digits of Content-Length stand. */
+  private knownLength = 0;
+  private readonly known = new Uint8Array(HEADER_BYTES_MAX);
+  private digitsStart = 0;
+  private digitsEnd = 0;
+  private sample = 0;
+
+  constructor(body: Uint8Array, connections: number) {
+    const padded = new Uint8Array((body.length + 3) & ~3);
+    padded.set(body);
+    this.body = memoryOf(padded);
+    this.bodyLength = body.length;
+    this.bodyGot = new Int32Array(connections).fill(-1);
+    this.whole = new Uint8Array(connections);
+    this.carry = new Array<Uint8Array | null>(connections).fill(null);
+    this.carried = new Int32Array(connections);
+    this.complaints = new Array<string>(connections).fill('');
+  }
+
+  begin(connection: number): void {
+    this.bodyGot[connection] = -1;
+    this.carried[connection] = 0;
+  }
+
+  match(connection: number, memory: Memory, offset: number, length: number): Verdict {
+    if (this.bodyGot[connection]! >= 0) return this.matchBody(connection, memory, offset, length);
+    const known = this.knownLength;
+    if (this.carried[connection] === 0 && known > 0 && length >= known && this.looksKnown(memory.bytes, offset)) {
+      this.bodyGot[connection] = 0;
+      this.whole[connection] = 0;
+      return this.matchBody(connection, memory, offset + known, length - known);
+    }
+    return this.matchHeader(connection, memory, offset, length);
+  }
+
+  complaint(connection: number): string {
+    return this.complaints[connection]!;
+  }
+
+  private looksKnown(bytes: Uint8Array, offset: number): boolean {
+    const known = this.known;
+    const end = offset + this.knownLength;
+    if (bytes[end - 1] !== LF || bytes[end - 2] !== CR || bytes[end - 3] !== LF || bytes[end - 4] !== CR) return false;
+    for (let i = 0; i < STATUS.length; i++) if (bytes[offset + i] !== known[i]) return false;
+    // With the character after the digits, which ends the number.
+    for (let i = this.digitsStart; i <= this.digitsEnd; i++) if (bytes[offset + i] !== known[i]) return false;
+    return true;
+  }
+
+  private matchBody(connection: number, memory: Memory, offset: number, length: number): Verdict {
+    const at = this.bodyGot[connection]!;
+    const total = this.bodyLength;
+    if (length > total - at) {
+      return this.wrong(connection, `${at + length - total} bytes more than the body's ${total}`);
+    }
+    const expected = this.body.bytes;
+    const bytes = memory.bytes;
+    const stride = this.whole[connection] === 1 ? 1 : total <= SAMPLES ? 1 : (total / SAMPLES) | 0;
+    // First sampled position at or after `at`.
+    const phase = stride === 1 ? 0 : this.sample;
+    let i = at <= phase ? phase : phase + Math.ceil((at - phase) / stride) * stride;
+    for (; i < at + length; i += stride) {
+      if (bytes[offset + i - at] !== expected[i]) {
+        return this.wrong(
+          connection,
+          `byte ${i} of the body: expected ${excerpt(expected, i, total)}, ` +
+            `got ${excerpt(bytes, offset + i - at, offset + length)}`,
+        );
+      }
+    }
+    this.bodyGot[connection] = at + length;
+    if (at + length < total) return Verdict.More;
+    if (stride > 1 && ++this.sample >= stride) this.sample = 0;
+    return Verdict.Done;
+  }
+
+  private matchHeader(connection: number, memory: Memory, offset: number, length: number): Verdict {
+    const had = this.carried[connection]!;
+    let carry = this.carry[connection]!;
+    if (carry === null) {
+      carry = new Uint8Array(HEADER_BYTES_MAX);
+      this.carry[connection] = carry;
+    }
+    const taken = Math.min(length, HEADER_BYTES_MAX - had);
+    carry.set(memory.bytes.subarray(offset, offset + taken), had);
+    const end = headerLength(carry, had + taken);
+    if (end < 0) {
+      if (had + taken === HEADER_BYTES_MAX)
+        return this.wrong(connection, `no end of the header in ${had + taken} bytes`);
+      this.carried[connection] = had + taken;
+      return Verdict.More;
+    }
+    this.carried[connection] = 0;
+    const complaint = this.parseHeader(carry, end);
+    if (complaint !== '') return this.wrong(connection, complaint);
+    this.bodyGot[connection] = 0;
+    this.whole[connection] = 1;
+    return this.matchBody(connection, memory, offset + end - had, had + length - end);
+  }
+
+  private parseHeader(bytes: Uint8Array, end: number): string {
+    const text = Buffer.from(bytes.buffer, bytes.byteOffset, end).toString('latin1');
+    if (!/^HTTP\/1\.1 200[ \r]/.test(text)) return `expected HTTP/1.1 200, got ${excerpt(bytes, 0, end)}`;
+    if (/\r\ntransfer-encoding:/i.test(text)) return 'Transfer-Encoding: expected a Content-Length';
+    const fields = [...text.matchAll(/\r\ncontent-length:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)/gi)];
+    const field = fields[0];
+    if (field === undefined || fields.length > 1) return `expected one Content-Length, got ${fields.length}`;
+    const digits = field[1]!;
+    if (!/^\d{1,15}$/.test(digits) || Number(digits) !== this.bodyLength) {
+      return `Content-Length: expected ${this.bodyLength}, got ${JSON.stringify(digits.slice(0, 48))}`;
+    }
+    this.known.set(bytes.subarray(0, end));
+    this.knownLength = end;
+    this.digitsStart = field.index + field[0].indexOf(digits, field[0].indexOf(':'));
+    this.digitsEnd = this.digitsStart + digits.length;
+    return '';
+  }
+
+  private wrong(connection: number, complaint: string): Verdict {
+    this.complaints[connection] = complaint;
+    return Verdict.Wrong;
+  }
+}
+
+export function httpExchange(options: HttpOptions, connections: number): Exchange {
+  const request = Buffer.from(`GET ${options.path} HTTP/1.1\r\nHost: ${options.host}\r\n\r\n`);
+  return { requests: byteTable([request]), matcher: new HttpMatcher(options.body, connections), pick: () => 0 };
+}

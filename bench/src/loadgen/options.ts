@@ -1,0 +1,127 @@
+/** Command line of the load generator: plain data, checked. */
+import { parseArgs } from 'node:util';
+
+export interface LoadOptions {
+  host: string;
+  port: number;
+  protocol: 'echo' | 'memcached' | 'http';
+  connections: number;
+  /** Transactions before a connection is closed and opened again; Infinity: never. */
+  perConnection: number;
+  /** The measured window, and the time before it that is not counted. */
+  seconds: number;
+  warmupSeconds: number;
+  /** Bytes of a message, value or body. */
+  size: number;
+  /** Transactions a second on a fixed schedule (open loop); 0: closed loop. */
+  rate: number;
+  /** Connections take turns over this many loopback addresses, 127.0.0.1 and up. */
+  addresses: number;
+  backend: 'auto' | 'uring' | 'epoll';
+  /** memcached: keys, drawn uniformly; share of SETs; store the keys first. */
+  keys: number;
+  setShare: number;
+  preload: boolean;
+  /** HTTP: what to ask for. */
+  path: string;
+  /** Process whose CPU time over the window is reported, with all its children; 0: none. */
+  serverPid: number;
+}
+
+export const USAGE = `usage: node src/loadgen/main.ts --target HOST:PORT --protocol echo|memcached|http
+  --connections N        open connections, one request outstanding on each            [250]
+  --per-connection N|inf transactions before a connection is closed and reopened      [inf]
+  --seconds S            measured window                                              [1]
+  --warmup S             the same load before it, not counted                         [0.2]
+  --size BYTES           message, value or body                                       [64; http 1024]
+  --rate R               open loop: R transactions a second on a fixed schedule; latency counts from
+                         the intended time. 0: closed loop                            [0]
+  --addresses N          spread over 127.0.0.1 ... 127.0.0.N (HOST must be 127.0.0.1) [1]
+  --backend NAME         auto, uring or epoll                                         [auto]
+  --keys K               memcached: distinct keys, drawn uniformly                    [1]
+  --set-share X          memcached: share of SETs, 0 ... 1                            [0]
+  --no-preload           memcached: the keys are stored already
+  --path PATH            http                                                         [/]
+  --server-pid PID       report the CPU time of PID and its children over the window`;
+
+/** What one address and one channel have room for when every connection is being reopened. */
+const CONNECTIONS_MAX = 19_000;
+
+export class UsageError extends Error {}
+
+function number(name: string, text: string, min: number, max: number, whole: boolean): number {
+  const value = text.trim() === '' ? Number.NaN : Number(text);
+  if (!(value >= min && value <= max) || (whole && value !== Infinity && !Number.isInteger(value))) {
+    throw new UsageError(`--${name}: expected ${whole ? 'a whole number' : 'a number'} ${min} … ${max}, got "${text}"`);
+  }
+  return value;
+}
+
+function oneOf<T extends string>(name: string, text: string | undefined, names: readonly T[]): T {
+  const found = names.find((candidate) => candidate === text);
+  if (found === undefined) throw new UsageError(`--${name}: expected ${names.join(', ')}, got "${text ?? ''}"`);
+  return found;
+}
+
+function parse(args: string[]) {
+  try {
+    return parseArgs({
+      args,
+      options: {
+        target: { type: 'string' },
+        protocol: { type: 'string' },
+        connections: { type: 'string', default: '250' },
+        'per-connection': { type: 'string', default: 'inf' },
+        seconds: { type: 'string', default: '1' },
+        warmup: { type: 'string', default: '0.2' },
+        size: { type: 'string' },
+        rate: { type: 'string', default: '0' },
+        addresses: { type: 'string', default: '1' },
+        backend: { type: 'string', default: 'auto' },
+        keys: { type: 'string', default: '1' },
+        'set-share': { type: 'string', default: '0' },
+        'no-preload': { type: 'boolean', default: false },
+        path: { type: 'string', default: '/' },
+        'server-pid': { type: 'string', default: '0' },
+      },
+    }).values;
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+export function parseLoadOptions(args: string[]): LoadOptions {
+  const values = parse(args);
+  const target = /^(.+):(\d+)$/.exec(values.target ?? '');
+  if (target === null) throw new UsageError(`--target: expected HOST:PORT, got "${values.target ?? ''}"`);
+  const host = target[1]!.replace(/^\[(.*)\]$/, '$1');
+  const protocol = oneOf('protocol', values.protocol, ['echo', 'memcached', 'http']);
+  const addresses = number('addresses', values.addresses, 1, 254, true);
+  if (addresses > 1 && host !== '127.0.0.1') throw new UsageError('--addresses: the target must be 127.0.0.1');
+  if (!/^\/[!-~]*$/.test(values.path)) throw new UsageError(`--path: expected /…, got "${values.path}"`);
+  const perConnection = values['per-connection'];
+  return {
+    host,
+    port: number('target', target[2]!, 1, 65_535, true),
+    protocol,
+    connections: number('connections', values.connections, 1, CONNECTIONS_MAX, true),
+    perConnection: perConnection === 'inf' ? Infinity : number('per-connection', perConnection, 1, 2 ** 31 - 1, true),
+    seconds: number('seconds', values.seconds, 0.01, 3600, false),
+    warmupSeconds: number('warmup', values.warmup, 0, 3600, false),
+    size: number(
+      'size',
+      values.size ?? (protocol === 'http' ? '1024' : '64'),
+      1,
+      protocol === 'http' ? 2 ** 27 : 2 ** 20,
+      true,
+    ),
+    rate: number('rate', values.rate, 0, 1e8, false),
+    addresses,
+    backend: oneOf('backend', values.backend, ['auto', 'uring', 'epoll']),
+    keys: number('keys', values.keys, 1, 1_000_000, true),
+    setShare: number('set-share', values['set-share'], 0, 1, false),
+    preload: !values['no-preload'],
+    path: values.path,
+    serverPid: number('server-pid', values['server-pid'], 0, 2 ** 31 - 1, true),
+  };
+}

@@ -1,0 +1,103 @@
+/**
+ * Plots as SVG text: bars of the medians, one group per workload, one bar per server, whiskers from the least to the
+ * greatest round. Rendered here, on the server's side: the report needs no script and no network.
+ */
+import { parse, View } from 'vega';
+import { compile, type TopLevelSpec } from 'vega-lite';
+import type { Role } from '../experiment.ts';
+import { type Cell, cellsOf, type ExperimentResult } from '../results.ts';
+import type { Spread } from '../statistics.ts';
+import { number } from './format.ts';
+
+/** One hue for what the claim is about and its baseline, others for those it is compared with. */
+const COLORS: Record<Role, string[]> = {
+  megapipe: ['#0b5fa5', '#084a80'],
+  baseline: ['#7fb8e6', '#a9cfee'],
+  reference: ['#5b6570', '#a3abb3'],
+  peer: ['#d9822b', '#f0b97a', '#b35c12'],
+};
+
+export interface Measure {
+  title: string;
+  of: (cell: Cell) => Spread | null;
+  scale: number;
+}
+
+export const THROUGHPUT: Measure = { title: 'thousands a second', of: (cell) => cell.throughput, scale: 1 / 1000 };
+export const CPU: Measure = { title: 'µs of server CPU each', of: (cell) => cell.cpuUs, scale: 1 };
+
+export async function plot(result: ExperimentResult, measure: Measure, title: string): Promise<string> {
+  const servers = result.servers.filter((server) => result.samples.some((sample) => sample.server === server.id));
+  const used = new Map<Role, number>();
+  const colors = servers.map((server) => {
+    const index = used.get(server.role) ?? 0;
+    used.set(server.role, index + 1);
+    const palette = COLORS[server.role];
+    return palette[index % palette.length]!;
+  });
+  const values = cellsOf(result).flatMap((cell) => {
+    const value = measure.of(cell);
+    if (value === null) return [];
+    return [
+      {
+        workload: result.workloads.find((workload) => workload.id === cell.workload)!.label,
+        server: servers.find((server) => server.id === cell.server)!.label,
+        median: value.median * measure.scale,
+        min: value.min * measure.scale,
+        max: value.max * measure.scale,
+        text: number(value.median * measure.scale),
+      },
+    ];
+  });
+  // Room for the number above the highest whisker.
+  const top = Math.max(...values.map((value) => value.max), 1e-9) * 1.08;
+  const labels = servers.map((server) => server.label);
+  const spec: TopLevelSpec = {
+    $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
+    title: { text: title, anchor: 'start', fontSize: 14 },
+    width: 500,
+    height: 240,
+    background: 'white',
+    data: { values },
+    encoding: {
+      x: {
+        field: 'workload',
+        type: 'ordinal',
+        sort: null,
+        title: result.axis,
+        scale: { domain: result.workloads.map((workload) => workload.label), paddingInner: 0.2 },
+        axis: { labelAngle: 0, labelFontSize: 13 },
+      },
+      xOffset: { field: 'server', sort: labels, scale: { domain: labels } },
+    },
+    layer: [
+      {
+        mark: { type: 'bar' },
+        encoding: {
+          y: { field: 'median', type: 'quantitative', title: measure.title, scale: { domain: [0, top] } },
+          color: {
+            field: 'server',
+            type: 'nominal',
+            scale: { domain: labels, range: colors },
+            legend: { title: null, orient: 'bottom', columns: 5 },
+          },
+        },
+      },
+      {
+        mark: { type: 'rule', color: '#222', strokeWidth: 1.2 },
+        encoding: { y: { field: 'min', type: 'quantitative' }, y2: { field: 'max' } },
+      },
+      {
+        mark: { type: 'text', dy: -6, fontSize: 10, color: '#222' },
+        encoding: { y: { field: 'max', type: 'quantitative' }, text: { field: 'text', type: 'nominal' } },
+      },
+    ],
+    config: { font: 'system-ui, sans-serif', view: { stroke: null }, axis: { titleFontWeight: 'normal' } },
+  };
+  const view = new View(parse(compile(spec).spec), { renderer: 'none' });
+  try {
+    return await view.toSVG();
+  } finally {
+    view.finalize();
+  }
+}

@@ -1,0 +1,89 @@
+/** The report as tables for a terminal. */
+import Table from 'cli-table3';
+import pc from 'picocolors';
+import { cellsOf, complaints, type ExperimentResult, type Results, type Verdict, verdictOf } from '../results.ts';
+import { environmentRows, figure, limit, number, percent, ratio, spread } from './format.ts';
+
+/** Thin frames: the rows of one workload belong together, lines only between workloads. */
+const STYLE = { head: [], border: ['gray'], compact: true, 'padding-right': 0 };
+
+function experimentTable(result: ExperimentResult): string {
+  const peer = result.servers.find((server) => server.id === result.peer)?.label ?? result.peer;
+  const table = new Table({
+    head: [
+      result.axis.replace(' a ', '\na '),
+      'server',
+      `thousand\n${result.transaction}s/s`,
+      `CPU µs\n/ ${result.transaction}`,
+      'core\nused',
+      'p50 µs',
+      `throughput\n÷ ${peer}`,
+      `CPU\n÷ ${peer}`,
+    ].map((text) => text.split('\n').map(pc.bold).join('\n')),
+    style: STYLE,
+    colAligns: ['left', 'left', 'right', 'right', 'right', 'right', 'right', 'right'],
+  });
+  let last = '';
+  for (const cell of cellsOf(result)) {
+    const server = result.servers.find((one) => one.id === cell.server)!;
+    const workload = result.workloads.find((one) => one.id === cell.workload)!;
+    if (last !== '' && last !== cell.workload) table.push([{ colSpan: 8, content: '' }]);
+    table.push([
+      last === cell.workload ? '' : workload.label,
+      (server.role === 'megapipe' ? pc.cyan(server.label) : server.label) +
+        (cell.errors > 0 ? pc.red(` ${cell.errors} errors`) : ''),
+      spread(cell.throughput, 1 / 1000),
+      spread(cell.cpuUs),
+      `${percent(cell.serverCores)}${cell.saturated ? '' : '*'}`,
+      cell.p50Us === null ? '–' : number(cell.p50Us.median),
+      ratio(cell.throughputRatio),
+      ratio(cell.cpuRatio),
+    ]);
+    last = cell.workload;
+  }
+  return table.toString();
+}
+
+export function mark(verdict: Verdict): string {
+  return verdict.met === null ? 'not measured' : verdict.met ? 'met' : 'missed';
+}
+
+function verdictTable(results: Results): string {
+  const table = new Table({
+    head: ['figure', 'target', 'median (min–max)', ''].map(pc.bold),
+    style: STYLE,
+    colAligns: ['left', 'right', 'right', 'left'],
+  });
+  for (const result of results.experiments) {
+    for (const target of result.targets) {
+      const verdict = verdictOf(result, target);
+      const color = verdict.met === null ? pc.yellow : verdict.met ? pc.green : pc.red;
+      table.push([
+        `${result.name}: ${figure(result, target)}`,
+        limit(target),
+        ratio(verdict.ratio),
+        color(mark(verdict)) + (verdict.note === '' ? '' : pc.dim(` (${verdict.note})`)),
+      ]);
+    }
+  }
+  return table.toString();
+}
+
+export function terminalReport(results: Results): string {
+  const parts: string[] = [];
+  for (const result of results.experiments) {
+    parts.push(`\n${pc.bold(result.title)}\n${pc.dim(`Claim: ${result.claim}`)}`);
+    parts.push(result.samples.length > 0 ? experimentTable(result) : pc.yellow('nothing was measured'));
+    for (const server of result.servers) {
+      if (server.status === 'skipped') parts.push(pc.yellow(`skipped ${server.label}: ${server.reason}`));
+      if (server.status === 'failed') parts.push(pc.red(`failed ${server.label}: ${server.reason}`));
+    }
+  }
+  parts.push(pc.dim('* less than 95 % of the core: the client was the limit, compare the CPU per transaction.'));
+  parts.push(pc.dim(`Medians of ${results.rounds} interleaved rounds of ${results.windowSeconds} s (min–max).`));
+  parts.push(`\n${pc.bold('Targets')}`, verdictTable(results));
+  const list = complaints(results);
+  if (list.length > 0) parts.push(pc.red(`\nNot fit to be quoted:\n${list.map((line) => `  ${line}`).join('\n')}`));
+  parts.push('', ...environmentRows(results.environment).map(([name, value]) => pc.dim(`${name}: ${value}`)));
+  return parts.join('\n');
+}

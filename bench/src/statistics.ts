@@ -1,0 +1,39 @@
+/** Medians with their spread, and ratios of what was measured in the same round. Not its job: formatting. */
+import { max, median, min, quantile } from 'simple-statistics';
+
+export interface Spread {
+  median: number;
+  min: number;
+  max: number;
+  /** Quartiles. */
+  q1: number;
+  q3: number;
+  count: number;
+}
+
+/** null of no values: there is no median of nothing. */
+export function spreadOf(values: readonly number[]): Spread | null {
+  if (values.length === 0) return null;
+  const list = [...values];
+  return {
+    median: median(list),
+    min: min(list),
+    max: max(list),
+    q1: quantile(list, 0.25),
+    q3: quantile(list, 0.75),
+    count: list.length,
+  };
+}
+
+/**
+ * Spread of a/b over the rounds in which both exist. The machine's speed changes from minute to minute; within a round
+ * both sides met the same machine, so the ratios are taken first and the median after.
+ */
+export function ratioOf(a: ReadonlyMap<number, number>, b: ReadonlyMap<number, number>): Spread | null {
+  const ratios: number[] = [];
+  for (const [round, value] of a) {
+    const other = b.get(round);
+    if (other !== undefined && other > 0) ratios.push(value / other);
+  }
+  return spreadOf(ratios);
+}

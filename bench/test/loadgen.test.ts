@@ -1,0 +1,213 @@
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, it } from 'vitest';
+import { keyOf } from '../src/loadgen/memcached.ts';
+import type { LoadReport } from '../src/loadgen/report.ts';
+import { pattern } from '../src/payload.ts';
+import { Children } from '../src/process.ts';
+import { echo, serve, type TestServer } from './servers.ts';
+
+const MAIN = fileURLToPath(new URL('../src/loadgen/main.ts', import.meta.url));
+const children = new Children();
+afterAll(() => children.stopAll());
+
+async function generate(server: TestServer, protocol: string, ...args: string[]) {
+  const command = [process.execPath, MAIN, '--target', `127.0.0.1:${server.port}`, '--protocol', protocol];
+  const child = await children.start([...command, '--seconds', '0.2', '--warmup', '0.05', ...args], null);
+  const exit = await child.ended;
+  await server.close();
+  const report = child.stdout() === '' ? null : (JSON.parse(child.stdout()) as LoadReport);
+  return { code: exit.code, report, stderr: child.stderr() };
+}
+
+/** A tiny memcached: whole commands only, as the generator sends them one at a time. */
+function memcached(spoil: (reply: string) => string = (reply) => reply) {
+  const values = new Map<string, string>();
+  return serve((socket) => {
+    let text = '';
+    socket.setEncoding('latin1').on('data', (data: string) => {
+      text += data;
+      for (;;) {
+        const line = text.indexOf('\r\n');
+        if (line < 0) return;
+        const [verb, key, , , length] = text.slice(0, line).split(' ');
+        if (verb === 'get') {
+          const value = values.get(key!);
+          text = text.slice(line + 2);
+          socket.write(
+            spoil(value === undefined ? 'END\r\n' : `VALUE ${key} 0 ${value.length}\r\n${value}\r\nEND\r\n`),
+          );
+        } else {
+          const end = line + 2 + Number(length) + 2;
+          if (text.length < end) return;
+          values.set(key!, text.slice(line + 2, end - 2));
+          text = text.slice(end);
+          socket.write('STORED\r\n');
+        }
+      }
+    });
+  });
+}
+
+function http(body: string, fields = '') {
+  return serve((socket) => {
+    let text = '';
+    socket.setEncoding('latin1').on('data', (data: string) => {
+      text += data;
+      for (let end = text.indexOf('\r\n\r\n'); end >= 0; end = text.indexOf('\r\n\r\n')) {
+        text = text.slice(end + 4);
+        socket.write(`HTTP/1.1 200 OK\r\n${fields}Content-Length: ${body.length}\r\n\r\n${body}`);
+      }
+    });
+  });
+}
+
+describe.each(['uring', 'epoll'])('load generator on %s', (backend) => {
+  const on = ['--backend', backend, '--connections', '5'];
+
+  it('keeps connections open when told', async () => {
+    const server = await echo();
+    const { code, report } = await generate(server, 'echo', ...on);
+    expect(code).toBe(0);
+    expect(report).toMatchObject({ errors: 0, connects: 0, serverCpuSeconds: null, backend });
+    expect(report!.transactions).toBeGreaterThan(5);
+    expect(report!.throughput).toBeCloseTo(report!.transactions / report!.seconds, 3);
+    expect(report!.latencyUs.p50).toBeGreaterThan(0);
+    expect(server.connections()).toBe(5);
+  });
+
+  it('opens a new connection after as many transactions as told', async () => {
+    const server = await echo();
+    const { code, report } = await generate(server, 'echo', '--per-connection', '3', '--size', '1', ...on);
+    expect(code).toBe(0);
+    expect(report!.errors).toBe(0);
+    // Each connection that served its three made room for one more; five are open at either edge of the window.
+    expect(Math.abs(report!.connects - report!.transactions / 3)).toBeLessThanOrEqual(5);
+  });
+
+  it('sends and compares messages larger than a receive buffer', async () => {
+    const { code, report } = await generate(await echo(), 'echo', '--size', '50001', ...on);
+    expect(code).toBe(0);
+    expect(report!.transactions).toBeGreaterThan(0);
+  });
+
+  it('keeps to the schedule in open loop', async () => {
+    const { code, report } = await generate(await echo(), 'echo', '--rate', '200', '--seconds', '0.5', ...on);
+    expect(code).toBe(0);
+    // 100 are due in the window; those due at its edges may fall on either side.
+    expect(report!.transactions + report!.backlog).toBeGreaterThanOrEqual(100 - 6);
+    expect(report!.transactions).toBeLessThanOrEqual(100 + 6 + 200 * (report!.seconds - 0.5));
+  });
+
+  it('counts latency from the time a request was due in open loop', async () => {
+    // One connection, answers after 20 ms, 200 requests a second due: the queue grows, and the latency with it.
+    const server = await serve((socket) => socket.on('data', (data) => setTimeout(() => socket.write(data), 20)));
+    const { report } = await generate(server, 'echo', '--rate', '200', '--backend', backend, '--connections', '1');
+    expect(report!.latencyUs.max).toBeGreaterThan(60_000);
+    expect(report!.backlog).toBeGreaterThan(10);
+  });
+
+  it('gets and sets memcached keys', async () => {
+    const mixed = await generate(await memcached(), 'memcached', '--keys', '50', '--set-share', '0.5', ...on);
+    expect(mixed.stderr).toBe('');
+    expect(mixed.code).toBe(0);
+    expect(mixed.report!.transactions).toBeGreaterThan(5);
+  });
+
+  it('gets a page over HTTP, on connections that stay and that do not', async () => {
+    for (const length of ['inf', '2']) {
+      const body = Buffer.from(pattern(1024)).toString();
+      const { code, report } = await generate(await http(body), 'http', '--per-connection', length, ...on);
+      expect(code).toBe(0);
+      expect(report!.transactions).toBeGreaterThan(5);
+    }
+  });
+
+  it('reports the server’s CPU time', async () => {
+    const { report } = await generate(await echo(), 'echo', '--server-pid', String(process.pid), ...on);
+    expect(report!.serverCpuSeconds).toBeGreaterThanOrEqual(0);
+    expect(report!.serverCpuSeconds).toBeLessThan(20);
+  });
+});
+
+describe('a run fails when the server', () => {
+  const cases: [string, string, () => Promise<TestServer>, RegExp][] = [
+    [
+      'changes a byte now and then',
+      'echo',
+      () => {
+        let count = 0;
+        return serve((socket) =>
+          socket.on('data', (data) => {
+            if (++count % 10 === 0) data[40]! ^= 1;
+            socket.write(data);
+          }),
+        );
+      },
+      /byte 40 of 64: expected/,
+    ],
+    [
+      'says too much',
+      'echo',
+      () => serve((socket) => socket.on('data', (data) => socket.write(Buffer.concat([data, data])))),
+      /bytes more than the 64 expected/,
+    ],
+    [
+      'speaks unasked',
+      'echo',
+      () => serve((socket) => socket.write('hello')),
+      /bytes (that no request asked for|more than)|byte 0 of 64/,
+    ],
+    ['says nothing', 'echo', () => serve((socket) => socket.resume()), /no complete response in 2000 ms/],
+    [
+      'swallows the last byte',
+      'echo',
+      () => serve((socket) => socket.on('data', (data) => socket.write(data.subarray(1)))),
+      /byte 0 of 64|no complete response/,
+    ],
+    [
+      'hangs up instead of an answer',
+      'echo',
+      () => serve((socket) => socket.on('data', () => socket.end())),
+      /the server ended the connection before its response was complete/,
+    ],
+    [
+      'misses a key',
+      'memcached',
+      () => memcached((reply) => reply.replace(keyOf(0), 'other')),
+      /expected .*bench-key-00000000/,
+    ],
+    ['forgets a key', 'memcached', () => memcached(() => 'END\r\n'), /expected .*VALUE/],
+    ['sends another page', 'http', () => http(Buffer.from(pattern(1024, 1)).toString()), /byte \d+ of the body/],
+    ['sends a page of another length', 'http', () => http('short'), /Content-Length: expected 1024, got/],
+    ['chunks', 'http', () => http('x', 'Transfer-Encoding: chunked\r\n'), /Transfer-Encoding/],
+  ];
+
+  it.each(cases)('%s (%s)', async (_name, protocol, make, text) => {
+    const { code, report } = await generate(await make(), protocol, '--connections', '2');
+    expect(code).toBe(1);
+    expect(report!.errors).toBeGreaterThan(0);
+    expect(report!.errorTexts.join('\n')).toMatch(text);
+  });
+
+  it('refuses connections', async () => {
+    const server = await echo();
+    await server.close();
+    const { code, report } = await generate({ ...server, close: async () => {} }, 'echo', '--connections', '2');
+    expect(code).toBe(1);
+    expect(report!.errorTexts[0]).toMatch(/connect: /);
+  });
+
+  it('does not store what is preloaded', async () => {
+    const server = await serve((socket) => socket.on('data', () => socket.write('SERVER_ERROR out of memory\r\n')));
+    const { code, report, stderr } = await generate(server, 'memcached');
+    expect(code).toBe(1);
+    expect(report).toBeNull();
+    expect(stderr).toMatch(/preload: expected STORED for bench-key-00000000, got "SERVER_ERROR out of memory/);
+  });
+});
+
+it('a command line that is not understood prints the usage', async () => {
+  const child = await children.start([process.execPath, MAIN, '--target', 'nowhere'], null);
+  expect((await child.ended).code).toBe(2);
+  expect(child.stderr()).toMatch(/--target: expected HOST:PORT, got "nowhere"[\s\S]*usage: /);
+});

@@ -1,0 +1,249 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { echoExchange } from '../src/loadgen/echo.ts';
+import { type Matcher, memoryOf, Verdict } from '../src/loadgen/exchange.ts';
+import { headerLength, httpExchange } from '../src/loadgen/http.ts';
+import { keyOf, memcachedExchange } from '../src/loadgen/memcached.ts';
+import { pattern } from '../src/payload.ts';
+
+/** Hands `response` to the matcher in pieces of these lengths, each at its own place in memory. */
+function feed(matcher: Matcher, connection: number, response: Uint8Array, cuts: readonly number[], shift = 0): Verdict {
+  const borders = [...new Set([0, ...cuts.map((cut) => cut % (response.length + 1)), response.length])].sort(
+    (a, b) => a - b,
+  );
+  let verdict: Verdict = Verdict.More;
+  for (let i = 1; i < borders.length; i++) {
+    const piece = response.subarray(borders[i - 1]!, borders[i]!);
+    const arena = new Uint8Array(64 + piece.length).fill(0x21);
+    arena.set(piece, 8 + shift);
+    verdict = matcher.match(connection, memoryOf(arena), 8 + shift, piece.length);
+    if (verdict === Verdict.Wrong) return verdict;
+    if (verdict === Verdict.Done && i < borders.length - 1) throw new Error('done before the last byte');
+  }
+  return verdict;
+}
+
+const cuts = fc.array(fc.nat(5000), { maxLength: 8 });
+const shift = fc.nat(7);
+
+/** Responses of each protocol, with what produced them. */
+const http = (
+  length: number,
+  fields: readonly string[] = [],
+): { header: string; response: Buffer; matcher: Matcher } => {
+  const body = pattern(length);
+  const header = ['HTTP/1.1 200 OK', 'Server: x', ...fields, `Content-Length: ${length}`, '', ''].join('\r\n');
+  const { matcher } = httpExchange({ host: 'h', path: '/', body }, 4);
+  return { header, response: Buffer.concat([Buffer.from(header), body]), matcher };
+};
+
+const subjects = [
+  {
+    name: 'echo',
+    make: () => {
+      const { requests, matcher } = echoExchange(64, 4);
+      return { matcher, variant: 3, response: requests.bytes.slice(requests.start[3]!, requests.start[3]! + 64) };
+    },
+  },
+  {
+    name: 'memcached get',
+    make: () => ({
+      matcher: memcachedExchange({ keys: 5, valueBytes: 67, setShare: 0 }, 4).matcher,
+      variant: 2,
+      response: Buffer.from(`VALUE ${keyOf(2)} 0 67\r\n${Buffer.from(pattern(67, 2)).toString()}\r\nEND\r\n`),
+    }),
+  },
+  {
+    name: 'memcached set',
+    make: () => ({
+      matcher: memcachedExchange({ keys: 5, valueBytes: 67, setShare: 0.5 }, 4).matcher,
+      variant: 7,
+      response: Buffer.from('STORED\r\n'),
+    }),
+  },
+  {
+    name: 'http, unknown header',
+    make: () => {
+      const { matcher, response } = http(1024);
+      return { matcher, variant: 0, response };
+    },
+  },
+  {
+    name: 'http, body of a few bytes',
+    make: () => {
+      const { matcher, response } = http(5);
+      return { matcher, variant: 0, response };
+    },
+  },
+  {
+    name: 'http, known header',
+    make: () => {
+      const { matcher, response } = http(1024);
+      matcher.begin(0, 0);
+      expect(feed(matcher, 0, response, [])).toBe(Verdict.Done);
+      return { matcher, variant: 0, response };
+    },
+  },
+];
+
+describe.each(subjects)('the matcher of $name', ({ make }) => {
+  it('is done at the last byte, wherever the response was cut', () => {
+    fc.assert(
+      fc.property(cuts, shift, (where, by) => {
+        const { matcher, variant, response } = make();
+        for (let turn = 0; turn < 3; turn++) {
+          matcher.begin(1, variant);
+          expect(feed(matcher, 1, response, where, by)).toBe(Verdict.Done);
+        }
+      }),
+    );
+  });
+
+  it('keeps connections apart', () => {
+    const { matcher, variant, response } = make();
+    matcher.begin(1, variant);
+    matcher.begin(2, variant);
+    const half = response.length >> 1;
+    expect(feed(matcher, 1, response.subarray(0, half), [])).toBe(Verdict.More);
+    expect(feed(matcher, 2, response.subarray(0, half), [])).toBe(Verdict.More);
+    expect(feed(matcher, 2, response.subarray(half), [])).toBe(Verdict.Done);
+    expect(feed(matcher, 1, response.subarray(half), [])).toBe(Verdict.Done);
+  });
+
+  it('waits for a missing byte, and refuses a surplus one', () => {
+    fc.assert(
+      fc.property(cuts, shift, (where, by) => {
+        const { matcher, variant, response } = make();
+        matcher.begin(1, variant);
+        expect(feed(matcher, 1, response.subarray(0, response.length - 1), where, by)).toBe(Verdict.More);
+        matcher.begin(2, variant);
+        expect(feed(matcher, 2, Buffer.concat([response, Buffer.from('\n')]), [], by)).toBe(Verdict.Wrong);
+        expect(matcher.complaint(2)).toMatch(/1 bytes more/);
+      }),
+    );
+  });
+});
+
+describe('responses that are known byte for byte', () => {
+  it.each(subjects.slice(0, 3))('$name: any changed byte is wrong, wherever the response was cut', ({ make }) => {
+    fc.assert(
+      fc.property(cuts, shift, fc.nat(), fc.integer({ min: 1, max: 255 }), (where, by, at, flip) => {
+        const { matcher, variant, response } = make();
+        const changed = Uint8Array.from(response);
+        changed[at % changed.length]! ^= flip;
+        matcher.begin(1, variant);
+        expect(feed(matcher, 1, changed, where, by)).toBe(Verdict.Wrong);
+        expect(matcher.complaint(1)).toMatch(new RegExp(`^byte ${at % changed.length} of ${changed.length}: expected`));
+      }),
+    );
+  });
+
+  it('another connection’s message is wrong', () => {
+    const { requests, matcher } = echoExchange(64, 1);
+    const other = requests.bytes.slice(requests.start[4]!, requests.start[4]! + 64);
+    matcher.begin(0, 3);
+    expect(feed(matcher, 0, other, [])).toBe(Verdict.Wrong);
+  });
+});
+
+describe('the HTTP matcher', () => {
+  it('compares the whole body when the header was parsed', () => {
+    fc.assert(
+      fc.property(fc.nat(1023), cuts, (at, where) => {
+        const { matcher, header, response } = http(1024);
+        response[header.length + at]! ^= 1;
+        matcher.begin(0, 0);
+        expect(feed(matcher, 0, response, where)).toBe(Verdict.Wrong);
+        expect(matcher.complaint(0)).toMatch(new RegExp(`^byte ${at} of the body`));
+      }),
+    );
+  });
+
+  it('looks at every byte of the body within 128 responses when the header is known', () => {
+    for (let at = 0; at < 1024; at += 31) {
+      const { matcher, header, response } = http(1024);
+      matcher.begin(0, 0);
+      expect(feed(matcher, 0, response, [])).toBe(Verdict.Done);
+      response[header.length + at]! ^= 1;
+      let verdict: Verdict = Verdict.Done;
+      for (let turn = 0; turn < 128 && verdict === Verdict.Done; turn++) {
+        matcher.begin(0, 0);
+        verdict = feed(matcher, 0, response, []);
+      }
+      expect(verdict).toBe(Verdict.Wrong);
+    }
+  });
+
+  it('takes a header of another length in mid-run', () => {
+    const { matcher, response } = http(100);
+    const other = http(100, ['X-More: yes']).response;
+    for (const one of [response, other, other, response, response]) {
+      matcher.begin(0, 0);
+      expect(feed(matcher, 0, one, [])).toBe(Verdict.Done);
+    }
+  });
+
+  it.each([
+    ['another status', 'HTTP/1.1 404 Not Found\r\nContent-Length: 100\r\n\r\n', /expected HTTP\/1.1 200/],
+    ['HTTP/1.0', 'HTTP/1.0 200 OK\r\nContent-Length: 100\r\n\r\n', /expected HTTP\/1.1 200/],
+    ['another length', 'HTTP/1.1 200 OK\r\nContent-Length: 101\r\n\r\n', /expected 100, got "101"/],
+    ['a length that is no number', 'HTTP/1.1 200 OK\r\nContent-Length: 1e2\r\n\r\n', /expected 100, got "1e2"/],
+    ['two lengths', 'HTTP/1.1 200 OK\r\nContent-Length: 100\r\nContent-Length: 100\r\n\r\n', /got 2/],
+    ['no length', 'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n', /got 0/],
+    ['chunks', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n', /Transfer-Encoding/],
+    ['an endless header', `HTTP/1.1 200 OK\r\n${'X: y\r\n'.repeat(4000)}`, /no end of the header in 16384 bytes/],
+  ])('refuses %s, also after a good response', (_name, text, complaint) => {
+    for (const first of [false, true]) {
+      const { matcher, response } = http(100);
+      if (first) {
+        matcher.begin(0, 0);
+        expect(feed(matcher, 0, response, [])).toBe(Verdict.Done);
+      }
+      matcher.begin(0, 0);
+      expect(feed(matcher, 0, Buffer.concat([Buffer.from(text), pattern(100)]), [])).toBe(Verdict.Wrong);
+      expect(matcher.complaint(0)).toMatch(complaint);
+    }
+  });
+
+  it('never throws on hostile bytes', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 400 }), cuts, fc.boolean(), (bytes, where, warm) => {
+        const { matcher, response } = http(100);
+        if (warm) {
+          matcher.begin(0, 0);
+          feed(matcher, 0, response, []);
+        }
+        matcher.begin(0, 0);
+        const prefix = Buffer.from('HTTP/1.1 200 OK\r\nContent-Length: 100\r\n');
+        expect(feed(matcher, 0, Buffer.concat([prefix, bytes]), where)).not.toBe(Verdict.Done);
+      }),
+    );
+  });
+
+  it('finds the empty line only where it is', () => {
+    expect(headerLength(Buffer.from('a\r\n\r\nb'), 6)).toBe(5);
+    expect(headerLength(Buffer.from('a\r\n\r\nb'), 4)).toBe(-1);
+    expect(headerLength(Buffer.from('a\n\nb\r\nc'), 7)).toBe(-1);
+  });
+});
+
+describe('requests', () => {
+  it('of memcached get every key about equally often, and set as often as asked', () => {
+    const exchange = memcachedExchange({ keys: 10, valueBytes: 8, setShare: 0.25 }, 1);
+    const counts = new Array<number>(20).fill(0);
+    for (let i = 0; i < 20_000; i++) counts[exchange.pick(0)]!++;
+    const sets = counts.slice(10).reduce((a, b) => a + b);
+    expect(sets / 20_000).toBeCloseTo(0.25, 1);
+    for (const gets of counts.slice(0, 10)) expect(gets / 1500).toBeCloseTo(1, 0);
+  });
+
+  it('of memcached and HTTP are what the protocols say', () => {
+    const text = ({ bytes, start, length }: { bytes: Uint8Array; start: Int32Array; length: Int32Array }, i: number) =>
+      Buffer.from(bytes.subarray(start[i]!, start[i]! + length[i]!)).toString();
+    const { requests } = memcachedExchange({ keys: 2, valueBytes: 3, setShare: 0.5 }, 1);
+    expect(text(requests, 1)).toBe(`get ${keyOf(1)}\r\n`);
+    expect(text(requests, 3)).toBe(`set ${keyOf(1)} 0 0 3\r\n${Buffer.from(pattern(3, 1)).toString()}\r\n`);
+    const get = httpExchange({ host: 'name', path: '/x', body: pattern(1) }, 1);
+    expect(text(get.requests, 0)).toBe('GET /x HTTP/1.1\r\nHost: name\r\n\r\n');
+  });
+});

@@ -1,0 +1,104 @@
+import { describe, expect, it } from 'vitest';
+import { type Experiment, Missing, type Server } from '../src/experiment.ts';
+import { nodeServer } from '../src/peers.ts';
+import { processTree } from '../src/procstat.ts';
+import { type RunOptions, runExperiment } from '../src/runner.ts';
+
+const OPTIONS: RunOptions = {
+  rounds: 2,
+  seconds: 0.2,
+  warmupSeconds: 0.05,
+  firstWarmupSeconds: 0.1,
+  serverCpu: 0,
+  clientCpu: null,
+  clientBackend: 'auto',
+};
+
+const good = (id: string): Server => ({ id, label: id, role: 'peer', launch: async () => nodeServer('echo-node.ts') });
+const shell = (id: string, script: string): Server => ({
+  id,
+  label: id,
+  role: 'peer',
+  launch: async () => ({ command: ['/bin/sh', '-c', script], port: 0 }),
+});
+
+function experiment(servers: Server[]): Experiment {
+  const load = { protocol: 'echo', connections: 4, size: 64 } as const;
+  return {
+    name: 'test',
+    title: 'test',
+    claim: 'the runner works',
+    transaction: 'message',
+    axis: 'transactions a connection',
+    servers,
+    workloads: [
+      { id: '1', label: '1', load: { ...load, perConnection: 1 } },
+      { id: 'inf', label: '∞', load: { ...load, perConnection: Infinity } },
+    ],
+    peer: servers[0]!.id,
+    targets: [],
+  };
+}
+
+describe('runExperiment', () => {
+  it('measures every server and workload in interleaved rounds, and ends the servers', async () => {
+    const order: string[] = [];
+    const result = await runExperiment(experiment([good('a'), good('b')]), {
+      ...OPTIONS,
+      onSample: (sample, server) => order.push(`${sample.round} ${sample.workload} ${server.id}`),
+    });
+    expect(order).toEqual(['0 1 a', '0 1 b', '0 inf a', '0 inf b', '1 1 a', '1 1 b', '1 inf a', '1 inf b']);
+    for (const sample of result.samples) {
+      expect(sample.errors).toBe(0);
+      expect(sample.transactions).toBeGreaterThan(0);
+      expect(sample.throughput).toBeCloseTo(sample.transactions / sample.seconds, 3);
+      expect(sample.cpuUs * sample.transactions).toBeCloseTo(sample.serverCores * sample.seconds * 1e6, 0);
+      // Pinned to one core; a tick may fall on either side of the window's edge.
+      expect(sample.serverCores).toBeLessThan(1.2);
+    }
+    expect(result.samples.some((sample) => sample.cpuUs > 0)).toBe(true);
+    expect(result.servers.map((server) => server.status)).toEqual(['measured', 'measured']);
+    expect(result.servers[0]!.command).toMatch(/^node .*bench\/src\/servers\/echo-node\.ts/);
+    expect(processTree(process.pid)).toEqual([process.pid]);
+  });
+
+  it('skips what is not installed, reports what fails, and measures the rest', async () => {
+    const missing: Server = {
+      ...good('missing'),
+      launch: async () => {
+        throw new Missing('missing is not installed');
+      },
+    };
+    const dies = shell('dies', 'echo "cannot bind" >&2; exit 1');
+    const result = await runExperiment(experiment([missing, dies, good('good')]), { ...OPTIONS, rounds: 1 });
+    expect(result.servers).toMatchObject([
+      { id: 'missing', status: 'skipped', reason: 'missing is not installed', command: '' },
+      { id: 'dies', status: 'failed', reason: 'sh ended with status 1: cannot bind' },
+      { id: 'good', status: 'measured' },
+    ]);
+    expect(result.samples.map((sample) => sample.server)).toEqual(['good', 'good']);
+  });
+
+  it('drops a server that ends in mid-run, with its last words', async () => {
+    const [program, ...args] = nodeServer('echo-node.ts').command;
+    // Its first connections are served; then it goes.
+    const mortal: Server = {
+      ...good('mortal'),
+      launch: async () => ({
+        command: [
+          program!,
+          '--import',
+          'data:text/javascript,import net from "node:net"; let n = 0; const on = net.Server.prototype.emit;' +
+            'net.Server.prototype.emit = function (name, ...rest) { if (name === "connection" && ++n > 20)' +
+            ' { console.error("too many"); process.exit(9); } return on.call(this, name, ...rest); };',
+          ...args,
+        ],
+        port: 0,
+      }),
+    };
+    const result = await runExperiment(experiment([mortal, good('good')]), { ...OPTIONS, rounds: 1 });
+    expect(result.servers[0]).toMatchObject({ status: 'failed', reason: 'ended with status 9: too many' });
+    expect(result.samples.filter((sample) => sample.server === 'mortal' && sample.errors === 0)).toEqual([]);
+    expect(result.samples.filter((sample) => sample.server === 'good')).toHaveLength(2);
+  });
+});
