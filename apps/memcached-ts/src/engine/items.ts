@@ -309,7 +309,7 @@ export class Items {
     if (this.tooLarge) return 0;
     const suffix = 4 + digitsOf(flags) + digitsOf(nbytes - 2);
     const ownSize = I_KEY_BYTES + nkey + suffix + nbytes;
-    const chunkBytes = ownSize > size ? ownSize : size;
+    const chunkBytes = Math.max(ownSize, size);
     const chunked = chunkBytes > this.slabChunkMax;
     const clsid = this.slabs.classFor(chunkBytes);
     const headerClass = chunked ? this.slabs.classFor(I_KEY_BYTES + nkey + suffix + 3 + TRAILER_BYTES) : clsid;
@@ -368,7 +368,7 @@ export class Items {
       }
       if (chunk === 0) return false;
       const capacity = slabs.sizeOf(clsid) - CHUNK_DATA_BYTES;
-      const used = left < capacity ? left : capacity;
+      const used = Math.min(left, capacity);
       const word = chunk * 2;
       i32[word + C_NEXT] = 0;
       i32[word + C_USED] = used;
@@ -483,6 +483,13 @@ export class Items {
   retain(ref: number): void {
     if (this.locks.striped) Atomics.add(this.i32, ref * 2 + I_REFCOUNT, 1);
     else this.i32[ref * 2 + I_REFCOUNT] = this.i32[ref * 2 + I_REFCOUNT] + 1;
+  }
+
+  /** One more reference for somebody who has one already, outside the item lock. */
+  retainHeld(ref: number): void {
+    this.locks.lockCache();
+    this.retain(ref);
+    this.locks.unlockCache();
   }
 
   /** Gives back a reference: of `alloc`, or of `retain`. */

@@ -1,0 +1,92 @@
+/**
+ * Conn: what the server keeps for one connection between two events.
+ *
+ * Invariant: `carry` holds received bytes that wait for the rest of their line or for room in the output, never bytes of
+ * a value; its memory is let go as soon as it is empty. Not its job: what the bytes mean (proto_text.ts).
+ */
+
+/** At the start of a command line. */
+export const CONN_COMMAND = 0;
+/** Filling an item with a value. */
+export const CONN_NREAD = 1;
+/** Dropping the payload of a refused store. */
+export const CONN_SWALLOW = 2;
+/** Inside the keys of a get whose whole line has been checked. */
+export const CONN_KEYS = 3;
+/** Nothing more is read or answered. */
+export const CONN_CLOSING = 4;
+
+const CARRY_MIN_BYTES = 512;
+
+export class Conn {
+  handle = 0;
+  /** The peer has ended its side while output was full: close once everything received is answered. */
+  ended = false;
+  state = CONN_COMMAND;
+  /** Output is full: nothing is parsed until the channel says that it has drained. */
+  blocked = false;
+
+  // CONN_NREAD: the item, what to do with it, and where its next byte goes.
+  item = 0;
+  hash = 0;
+  mode = 0;
+  casHi = 0;
+  casLo = 0;
+  noreply = false;
+  /** Bytes of the value still to come, CR LF included. */
+  valueLeft = 0;
+  /** Chunk being filled, 0 for an item in one piece; offset of the next byte; bytes until the chunk is full. */
+  fillChunk = 0;
+  fillAt = 0;
+  fillLeft = 0;
+
+  // CONN_SWALLOW: bytes to drop, then this reply (index into the protocol's table, -1 none).
+  swallowLeft = 0;
+  swallowReply = -1;
+
+  // CONN_KEYS: what kind of get it is.
+  withCas = false;
+  withTouch = false;
+  exptime = 0;
+
+  // A value on its way out piece by piece (0: none), and which piece is next: proto_text.ts names them.
+  sendItem = 0;
+  sendPiece = 0;
+
+  carry: Buffer | null = null;
+  carryLength = 0;
+
+  /** Makes it the state of a new connection. */
+  open(handle: number): void {
+    this.handle = handle;
+    this.ended = false;
+    this.state = CONN_COMMAND;
+    this.blocked = false;
+    this.item = 0;
+    this.sendItem = 0;
+    this.carry = null;
+    this.carryLength = 0;
+  }
+
+  /** Keeps bytes[start, end) behind what is kept already. */
+  keep(bytes: Buffer, start: number, end: number): void {
+    const length = this.carryLength + end - start;
+    if (this.carry === null || this.carry.length < length) {
+      let size = CARRY_MIN_BYTES;
+      while (size < length) size *= 2;
+      const grown = Buffer.allocUnsafeSlow(size);
+      if (this.carry !== null) this.carry.copy(grown, 0, 0, this.carryLength);
+      this.carry = grown;
+    }
+    bytes.copy(this.carry, this.carryLength, start, end);
+    this.carryLength = length;
+  }
+
+  /** Drops the first `count` kept bytes. */
+  dropKept(count: number): void {
+    const left = this.carryLength - count;
+    if (left === 0) this.carry = null;
+    else if (count > 0) this.carry!.copyWithin(0, count, this.carryLength);
+    this.carryLength = left;
+  }
+}

@@ -1,0 +1,908 @@
+/**
+ * The text protocol: finds commands in received bytes, carries them out on the cache, writes the replies.
+ *
+ * What it is for: memcached's classic commands with its exact replies, for bytes cut anywhere. `run` is one resumable
+ * loop over the states of a Conn. It stops where a line is incomplete, or where the connection's output is full, and
+ * says how far it came; the caller keeps the rest and calls again.
+ * Invariants: a command is carried out exactly once: where its reply may find no room, room is made sure of first.
+ * A get of one small item, the hot path, allocates nothing and crosses no boundary.
+ * Not its job: sockets, limits on connections (worker.ts), what a command does to the cache (engine/items.ts).
+ *
+ * Where versions of memcached differ, this follows 1.6.45: a bad store line swallows its payload, and `delete` ignores
+ * further numbers.
+ */
+
+import { CONN_CLOSING, CONN_COMMAND, CONN_KEYS, CONN_NREAD, CONN_SWALLOW, type Conn } from './conn.ts';
+import { copyReply, SLACK_BYTES } from './copy.ts';
+import { finishHash, stepHash } from './engine/assoc.ts';
+import type { Cache } from './engine/cache.ts';
+import {
+  DELTA_NON_NUMERIC,
+  DELTA_NOT_FOUND,
+  DELTA_OK,
+  EXISTS,
+  type Items,
+  NOT_FOUND,
+  NOT_STORED,
+  STORE_ADD,
+  STORE_APPEND,
+  STORE_CAS,
+  STORE_PREPEND,
+  STORE_REPLACE,
+  STORE_SET,
+  STORED,
+} from './engine/items.ts';
+import {
+  CLASS_MASK,
+  CLASS_SHIFT,
+  I_CAS_HI,
+  I_CAS_LO,
+  I_LEAD_BYTES,
+  I_META,
+  I_NBYTES,
+  ITEM_CHUNKED,
+  KEY_BYTES_MAX,
+  SUFFIX_MASK,
+  SUFFIX_SHIFT,
+  THREAD_CLASS_COUNTERS,
+  W_VERBOSITY,
+} from './engine/layout.ts';
+import type { Locks } from './engine/locks.ts';
+import {
+  S_DELETE_HITS,
+  S_GET_HITS,
+  S_SET_CMDS,
+  S_TOUCH_HITS,
+  T_BYTES_WRITTEN,
+  T_DELETE_MISSES,
+  T_FLUSH_CMDS,
+  T_GET_MISSES,
+  T_STORE_NO_MEMORY,
+  T_STORE_TOO_LARGE,
+  T_TOUCH_CMDS,
+  T_TOUCH_MISSES,
+  threadBase,
+  threadClassBase,
+} from './engine/stats.ts';
+import { type Decimal, writeU64 } from './numbers.ts';
+
+/** What the protocol needs of a channel. */
+export interface Output {
+  readonly memory: Uint8Array;
+  reserve(handle: number, bytes: number): number;
+  commit(handle: number, bytes: number): void;
+  /** 2: full, nothing was taken. */
+  writeCopy(handle: number, source: Uint8Array, start: number, end: number): number;
+  write(handle: number, region: number, offset: number, length: number, token: number): number;
+}
+
+/** What the protocol needs of the server around it. */
+export interface Host {
+  /** Region number of the cache's memory in the output's `write`. */
+  readonly region: number;
+  readonly flushEnabled: boolean;
+  /** The text of `stats` and its subcommands, or undefined where there is none such. */
+  stats(subcommand: string): string | undefined;
+  /** Verbosity 2: `text` is a line received (`<`) or answered (`>`). */
+  log(conn: Conn, direction: '<' | '>', text: string): void;
+}
+
+const line = (text: string): Buffer => Buffer.from(`${text}\r\n`, 'latin1');
+
+/** Replies that need no further detail, by index. */
+const R_STORED = 0;
+const R_NOT_STORED = 1;
+const R_EXISTS = 2;
+const R_NOT_FOUND = 3;
+const R_END = 4;
+const R_ERROR = 5;
+const R_OK = 6;
+const R_DELETED = 7;
+const R_TOUCHED = 8;
+const R_VERSION = 9;
+const R_MN = 10;
+const R_BAD_FORMAT = 11;
+const R_BAD_CHUNK = 12;
+const R_BAD_EXPTIME = 13;
+const R_BAD_DELTA = 14;
+const R_NON_NUMERIC = 15;
+const R_TOO_LARGE = 16;
+const R_NO_MEMORY_STORING = 17;
+const R_NO_MEMORY = 18;
+const R_FLUSH_FORBIDDEN = 19;
+const R_DELETE_USAGE = 20;
+const R_RESET = 21;
+const R_NO_SHUTDOWN = 22;
+
+/** The version that clients are told: the release whose behaviour this follows. */
+export const VERSION = '1.6.45';
+
+const REPLIES: readonly Buffer[] = [
+  line('STORED'),
+  line('NOT_STORED'),
+  line('EXISTS'),
+  line('NOT_FOUND'),
+  line('END'),
+  line('ERROR'),
+  line('OK'),
+  line('DELETED'),
+  line('TOUCHED'),
+  line(`VERSION ${VERSION}`),
+  line('MN'),
+  line('CLIENT_ERROR bad command line format'),
+  line('CLIENT_ERROR bad data chunk'),
+  line('CLIENT_ERROR invalid exptime argument'),
+  line('CLIENT_ERROR invalid numeric delta argument'),
+  line('CLIENT_ERROR cannot increment or decrement non-numeric value'),
+  line('SERVER_ERROR object too large for cache'),
+  line('SERVER_ERROR out of memory storing object'),
+  line('SERVER_ERROR out of memory'),
+  line('CLIENT_ERROR flush_all not allowed'),
+  line('CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]'),
+  line('RESET'),
+  line('SERVER_ERROR: shutdown not enabled'),
+];
+/** The longest of them; room for it is room for every reply but values and statistics. */
+const REPLY_BYTES_MAX = 80;
+
+/** Tokens that a line is cut into; what follows them is looked at by get alone. */
+const TOKENS_MAX = 23;
+/** A line may be this long without its end in sight, unless it is a get. */
+export const LINE_BYTES_MAX = 2048;
+/** Received bytes that a connection may keep waiting: the longest get line. */
+export const CARRY_BYTES_MAX = 1024 * 1024;
+/** Values up to this are copied into the output; larger ones are sent from the cache's own memory. */
+export const COPY_BYTES_MAX = 16 * 1024;
+const FULL = 2;
+
+// Conn.sendPiece: what of `sendItem` goes out next; otherwise it is a chunk.
+const PIECE_HEAD = 0;
+const PIECE_COPY = -1;
+const PIECE_NONE = -2;
+const PIECE_WHOLE = -3;
+
+const NOREPLY = Buffer.from('noreply');
+const INT_MAX = 0x7fff_ffff;
+
+export class ProtoText {
+  private readonly out: Output;
+  private readonly host: Host;
+  private readonly items: Items;
+  private readonly locks: Locks;
+  private readonly decimal: Decimal;
+  private readonly i32: Int32Array;
+  private readonly u8: Buffer;
+  private readonly f64: Float64Array;
+  private readonly out8: Buffer;
+  private readonly out32: Int32Array;
+  private readonly seed: number;
+  private readonly stats: number;
+  private readonly classStats: number;
+  private readonly tokenStart = new Int32Array(TOKENS_MAX + 1);
+  private readonly tokenEnd = new Int32Array(TOKENS_MAX + 1);
+  private tokens = 0;
+  /** End of the current line's text (its CR LF, LF or NUL). */
+  private lineEnd = 0;
+
+  constructor(cache: Cache, out: Output, host: Host) {
+    this.out = out;
+    this.host = host;
+    this.items = cache.items;
+    this.locks = cache.locks;
+    this.decimal = cache.decimal;
+    this.i32 = cache.memory.i32;
+    this.u8 = cache.memory.u8;
+    this.f64 = cache.memory.f64;
+    const { buffer, byteOffset, byteLength } = out.memory;
+    this.out8 = Buffer.from(buffer, byteOffset, byteLength);
+    this.out32 = new Int32Array(buffer, byteOffset, byteLength >> 2);
+    this.seed = cache.assoc.seed;
+    this.stats = threadBase(cache.thread);
+    this.classStats = threadClassBase(cache.thread);
+  }
+
+  /**
+   * Carries out what stands in bytes[pos, end), and returns how far it came. Short of `end`: the rest of a line is
+   * missing, or `conn.blocked` says that the output is full.
+   */
+  run(conn: Conn, bytes: Buffer, pos: number, end: number): number {
+    const verbose = this.i32[W_VERBOSITY] > 1;
+    let at = pos;
+    for (;;) {
+      switch (conn.state) {
+        case CONN_COMMAND: {
+          if (at === end) return at;
+          if (
+            !verbose &&
+            end - at > 6 &&
+            bytes[at] === 0x67 &&
+            bytes[at + 1] === 0x65 &&
+            bytes[at + 2] === 0x74 &&
+            bytes[at + 3] === 0x20
+          ) {
+            // get <one key>\r\n
+            const key = at + 4;
+            let i = key;
+            let c = 0;
+            let h = this.seed;
+            while (i < end && (c = bytes[i]) > 0x20) {
+              h = stepHash(h, c);
+              i++;
+            }
+            if (c === 0x0d && i + 1 < end && bytes[i + 1] === 0x0a && i > key && i - key <= KEY_BYTES_MAX) {
+              if (!this.getOne(conn, bytes, key, i, finishHash(h))) {
+                if (conn.blocked && conn.sendItem === 0) return at;
+                conn.state = CONN_KEYS;
+                conn.withCas = false;
+                conn.withTouch = false;
+                at = i;
+                continue;
+              }
+              at = i + 2;
+              continue;
+            }
+          }
+          const next = this.command(conn, bytes, at, end);
+          if (next < 0) return at;
+          at = next;
+          break;
+        }
+        case CONN_NREAD:
+          at = this.fill(conn, bytes, at, end);
+          if (conn.valueLeft > 0 || !this.finishStore(conn)) return at;
+          break;
+        case CONN_SWALLOW: {
+          const count = Math.min(conn.swallowLeft, end - at);
+          at += count;
+          conn.swallowLeft -= count;
+          if (conn.swallowLeft > 0 || (conn.swallowReply >= 0 && !this.reply(conn, conn.swallowReply))) return at;
+          conn.state = CONN_COMMAND;
+          break;
+        }
+        case CONN_KEYS:
+          if (!conn.blocked) at = this.keys(conn, bytes, at, end);
+          if (conn.blocked) return at;
+          break;
+        default:
+          return end;
+      }
+    }
+  }
+
+  /** Gives back what a connection that goes away still holds. */
+  close(conn: Conn): void {
+    conn.state = CONN_CLOSING;
+    if (conn.item !== 0) this.items.release(conn.item);
+    if (conn.sendItem !== 0) this.items.release(conn.sendItem);
+    conn.item = 0;
+    conn.sendItem = 0;
+  }
+
+  // ---- replies ---------------------------------------------------------------------------------------------------
+
+  /** Writes a reply of the table. False: no room, the connection is blocked. */
+  private reply(conn: Conn, index: number): boolean {
+    const text = REPLIES[index];
+    const at = this.out.reserve(conn.handle, text.length);
+    if (at < 0) {
+      conn.blocked = true;
+      return false;
+    }
+    this.put(conn, at, text);
+    return true;
+  }
+
+  /** Room for any reply of the table: its offset, or -1 and the connection is blocked. */
+  private room(conn: Conn): number {
+    const at = this.out.reserve(conn.handle, REPLY_BYTES_MAX);
+    if (at < 0) conn.blocked = true;
+    return at;
+  }
+
+  /** Writes a reply where `room` said. */
+  private put(conn: Conn, at: number, text: Buffer): void {
+    const out8 = this.out8;
+    for (let i = 0; i < text.length; i++) out8[at + i] = text[i];
+    this.commit(conn, text.length);
+    if (this.i32[W_VERBOSITY] > 1) this.host.log(conn, '>', text.toString('latin1', 0, text.length - 2));
+  }
+
+  private commit(conn: Conn, bytes: number): void {
+    this.out.commit(conn.handle, bytes);
+    this.f64[this.stats + T_BYTES_WRITTEN] += bytes;
+  }
+
+  // ---- get -------------------------------------------------------------------------------------------------------
+
+  /**
+   * `get` of one key, reply and END in one piece. False when that is not to be: either the connection is blocked, or
+   * the value is a large one, which is on its way in `sendItem`; after it the rest of the line is next.
+   */
+  private getOne(conn: Conn, bytes: Buffer, start: number, end: number, hash: number): boolean {
+    const { out, out8, items, i32, locks } = this;
+    locks.lockItem(hash);
+    const ref = items.find(bytes, start, end, hash);
+    if (ref === 0) {
+      locks.unlockItem(hash);
+      if (!this.reply(conn, R_END)) return false;
+      this.f64[this.stats + T_GET_MISSES] += 1;
+      return true;
+    }
+    const meta = i32[ref * 2 + I_META];
+    const length = end - start + ((meta >>> SUFFIX_SHIFT) & SUFFIX_MASK) + i32[ref * 2 + I_NBYTES];
+    if ((meta & ITEM_CHUNKED) !== 0 || length > COPY_BYTES_MAX) {
+      this.beginSend(conn, ref, meta);
+      locks.unlockItem(hash);
+      conn.withCas = false;
+      this.sendPieces(conn);
+      return false;
+    }
+    // "VALUE " key suffix data "END\r\n": the item's memory from its lead on, between "VALU" and "END\r\n".
+    const at = out.reserve(conn.handle, length + 11 + SLACK_BYTES);
+    if (at < 0) {
+      locks.unlockItem(hash);
+      conn.blocked = true;
+      return false;
+    }
+    copyReply(out8, this.out32, at, this.u8, i32, ref * 2 + (I_LEAD_BYTES >> 2), length + 2);
+    items.bump(ref);
+    locks.unlockItem(hash);
+    const tail = at + 6 + length;
+    out8[tail] = 0x45;
+    out8[tail + 1] = 0x4e;
+    out8[tail + 2] = 0x44;
+    out8[tail + 3] = 0x0d;
+    out8[tail + 4] = 0x0a;
+    this.commit(conn, length + 11);
+    this.f64[this.classStats + ((meta >>> CLASS_SHIFT) & CLASS_MASK) * THREAD_CLASS_COUNTERS + S_GET_HITS] += 1;
+    return true;
+  }
+
+  /** The keys of a get from `pos` on, and END behind the last. Returns behind the line, or where it got blocked. */
+  private keys(conn: Conn, bytes: Buffer, pos: number, end: number): number {
+    if (conn.sendItem !== 0 && !this.sendPieces(conn)) return pos;
+    let i = pos;
+    let c = 0;
+    for (;;) {
+      while (i < end && bytes[i] === 0x20) i++;
+      const key = i;
+      let h = this.seed;
+      while (i < end && (c = bytes[i]) !== 0x20 && c !== 0x0a && c !== 0) {
+        // A CR ends the line only before its LF.
+        if (c === 0x0d && i + 1 < end && bytes[i + 1] === 0x0a) break;
+        h = stepHash(h, c);
+        i++;
+      }
+      if (i === key) break;
+      if (!this.getKey(conn, bytes, key, i, finishHash(h))) return conn.sendItem === 0 ? key : i;
+    }
+    if (!this.reply(conn, R_END)) return i;
+    conn.state = CONN_COMMAND;
+    return bytes.indexOf(0x0a, i) + 1;
+  }
+
+  /** One key of several. False: blocked, before the item (no `sendItem`) or in the middle of it. */
+  private getKey(conn: Conn, bytes: Buffer, start: number, end: number, hash: number): boolean {
+    const { out, items, i32, f64, locks } = this;
+    locks.lockItem(hash);
+    const ref = items.find(bytes, start, end, hash);
+    if (ref === 0) {
+      locks.unlockItem(hash);
+      if (conn.withTouch) {
+        f64[this.stats + T_TOUCH_CMDS] += 1;
+        f64[this.stats + T_TOUCH_MISSES] += 1;
+      } else {
+        f64[this.stats + T_GET_MISSES] += 1;
+      }
+      return true;
+    }
+    const meta = i32[ref * 2 + I_META];
+    const length = end - start + ((meta >>> SUFFIX_SHIFT) & SUFFIX_MASK) + i32[ref * 2 + I_NBYTES];
+    if (conn.withTouch) items.setExpiry(ref, conn.exptime);
+    if (conn.withCas || (meta & ITEM_CHUNKED) !== 0 || length > COPY_BYTES_MAX) {
+      this.beginSend(conn, ref, meta);
+      locks.unlockItem(hash);
+      return this.sendPieces(conn);
+    }
+    const at = out.reserve(conn.handle, length + 6 + SLACK_BYTES);
+    if (at < 0) {
+      locks.unlockItem(hash);
+      conn.blocked = true;
+      return false;
+    }
+    copyReply(this.out8, this.out32, at, this.u8, i32, ref * 2 + (I_LEAD_BYTES >> 2), length + 2);
+    items.bump(ref);
+    locks.unlockItem(hash);
+    this.commit(conn, length + 6);
+    this.countHit(conn, meta);
+    return true;
+  }
+
+  private countHit(conn: Conn, meta: number): void {
+    const counters = this.classStats + ((meta >>> CLASS_SHIFT) & CLASS_MASK) * THREAD_CLASS_COUNTERS;
+    if (conn.withTouch) {
+      this.f64[this.stats + T_TOUCH_CMDS] += 1;
+      this.f64[counters + S_TOUCH_HITS] += 1;
+    } else {
+      this.f64[counters + S_GET_HITS] += 1;
+    }
+  }
+
+  /** Takes an item that is answered in several pieces, under its lock. */
+  private beginSend(conn: Conn, ref: number, meta: number): void {
+    this.items.retain(ref);
+    this.items.bump(ref);
+    conn.sendItem = ref;
+    conn.sendPiece = PIECE_HEAD;
+    this.countHit(conn, meta);
+  }
+
+  /** Goes on with `sendItem`: "VALUE" line, then the value. False: blocked on the way. */
+  private sendPieces(conn: Conn): boolean {
+    const { items, out, out8, u8 } = this;
+    const ref = conn.sendItem;
+    if (conn.sendPiece === PIECE_HEAD) {
+      const key = items.keyAt(ref);
+      const head = items.keyBytes(ref) + items.suffixBytes(ref);
+      const at = out.reserve(conn.handle, head + 32);
+      if (at < 0) {
+        conn.blocked = true;
+        return false;
+      }
+      let to = at + out8.write('VALUE ', at, 'latin1');
+      u8.copy(out8, to, key, key + head);
+      to += head;
+      if (conn.withCas) {
+        // The CAS goes between the suffix and its CR LF.
+        out8[to - 2] = 0x20;
+        const cas = ref * 2;
+        to = writeU64(out8, to - 1, this.i32[cas + I_CAS_HI] >>> 0, this.i32[cas + I_CAS_LO] >>> 0);
+        out8[to++] = 0x0d;
+        out8[to++] = 0x0a;
+      }
+      const nbytes = items.nbytes(ref);
+      this.commit(conn, to - at);
+      if (items.isChunked(ref)) {
+        conn.sendPiece = items.firstChunk(ref);
+      } else if (nbytes <= COPY_BYTES_MAX) {
+        conn.sendPiece = PIECE_COPY;
+      } else {
+        conn.sendPiece = PIECE_WHOLE;
+      }
+    }
+    if (conn.sendPiece === PIECE_COPY) {
+      const data = items.dataAt(ref);
+      const nbytes = items.nbytes(ref);
+      const at = out.reserve(conn.handle, nbytes);
+      if (at < 0) {
+        conn.blocked = true;
+        return false;
+      }
+      u8.copy(out8, at, data, data + nbytes);
+      this.commit(conn, nbytes);
+      conn.sendPiece = PIECE_NONE;
+    } else if (conn.sendPiece === PIECE_WHOLE) {
+      if (!this.sendFromCache(conn, ref, items.dataAt(ref), items.nbytes(ref))) return false;
+      conn.sendPiece = PIECE_NONE;
+    }
+    while (conn.sendPiece > 0) {
+      const chunk = conn.sendPiece;
+      if (!this.sendFromCache(conn, ref, items.chunkAt(chunk), items.chunkUsed(chunk))) return false;
+      conn.sendPiece = items.nextChunk(chunk) === 0 ? PIECE_NONE : items.nextChunk(chunk);
+    }
+    conn.sendItem = 0;
+    items.release(ref);
+    return true;
+  }
+
+  /** Queues a stretch of an item's memory; it is held until the channel reports it written. */
+  private sendFromCache(conn: Conn, ref: number, offset: number, length: number): boolean {
+    this.items.retainHeld(ref);
+    if (this.out.write(conn.handle, this.host.region, offset, length, ref) !== FULL) {
+      this.f64[this.stats + T_BYTES_WRITTEN] += length;
+      return true;
+    }
+    this.items.release(ref);
+    conn.blocked = true;
+    return false;
+  }
+
+  /** The channel no longer uses what `write` gave it under this token. */
+  written(token: number): void {
+    this.items.release(token);
+  }
+
+  // ---- values ----------------------------------------------------------------------------------------------------
+
+  /** Moves received bytes into the item being filled. */
+  private fill(conn: Conn, bytes: Buffer, pos: number, end: number): number {
+    const { u8, items } = this;
+    let at = pos;
+    while (at < end && conn.valueLeft > 0) {
+      const count = Math.min(end - at, conn.fillLeft);
+      if (count < 40) for (let i = 0; i < count; i++) u8[conn.fillAt + i] = bytes[at + i];
+      else bytes.copy(u8, conn.fillAt, at, at + count);
+      at += count;
+      conn.valueLeft -= count;
+      conn.fillAt += count;
+      conn.fillLeft -= count;
+      if (conn.fillLeft === 0 && conn.valueLeft > 0) {
+        conn.fillChunk = items.nextChunk(conn.fillChunk);
+        conn.fillAt = items.chunkAt(conn.fillChunk);
+        conn.fillLeft = items.chunkUsed(conn.fillChunk);
+      }
+    }
+    return at;
+  }
+
+  /** The value is complete: store it and answer. False: blocked, nothing was done. */
+  private finishStore(conn: Conn): boolean {
+    const { items } = this;
+    let at = -1;
+    if (!conn.noreply && (at = this.room(conn)) < 0) return false;
+    const ref = conn.item;
+    const clsid = items.clsid(ref);
+    this.f64[this.classStats + clsid * THREAD_CLASS_COUNTERS + S_SET_CMDS] += 1;
+    let reply = R_BAD_CHUNK;
+    if (this.endsLine(conn, ref)) {
+      switch (items.store(ref, conn.hash, conn.mode, conn.casHi, conn.casLo)) {
+        case STORED:
+          reply = R_STORED;
+          break;
+        case NOT_STORED:
+          reply = R_NOT_STORED;
+          break;
+        case EXISTS:
+          reply = R_EXISTS;
+          break;
+        case NOT_FOUND:
+          reply = R_NOT_FOUND;
+          break;
+      }
+    }
+    items.release(ref);
+    conn.item = 0;
+    conn.state = CONN_COMMAND;
+    if (at >= 0) this.put(conn, at, REPLIES[reply]);
+    return true;
+  }
+
+  /** Whether the value just filled ends in CR LF. */
+  private endsLine(conn: Conn, ref: number): boolean {
+    const u8 = this.u8;
+    const last = conn.fillAt - 1;
+    if (u8[last] !== 0x0a) return false;
+    if (conn.fillChunk === 0 || this.items.chunkUsed(conn.fillChunk) > 1) return u8[last - 1] === 0x0d;
+    // The LF stands alone in the last chunk: the CR is the last byte of the one before.
+    let chunk = this.items.firstChunk(ref);
+    while (this.items.nextChunk(chunk) !== conn.fillChunk) chunk = this.items.nextChunk(chunk);
+    return u8[this.items.chunkAt(chunk) + this.items.chunkUsed(chunk) - 1] === 0x0d;
+  }
+
+  // ---- command lines ---------------------------------------------------------------------------------------------
+
+  /**
+   * One command line from `pos` on: returns where the next thing begins, or -1 when the line is not complete or its
+   * reply finds no room (`conn.blocked`). Then nothing was done.
+   */
+  private command(conn: Conn, bytes: Buffer, pos: number, end: number): number {
+    const { tokenStart, tokenEnd } = this;
+    // Tokens are cut at spaces alone; a NUL ends the line's text as it ends a C string.
+    let tokens = 0;
+    let from = pos;
+    let i = pos;
+    let text = -1;
+    for (; i < end; i++) {
+      const c = bytes[i];
+      if (c > 0x20) continue;
+      if (c === 0x0a) break;
+      if (text >= 0) continue;
+      if (c === 0x20) {
+        if (i > from && tokens < TOKENS_MAX) {
+          tokenStart[tokens] = from;
+          tokenEnd[tokens++] = i;
+        }
+        from = i + 1;
+      } else if (c === 0) {
+        text = i;
+      }
+    }
+    if (i === end) return -1;
+    const next = i + 1;
+    let lineEnd = i;
+    if (i - pos > 1 && bytes[i - 1] === 0x0d) lineEnd = i - 1;
+    if (text >= 0 && text < lineEnd) lineEnd = text;
+    if (lineEnd > from && tokens < TOKENS_MAX) {
+      tokenStart[tokens] = from;
+      tokenEnd[tokens++] = lineEnd;
+    }
+    this.tokens = tokens;
+    this.lineEnd = lineEnd;
+    if (this.i32[W_VERBOSITY] > 1) this.host.log(conn, '<', bytes.toString('latin1', pos, lineEnd));
+    if (tokens === 0 || tokenEnd[0] - tokenStart[0] < 2) return this.reply(conn, R_ERROR) ? next : -1;
+    return this.dispatch(conn, bytes, next);
+  }
+
+  private is(bytes: Buffer, token: number, word: string): boolean {
+    const start = this.tokenStart[token];
+    if (this.tokenEnd[token] - start !== word.length) return false;
+    for (let i = 0; i < word.length; i++) if (bytes[start + i] !== word.charCodeAt(i)) return false;
+    return true;
+  }
+
+  private dispatch(conn: Conn, bytes: Buffer, next: number): number {
+    const n = this.tokens;
+    switch (bytes[this.tokenStart[0]]) {
+      case 0x67: // g
+        if (n < 2) break;
+        if (this.is(bytes, 0, 'get')) return this.get(conn, bytes, next, false, false);
+        if (this.is(bytes, 0, 'gets')) return this.get(conn, bytes, next, true, false);
+        if (this.is(bytes, 0, 'gat')) return this.get(conn, bytes, next, false, true);
+        if (this.is(bytes, 0, 'gats')) return this.get(conn, bytes, next, true, true);
+        break;
+      case 0x73: // s
+        if (this.is(bytes, 0, 'set')) {
+          if (n === 5 || n === 6) return this.update(conn, bytes, next, STORE_SET);
+        } else if (this.is(bytes, 0, 'stats')) {
+          return this.statistics(conn, bytes, next);
+        } else if (this.is(bytes, 0, 'shutdown')) {
+          return this.reply(conn, R_NO_SHUTDOWN) ? next : -1;
+        }
+        break;
+      case 0x61: // a
+        if (n !== 5 && n !== 6) break;
+        if (this.is(bytes, 0, 'add')) return this.update(conn, bytes, next, STORE_ADD);
+        if (this.is(bytes, 0, 'append')) return this.update(conn, bytes, next, STORE_APPEND);
+        break;
+      case 0x63: // c
+        if (this.is(bytes, 0, 'cas') && (n === 6 || n === 7)) return this.update(conn, bytes, next, STORE_CAS);
+        break;
+      case 0x69: // i
+        if (this.is(bytes, 0, 'incr') && (n === 3 || n === 4)) return this.arithmetic(conn, bytes, next, true);
+        break;
+      case 0x64: // d
+        if (this.is(bytes, 0, 'delete')) {
+          if (n >= 2) return this.remove(conn, bytes, next);
+        } else if (this.is(bytes, 0, 'decr')) {
+          if (n === 3 || n === 4) return this.arithmetic(conn, bytes, next, false);
+        }
+        break;
+      case 0x74: // t
+        if (this.is(bytes, 0, 'touch') && (n === 3 || n === 4)) return this.touch(conn, bytes, next);
+        break;
+      case 0x72: // r
+        if (this.is(bytes, 0, 'replace') && (n === 5 || n === 6)) return this.update(conn, bytes, next, STORE_REPLACE);
+        break;
+      case 0x70: // p
+        if (this.is(bytes, 0, 'prepend') && (n === 5 || n === 6)) return this.update(conn, bytes, next, STORE_PREPEND);
+        break;
+      case 0x62: // b: an ancient name of get that memcached still knows
+        if (this.is(bytes, 0, 'bget') && n >= 2) return this.get(conn, bytes, next, false, false);
+        break;
+      case 0x66: // f
+        if (this.is(bytes, 0, 'flush_all') && n <= 3) return this.flushAll(conn, bytes, next);
+        break;
+      case 0x76: // v
+        if (this.is(bytes, 0, 'version')) return this.reply(conn, R_VERSION) ? next : -1;
+        if (this.is(bytes, 0, 'verbosity') && (n === 2 || n === 3)) return this.verbosity(conn, bytes, next);
+        break;
+      case 0x71: // q
+        if (this.is(bytes, 0, 'quit')) {
+          conn.state = CONN_CLOSING;
+          return next;
+        }
+        break;
+      case 0x6d: // m
+        if (this.is(bytes, 0, 'mn')) return this.reply(conn, R_MN) ? next : -1;
+        break;
+    }
+    return this.reply(conn, R_ERROR) ? next : -1;
+  }
+
+  /** Whether the last token asks for silence. */
+  private silent(bytes: Buffer): boolean {
+    const last = this.tokens - 1;
+    const start = this.tokenStart[last];
+    if (this.tokenEnd[last] - start !== NOREPLY.length) return false;
+    return bytes.compare(NOREPLY, 0, NOREPLY.length, start, start + NOREPLY.length) === 0;
+  }
+
+  /** Answers unless the command asked for silence. */
+  private answer(conn: Conn, silent: boolean, reply: number, next: number): number {
+    return silent || this.reply(conn, reply) ? next : -1;
+  }
+
+  private hashKey(bytes: Buffer): number {
+    let h = this.seed;
+    for (let i = this.tokenStart[1]; i < this.tokenEnd[1]; i++) h = stepHash(h, bytes[i]);
+    return finishHash(h);
+  }
+
+  private keyTooLong(): boolean {
+    return this.tokenEnd[1] - this.tokenStart[1] > KEY_BYTES_MAX;
+  }
+
+  private get(conn: Conn, bytes: Buffer, next: number, withCas: boolean, withTouch: boolean): number {
+    const { decimal, tokenStart, tokenEnd } = this;
+    let exptime = 0;
+    if (withTouch) {
+      if (!decimal.signed32(bytes, tokenStart[1], tokenEnd[1])) return this.answer(conn, false, R_BAD_EXPTIME, next);
+      exptime = this.items.expiry(decimal.lo);
+    }
+    // One key too long makes the whole command an error, so all are checked before the first is answered.
+    const first = withTouch ? tokenEnd[1] : tokenStart[1];
+    let length = 0;
+    for (let i = first; i < this.lineEnd; i++) {
+      length = bytes[i] === 0x20 ? 0 : length + 1;
+      if (length > KEY_BYTES_MAX) return this.answer(conn, false, R_BAD_FORMAT, next);
+    }
+    conn.withCas = withCas;
+    conn.withTouch = withTouch;
+    conn.exptime = exptime;
+    conn.state = CONN_KEYS;
+    return first;
+  }
+
+  /** set, add, replace, append, prepend, cas. */
+  private update(conn: Conn, bytes: Buffer, next: number, mode: number): number {
+    const { decimal, items, tokenStart, tokenEnd } = this;
+    const silent = this.silent(bytes);
+    if (!decimal.signed32(bytes, tokenStart[4], tokenEnd[4]) || decimal.lo < 0 || decimal.lo > INT_MAX - 2) {
+      return this.answer(conn, silent, R_BAD_FORMAT, next);
+    }
+    const nbytes = decimal.lo + 2;
+    if (this.keyTooLong() || !decimal.unsigned(bytes, tokenStart[2], tokenEnd[2])) {
+      return this.swallow(conn, nbytes, silent ? -1 : R_BAD_FORMAT, next);
+    }
+    const flags = decimal.lo;
+    if (!decimal.signed32(bytes, tokenStart[3], tokenEnd[3])) {
+      return this.swallow(conn, nbytes, silent ? -1 : R_BAD_FORMAT, next);
+    }
+    const exptime = items.expiry(decimal.lo);
+    let casHi = 0;
+    let casLo = 0;
+    if (mode === STORE_CAS) {
+      if (!decimal.unsigned(bytes, tokenStart[5], tokenEnd[5])) {
+        return this.swallow(conn, nbytes, silent ? -1 : R_BAD_FORMAT, next);
+      }
+      casHi = decimal.hi;
+      casLo = decimal.lo;
+    }
+    const hash = this.hashKey(bytes);
+    const ref = items.alloc(bytes, tokenStart[1], tokenEnd[1], flags, exptime, nbytes);
+    if (ref === 0) {
+      const tooLarge = items.tooLarge;
+      this.f64[this.stats + (tooLarge ? T_STORE_TOO_LARGE : T_STORE_NO_MEMORY)] += 1;
+      // A set that fails must not leave the value it was to replace.
+      if (mode === STORE_SET) items.remove(bytes, tokenStart[1], tokenEnd[1], hash);
+      // Running out of memory is told even to those who asked for silence.
+      return this.swallow(conn, nbytes, tooLarge ? (silent ? -1 : R_TOO_LARGE) : R_NO_MEMORY_STORING, next);
+    }
+    conn.state = CONN_NREAD;
+    conn.item = ref;
+    conn.hash = hash;
+    conn.mode = mode;
+    conn.casHi = casHi;
+    conn.casLo = casLo;
+    conn.noreply = silent;
+    conn.valueLeft = nbytes;
+    if (items.isChunked(ref)) {
+      conn.fillChunk = items.firstChunk(ref);
+      conn.fillAt = items.chunkAt(conn.fillChunk);
+      conn.fillLeft = items.chunkUsed(conn.fillChunk);
+    } else {
+      conn.fillChunk = 0;
+      conn.fillAt = items.dataAt(ref);
+      conn.fillLeft = nbytes;
+    }
+    return next;
+  }
+
+  private swallow(conn: Conn, bytes: number, reply: number, next: number): number {
+    conn.state = CONN_SWALLOW;
+    conn.swallowLeft = bytes;
+    conn.swallowReply = reply;
+    return next;
+  }
+
+  private arithmetic(conn: Conn, bytes: Buffer, next: number, incr: boolean): number {
+    const { decimal, items, tokenStart, tokenEnd } = this;
+    const silent = this.silent(bytes);
+    if (this.keyTooLong()) return this.answer(conn, silent, R_BAD_FORMAT, next);
+    if (!decimal.unsigned(bytes, tokenStart[2], tokenEnd[2])) return this.answer(conn, silent, R_BAD_DELTA, next);
+    let at = -1;
+    if (!silent && (at = this.room(conn)) < 0) return -1;
+    const { hi, lo } = decimal;
+    const result = items.delta(bytes, tokenStart[1], tokenEnd[1], this.hashKey(bytes), incr, hi, lo);
+    if (silent) return next;
+    if (result === DELTA_OK) {
+      let length = items.numberLength;
+      for (let i = 0; i < length; i++) this.out8[at + i] = items.numberBytes[i];
+      this.out8[at + length++] = 0x0d;
+      this.out8[at + length++] = 0x0a;
+      this.commit(conn, length);
+    } else if (result === DELTA_NOT_FOUND) {
+      this.put(conn, at, REPLIES[R_NOT_FOUND]);
+    } else {
+      this.put(conn, at, REPLIES[result === DELTA_NON_NUMERIC ? R_NON_NUMERIC : R_NO_MEMORY]);
+    }
+    return next;
+  }
+
+  private remove(conn: Conn, bytes: Buffer, next: number): number {
+    const { f64, tokenStart, tokenEnd } = this;
+    const silent = this.tokens > 2 && this.silent(bytes);
+    for (let token = 2; token < this.tokens - (silent ? 1 : 0); token++) {
+      if (!this.decimal.signed32(bytes, tokenStart[token], tokenEnd[token])) {
+        return this.answer(conn, silent, R_DELETE_USAGE, next);
+      }
+    }
+    if (this.keyTooLong()) return this.answer(conn, silent, R_BAD_FORMAT, next);
+    let at = -1;
+    if (!silent && (at = this.room(conn)) < 0) return -1;
+    const clsid = this.items.remove(bytes, tokenStart[1], tokenEnd[1], this.hashKey(bytes));
+    if (clsid < 0) f64[this.stats + T_DELETE_MISSES] += 1;
+    else f64[this.classStats + clsid * THREAD_CLASS_COUNTERS + S_DELETE_HITS] += 1;
+    if (!silent) this.put(conn, at, REPLIES[clsid < 0 ? R_NOT_FOUND : R_DELETED]);
+    return next;
+  }
+
+  private touch(conn: Conn, bytes: Buffer, next: number): number {
+    const { decimal, items, f64, tokenStart, tokenEnd } = this;
+    const silent = this.silent(bytes);
+    if (this.keyTooLong()) return this.answer(conn, silent, R_BAD_FORMAT, next);
+    if (!decimal.signed32(bytes, tokenStart[2], tokenEnd[2])) return this.answer(conn, silent, R_BAD_EXPTIME, next);
+    let at = -1;
+    if (!silent && (at = this.room(conn)) < 0) return -1;
+    const exptime = items.expiry(decimal.lo);
+    const clsid = items.touch(bytes, tokenStart[1], tokenEnd[1], this.hashKey(bytes), exptime);
+    f64[this.stats + T_TOUCH_CMDS] += 1;
+    if (clsid < 0) f64[this.stats + T_TOUCH_MISSES] += 1;
+    else f64[this.classStats + clsid * THREAD_CLASS_COUNTERS + S_TOUCH_HITS] += 1;
+    if (!silent) this.put(conn, at, REPLIES[clsid < 0 ? R_NOT_FOUND : R_TOUCHED]);
+    return next;
+  }
+
+  private flushAll(conn: Conn, bytes: Buffer, next: number): number {
+    const silent = this.silent(bytes);
+    const at = silent ? -1 : this.room(conn);
+    if (at < 0 && !silent) return -1;
+    this.f64[this.stats + T_FLUSH_CMDS] += 1;
+    let reply = R_OK;
+    let exptime = 0;
+    if (!this.host.flushEnabled) {
+      reply = R_FLUSH_FORBIDDEN;
+    } else if (this.tokens !== (silent ? 2 : 1)) {
+      if (this.decimal.signed32(bytes, this.tokenStart[1], this.tokenEnd[1])) exptime = this.decimal.lo;
+      else reply = R_BAD_EXPTIME;
+    }
+    if (reply === R_OK) this.items.flushAll(exptime);
+    if (!silent) this.put(conn, at, REPLIES[reply]);
+    return next;
+  }
+
+  private verbosity(conn: Conn, bytes: Buffer, next: number): number {
+    const silent = this.silent(bytes);
+    if (!this.decimal.unsigned(bytes, this.tokenStart[1], this.tokenEnd[1])) {
+      return this.answer(conn, silent, R_BAD_FORMAT, next);
+    }
+    const level = Math.min(this.decimal.lo, INT_MAX);
+    const done = this.answer(conn, silent, R_OK, next);
+    if (done >= 0) this.i32[W_VERBOSITY] = level;
+    return done;
+  }
+
+  private statistics(conn: Conn, bytes: Buffer, next: number): number {
+    const subcommand = this.tokens < 2 ? '' : bytes.toString('latin1', this.tokenStart[1], this.tokenEnd[1]);
+    const text = this.host.stats(subcommand);
+    if (text === undefined) return this.answer(conn, false, R_ERROR, next);
+    if (text === 'RESET') return this.answer(conn, false, R_RESET, next);
+    const reply = Buffer.from(text, 'latin1');
+    if (this.out.writeCopy(conn.handle, reply, 0, reply.length) !== FULL) {
+      this.f64[this.stats + T_BYTES_WRITTEN] += reply.length;
+      return next;
+    }
+    conn.blocked = true;
+    return -1;
+  }
+}
