@@ -834,6 +834,7 @@ export class ProtoText {
     const silent = this.tokens > 2 && this.silent(bytes);
     for (let token = 2; token < this.tokens - (silent ? 1 : 0); token++) {
       if (!this.decimal.signed32(bytes, tokenStart[token], tokenEnd[token])) {
+        if (this.tokens > 4) return this.answer(conn, false, R_ERROR, next);
         return this.answer(conn, silent, R_DELETE_USAGE, next);
       }
     }

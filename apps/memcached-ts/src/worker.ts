@@ -44,6 +44,10 @@ const NOTHING = Buffer.alloc(0);
 /** What one connection may have in flight from its carry while it is blocked: far above what the channel still delivers. */
 const BLOCKED_CARRY_BYTES_MAX = 4 * CARRY_BYTES_MAX;
 const LEADING_SPACES_MAX = 100;
+/** Bytes that one onRead brings at most. A full one means that more is likely there already. */
+const RECEIVE_BYTES = 4096;
+/** memcached judges a line by what one read brought, and reads up to this. */
+const READ_BUFFER_BYTES = 16_384;
 
 class Server implements Sink, Host {
   readonly region: number;
@@ -71,6 +75,7 @@ class Server implements Sink, Host {
     this.counters = threadBase(thread);
     this.channel = new Channel(this, {
       backend: settings.io === 'epoll' ? 'epoll' : 'auto',
+      recvBufferBytes: RECEIVE_BYTES,
       maxHandles: Math.min(500_000, Math.max(64, settings.maxConns + 64)),
     });
     const { buffer, byteOffset, byteLength } = this.channel.memory;
@@ -118,7 +123,7 @@ class Server implements Sink, Host {
       const at = this.proto.run(conn, this.received, offset, end);
       if (at === end && conn.state !== CONN_CLOSING) return;
       if (at < end && conn.state !== CONN_CLOSING) conn.keep(this.received, at, end);
-      this.settle(conn);
+      this.settle(conn, length);
       return;
     }
     if (conn.state === CONN_CLOSING) return;
@@ -126,7 +131,7 @@ class Server implements Sink, Host {
     conn.keep(this.received, offset, end);
     // Without the end of its line there is nothing to do with what is kept; so it is not even looked at again.
     if (!conn.blocked && hadLine) this.runKept(conn);
-    this.settle(conn);
+    this.settle(conn, length);
   }
 
   onEnd(handle: Handle, cookie: number, errno: number): void {
@@ -145,7 +150,7 @@ class Server implements Sink, Host {
     if (conn.state === CONN_CLOSING) return;
     conn.blocked = false;
     this.runKept(conn);
-    this.settle(conn);
+    this.settle(conn, 0);
   }
 
   onWritten(_handle: Handle, _cookie: number, token: number): void {
@@ -183,13 +188,16 @@ class Server implements Sink, Host {
   }
 
   /** After a run: close what is to be closed, and what keeps more than it may. */
-  private settle(conn: Conn): void {
-    if (conn.state === CONN_CLOSING || (conn.ended && !conn.blocked) || !this.withinBounds(conn)) this.finish(conn);
+  private settle(conn: Conn, received: number): void {
+    if (conn.state === CONN_CLOSING || (conn.ended && !conn.blocked) || !this.withinBounds(conn, received))
+      this.finish(conn);
   }
 
-  private withinBounds(conn: Conn): boolean {
+  /** `received`: bytes that just came in. */
+  private withinBounds(conn: Conn, received: number): boolean {
     if (conn.blocked) return conn.carryLength <= BLOCKED_CARRY_BYTES_MAX;
     if (conn.carryLength <= LINE_BYTES_MAX) return true;
+    if (received === RECEIVE_BYTES && conn.carryLength < READ_BUFFER_BYTES) return true;
     // No end of line in sight: only the keys of a get may be that long.
     const carry = conn.carry!;
     let at = 0;
