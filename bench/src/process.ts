@@ -40,10 +40,17 @@ export class Children {
     process.on('exit', this.onExit);
   }
 
-  /** Starts `command`, on core `cpu` when it is not null. */
-  async start(command: readonly string[], cpu: number | null): Promise<RunningProcess> {
+  /** Starts `command`, on core `cpu` when it is not null, with `environment` beside this process's own. */
+  async start(
+    command: readonly string[],
+    cpu: number | null,
+    environment: Readonly<Record<string, string>> = {},
+  ): Promise<RunningProcess> {
     const full = cpu === null ? command : ['taskset', '-c', String(cpu), ...command];
-    const child: ChildProcess = spawn(full[0]!, full.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child: ChildProcess = spawn(full[0]!, full.slice(1), {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...environment },
+    });
     let exit: Exit | null = null;
     const output = { stdout: '', stderr: '' };
     for (const name of ['stdout', 'stderr'] as const) {

@@ -42,8 +42,14 @@ interface Live {
   record: ServerRecord;
   process: RunningProcess;
   port: number;
-  folder: string;
   warm: boolean;
+}
+
+/** What every start of the load generator needs. */
+interface Client {
+  children: Children;
+  /** Where node keeps its compiled modules: a third less time to start, a hundred times. */
+  compileCache: string;
 }
 
 /** The same command without this machine's folders, for the record. */
@@ -81,7 +87,15 @@ export async function runExperiment(experiment: Experiment, options: RunOptions)
     for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
   };
   process.on('exit', removeFolders);
+  const folder = async (): Promise<string> => {
+    const path = await mkdtemp(join(tmpdir(), 'megapipe-bench-'));
+    folders.push(path);
+    // A worker that gave up root has to read its files.
+    await chmod(path, 0o755);
+    return path;
+  };
   try {
+    const client: Client = { children, compileCache: await folder() };
     const live: Live[] = [];
     for (const server of experiment.servers) {
       const record: ServerRecord = {
@@ -93,12 +107,8 @@ export async function runExperiment(experiment: Experiment, options: RunOptions)
         reason: '',
       };
       result.servers.push(record);
-      const folder = await mkdtemp(join(tmpdir(), 'megapipe-bench-'));
-      folders.push(folder);
-      // A worker that gave up root has to read its files.
-      await chmod(folder, 0o755);
       try {
-        live.push(await start(children, server, record, folder, options));
+        live.push(await start(children, server, record, await folder(), options));
       } catch (error) {
         record.status = error instanceof Missing ? 'skipped' : 'failed';
         record.reason = (error as Error).message;
@@ -107,13 +117,13 @@ export async function runExperiment(experiment: Experiment, options: RunOptions)
     }
     for (const one of live) {
       options.onWarmup?.(one.server);
-      await warmUp(children, one, experiment, options);
+      await warmUp(client, one, experiment, options);
     }
     for (let round = 0; round < options.rounds; round++) {
       for (const workload of experiment.workloads) {
         for (const one of live) {
           if (one.record.status !== 'measured') continue;
-          const sample = await measure(children, live, one, workload, round, options);
+          const sample = await measure(client, live, one, workload, round, options);
           if (sample === null) continue;
           result.samples.push(sample);
           options.onSample?.(sample, one.server, workload);
@@ -138,7 +148,7 @@ async function start(
   const launch = await server.launch({ folder, freePort });
   record.command = shown(launch.command);
   const process = await children.start(launch.command, options.serverCpu);
-  const live: Live = { server, record, process, port: launch.port, folder, warm: false };
+  const live: Live = { server, record, process, port: launch.port, warm: false };
   if (launch.port === 0) live.port = await waitForLine(process, START_MS_MAX);
   else await waitForPort(process, launch.port, START_MS_MAX);
   return live;
@@ -152,12 +162,12 @@ function checkAlive(live: Live): boolean {
   return false;
 }
 
-async function warmUp(children: Children, live: Live, experiment: Experiment, options: RunOptions): Promise<void> {
+async function warmUp(client: Client, live: Live, experiment: Experiment, options: RunOptions): Promise<void> {
   // The middle length takes every path: accept, several requests, close.
   const workload = experiment.workloads[Math.floor(experiment.workloads.length / 2)]!;
   const first = { ...options, seconds: options.firstWarmupSeconds, warmupSeconds: 0 };
   try {
-    const report = await load(children, live, workload, first);
+    const report = await load(client, live, workload, first);
     live.warm = report.errors === 0;
   } catch (error) {
     if (checkAlive(live)) {
@@ -168,7 +178,7 @@ async function warmUp(children: Children, live: Live, experiment: Experiment, op
 }
 
 async function load(
-  children: Children,
+  client: Client,
   live: Live,
   workload: Workload,
   options: Pick<RunOptions, 'seconds' | 'warmupSeconds' | 'clientCpu' | 'clientBackend'>,
@@ -191,7 +201,7 @@ async function load(
   ];
   // What was stored in the warm-up is still there.
   if (workload.load.protocol === 'memcached' && live.warm) command.push('--no-preload');
-  const child = await children.start(command, options.clientCpu);
+  const child = await client.children.start(command, options.clientCpu, { NODE_COMPILE_CACHE: client.compileCache });
   const exit = await child.ended;
   const line = child.stdout().trim();
   if (line === '') {
@@ -201,7 +211,7 @@ async function load(
 }
 
 async function measure(
-  children: Children,
+  client: Client,
   all: readonly Live[],
   live: Live,
   workload: Workload,
@@ -215,7 +225,7 @@ async function measure(
   const before = othersUsed();
   let report: LoadReport;
   try {
-    report = await load(children, live, workload, options);
+    report = await load(client, live, workload, options);
   } catch (error) {
     if (checkAlive(live)) {
       live.record.status = 'failed';

@@ -93,9 +93,10 @@ describe.each(['uring', 'epoll'])('load generator on %s', (backend) => {
   it('keeps to the schedule in open loop', async () => {
     const { code, report } = await generate(await echo(), 'echo', '--rate', '200', '--seconds', '0.5', ...on);
     expect(code).toBe(0);
-    // 100 are due in the window; those due at its edges may fall on either side.
-    expect(report!.transactions + report!.backlog).toBeGreaterThanOrEqual(100 - 6);
-    expect(report!.transactions).toBeLessThanOrEqual(100 + 6 + 200 * (report!.seconds - 0.5));
+    // What was due in the window was answered in it, is on its way (five at most), or waits; a closed loop answers
+    // tens of thousands.
+    expect(report!.transactions + report!.backlog).toBeGreaterThanOrEqual(200 * report!.seconds - 6);
+    expect(report!.transactions).toBeLessThan(1000);
   });
 
   it('counts latency from the time a request was due in open loop', async () => {

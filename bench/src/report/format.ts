@@ -20,8 +20,9 @@ export function ratio(value: Spread | null): string {
   return value.count < 2 ? median : `${median} (${value.min.toFixed(2)}–${value.max.toFixed(2)})`;
 }
 
+/** Rounded down, so that 95 % is never shown for less. */
 export function percent(value: Spread | null): string {
-  return value === null ? '–' : `${Math.round(value.median * 100)} %`;
+  return value === null ? '–' : `${Math.floor(value.median * 100 + 1e-9)} %`;
 }
 
 export function limit(target: Target): string {

@@ -80,6 +80,8 @@ export const nginx: Experiment = {
           main: [`pid ${join(context.folder, 'nginx.pid')};`, 'daemon off;', 'worker_rlimit_nofile 65536;'],
           http: [
             'sendfile on;',
+            // As in Debian's own nginx.conf. Without it header and file go out as two packets, which costs nginx a third more.
+            'tcp_nopush on;',
             'open_file_cache max=1000 inactive=60s;',
             'open_file_cache_valid 60s;',
             ...TEMPORARY.map((name) => `${name}_temp_path ${join(context.folder, name)};`),
