@@ -34,17 +34,25 @@ const number = fc.oneof(
   },
 );
 const exptime = fc.constantFrom('0', '0', '0', '-1', '100', '2591999', '4000000000', '99999999999');
+/** Numbers that are no expiry within the time a test takes. */
+const oddExptime = fc.oneof(
+  exptime,
+  number.filter((text) => !(Number.parseInt(text, 10) > 0 && Number.parseInt(text, 10) < 50)),
+);
 const flags = fc.constantFrom('0', '0', '5', '4294967295', '4294967296', '+8', '007');
 const noreply = fc.constantFrom('', '', '', '', ' noreply', ' norepl', ' ');
 const eol = fc.constantFrom('\r\n', '\r\n', '\r\n', '\r\n', '\n');
-const shortValue = fc.oneof(
-  { weight: 5, arbitrary: fc.string({ unit: 'binary-ascii', maxLength: 60 }) },
-  { weight: 4, arbitrary: fc.bigInt({ min: 0n, max: 2n ** 64n + 5n }).map(String) },
-  {
-    weight: 2,
-    arbitrary: fc.constantFrom('', ' 12', '12 ', '-5', '\r\n', 'get key0\r\n', '0'.repeat(21), '5\r\nEND\r\n'),
-  },
-);
+const shortValue = fc
+  .oneof(
+    { weight: 5, arbitrary: fc.string({ unit: 'binary-ascii', maxLength: 60 }) },
+    { weight: 4, arbitrary: fc.bigInt({ min: 0n, max: 2n ** 64n + 5n }).map(String) },
+    {
+      weight: 2,
+      arbitrary: fc.constantFrom('', ' 12', '12 ', '-5', 'get key0\r\n', '0'.repeat(21), '5\r\nEND\r\n'),
+    },
+  )
+  // Of a value of nothing but white space, memcached's incr reads on into the memory behind it.
+  .filter((text) => !/^[\t-\r ]+$/.test(text));
 const value = fc.oneof(
   { weight: 10, arbitrary: shortValue },
   { weight: 1, arbitrary: fc.integer({ min: 1000, max: 40_000 }).map((n) => 'v'.repeat(n)) },
@@ -90,7 +98,7 @@ const getOne = fc.record({ key, eol }).map((c) => `get ${c.key}${c.eol}`);
 const gat = fc
   .record({
     name: fc.constantFrom('gat', 'gats'),
-    exptime: fc.oneof(exptime, number),
+    exptime: oddExptime,
     keys: fc.array(key, { maxLength: 5 }),
   })
   .map((c) => `${c.name} ${c.exptime} ${c.keys.join(' ')}\r\n`);
@@ -98,7 +106,7 @@ const arithmetic = fc
   .record({ name: fc.constantFrom('incr', 'decr'), key, by: number, noreply })
   .map((c) => `${c.name} ${c.key} ${c.by}${c.noreply}\r\n`);
 const touch = fc
-  .record({ key, exptime: fc.oneof(exptime, number), noreply })
+  .record({ key, exptime: oddExptime, noreply })
   .map((c) => `touch ${c.key} ${c.exptime}${c.noreply}\r\n`);
 const remove = fc
   .record({ key, rest: fc.constantFrom('', '', ' noreply', ' 0', ' 0 noreply', ' foo', ' noreply x', ' a b c d') })
