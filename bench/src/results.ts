@@ -169,8 +169,10 @@ export function verdictOf(result: ExperimentResult, target: Target): Verdict {
   const met =
     (target.atMost === undefined || ratio.median <= target.atMost) &&
     (target.atLeast === undefined || ratio.median >= target.atLeast);
-  const idle = target.metric === 'throughput' && !cellOf(result, target.subject, target.workload).saturated;
-  return { target, ratio, met, note: idle ? 'the subject had CPU to spare: the client was the limit' : '' };
+  const { saturated, serverCores } = cellOf(result, target.subject, target.workload);
+  const spare = target.metric === 'throughput' && !saturated && serverCores !== null;
+  const note = spare ? `it used ${Math.floor(serverCores.median * 100)} % of its core: not the limit` : '';
+  return { target, ratio, met, note };
 }
 
 /** Everything that makes a run unfit to be quoted, in words; empty when nothing does. */

@@ -18,7 +18,7 @@ th { white-space: normal; border-bottom: 2px solid #8b95a1; font-weight: 600; ve
 td { border-bottom: 1px solid #e8ebee; }
 tr.first td { border-top: 2px solid #c3cad2; }
 .left { text-align: left; }
-.wide { white-space: normal; text-align: left; overflow-wrap: anywhere; }
+.wide { white-space: normal; min-width: 10rem; text-align: left; overflow-wrap: anywhere; }
 .megapipe td { background: #eef5fb; font-weight: 600; }
 .met { color: #14713a; font-weight: 600; }
 .missed { color: #b3261e; font-weight: 600; }
@@ -68,7 +68,7 @@ function verdicts(results: Results): string {
       };
     }),
   );
-  return table([['experiment', 'left'], ['figure', 'left'], ['target'], ['median (min–max)'], ['', 'left']], rows);
+  return table([['experiment', 'left'], ['figure', 'left'], ['target'], ['median (min–max)'], ['', 'wide']], rows);
 }
 
 function cells(result: ExperimentResult): string {

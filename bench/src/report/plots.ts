@@ -79,7 +79,7 @@ export async function plot(result: ExperimentResult, measure: Measure, title: st
             field: 'server',
             type: 'nominal',
             scale: { domain: labels, range: colors },
-            legend: { title: null, orient: 'bottom', columns: 5 },
+            legend: { title: null, orient: 'bottom', columns: 5, labelLimit: 0 },
           },
         },
       },

@@ -10,18 +10,18 @@ const PATH = `/${FILE_BYTES}.html`;
 /** Above what one connection sends in any run: nginx's default of 1,000 would close connections that are to stay. */
 const KEEPALIVE_REQUESTS = 1_000_000_000;
 
-/** Writes the file to serve and a configuration around it; `extra` is what only nginx itself needs or knows. */
-async function configure(
-  context: ServerContext,
-  port: number,
-  extra: { main?: string[]; http?: string[] },
-): Promise<string> {
+/** Places that Debian's nginx would take from its package, and that only root may write to. */
+const TEMPORARY = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
+
+/** Writes the file to serve, and the same configuration for both programs around it; `http` is what only nginx needs. */
+async function configure(context: ServerContext, port: number, http: readonly string[] = []): Promise<string> {
   const root = join(context.folder, 'html');
   await mkdir(root);
   await writeFile(join(root, PATH), pattern(FILE_BYTES));
   const config = `worker_processes 1;
+daemon off;
+pid ${join(context.folder, 'nginx.pid')};
 error_log stderr;
-${(extra.main ?? []).join('\n')}
 events {
     worker_connections 16384;
 }
@@ -31,10 +31,14 @@ http {
     }
     default_type application/octet-stream;
     access_log off;
+    sendfile on;
+    # As in Debian's own nginx.conf. Without it header and file go out as two packets, which costs nginx a third more.
+    tcp_nopush on;
+    open_file_cache max=1000 inactive=60s;
+    open_file_cache_valid 60s;
     keepalive_timeout 75s;
     keepalive_requests ${KEEPALIVE_REQUESTS};
-${(extra.http ?? []).map((line) => `    ${line}`).join('\n')}
-    server {
+${http.map((line) => `    ${line}\n`).join('')}    server {
         listen 0.0.0.0:${port};
         root ${root};
     }
@@ -51,12 +55,10 @@ const ours = (id: string, label: string, role: Server['role'], io: string): Serv
   role,
   launch: async (context) => {
     const port = await context.freePort();
-    const config = await configure(context, port, {});
+    const config = await configure(context, port);
     return { command: [application('nginx-lite'), '-c', config, '--io', io], port };
   },
 });
-
-const TEMPORARY = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
 
 const workloads = lengths({ protocol: 'http', connections: 250, size: FILE_BYTES, path: PATH });
 
@@ -76,17 +78,8 @@ export const nginx: Experiment = {
       launch: async (context) => {
         const program = debianProgram('nginx');
         const port = await context.freePort();
-        const config = await configure(context, port, {
-          main: [`pid ${join(context.folder, 'nginx.pid')};`, 'daemon off;', 'worker_rlimit_nofile 65536;'],
-          http: [
-            'sendfile on;',
-            // As in Debian's own nginx.conf. Without it header and file go out as two packets, which costs nginx a third more.
-            'tcp_nopush on;',
-            'open_file_cache max=1000 inactive=60s;',
-            'open_file_cache_valid 60s;',
-            ...TEMPORARY.map((name) => `${name}_temp_path ${join(context.folder, name)};`),
-          ],
-        });
+        const temporary = TEMPORARY.map((name) => `${name}_temp_path ${join(context.folder, name)};`);
+        const config = await configure(context, port, temporary);
         return { command: [program, '-e', 'stderr', '-p', context.folder, '-c', config], port };
       },
     },
