@@ -303,7 +303,7 @@ export class EpollBackend implements Backend {
     if (n > 0) channel.received(slot, this.#recv, n);
     else if (n !== -EAGAIN && n !== -EINTR) {
       this.cancelArmed(slot);
-      channel.ended(slot, -n);
+      channel.ended(slot, -n | 0);
     }
   }
 

@@ -27,6 +27,7 @@ const OP_CLOSE = 6;
 const OP_CANCEL = 7;
 const OP_HOST = 8;
 const OP_SOCKET = 9;
+const OP_ACCEPT_FD = 10;
 
 const EPERM = 1;
 const EINTR = 4;
@@ -42,6 +43,9 @@ const ECANCELED = 125;
 
 const BUFFER_GROUP = 0;
 const SUBMIT_TRIES = 100_000;
+/** Connections that one multishot accept may deliver before it can be stopped: net.core.somaxconn's default. */
+const LISTEN_QUEUE_MAX = 4096;
+const ACCEPTS_AT_ONCE = 32;
 /** Descriptors at most when the process may open more than any table needs. */
 const TABLE_MAX = 500_000;
 
@@ -125,6 +129,11 @@ export class UringBackend implements Backend {
   #bufPublished = 0;
   readonly #addressLow: number;
   readonly #addressHigh: number;
+  /** Accepted lwsockets open now, and those that single accepts in flight may add. */
+  #directOpen = 0;
+  #promised = 0;
+  /** Listeners with a multishot accept armed. */
+  readonly #multishots = new Set<number>();
   /** Listeners that found the file table full: armed again when a slot is closed. */
   #starved: number[] = [];
   /** libuv's descriptor became readable in this batch. */
@@ -266,7 +275,7 @@ export class UringBackend implements Backend {
 
   wait(timeoutMs: number): number {
     this.#channel.counters.enters++;
-    return native.uringEnter(this.id, timeoutMs === 0 ? 0 : 1, timeoutMs);
+    return native.uringEnter(this.id, 1, timeoutMs);
   }
 
   // ---------------------------------------------------------------- requests
@@ -327,16 +336,41 @@ export class UringBackend implements Backend {
     return slot < this.#direct ? slot : this.#channel.slots.fd[slot]!;
   }
 
+  /**
+   * With direct descriptors, a connection that the kernel accepts when the file table is full is closed at once. So
+   * multishot accept, which takes the whole listen queue in one go, is used only while the table has room for that;
+   * near its end, requests for one connection each, never more than there are free places.
+   */
   armAccept(slot: number): void {
     const slots = this.#channel.slots;
     const state = slots.state[slot]!;
-    const direct = !(state & S.AcceptFd);
-    slots.state[slot] = state | S.Armed;
+    if (state & S.AcceptFd) {
+      this.#putAccept(slot, (state & S.AcceptAll) !== 0, false);
+      return;
+    }
+    const free = this.#accepted - this.#directOpen - this.#promised;
+    if (state & S.AcceptAll && free > LISTEN_QUEUE_MAX * (this.#multishots.size + 1)) {
+      this.#multishots.add(slot);
+      this.#putAccept(slot, true, true);
+      return;
+    }
+    const wanted = state & S.AcceptAll ? ACCEPTS_AT_ONCE : Math.min(slots.extra[slot]!, ACCEPTS_AT_ONCE);
+    const count = Math.min(wanted, free);
+    for (let i = 0; i < count; i++) {
+      this.#promised++;
+      this.#putAccept(slot, false, true);
+    }
+    if (count === 0 && !this.#starved.includes(slot)) this.#starved.push(slot);
+  }
+
+  #putAccept(slot: number, multishot: boolean, direct: boolean): void {
+    const slots = this.#channel.slots;
+    slots.state[slot]! |= S.Armed;
     slots.inFlight[slot]!++;
     this.#put(
       ABI.OP_ACCEPT,
       slot < this.#direct ? ABI.IOSQE_FIXED_FILE : 0,
-      state & S.AcceptAll ? ABI.ACCEPT_MULTISHOT : 0,
+      multishot ? ABI.ACCEPT_MULTISHOT : 0,
       this.#fd(slot),
       0,
       0,
@@ -344,7 +378,7 @@ export class UringBackend implements Backend {
       0,
       0,
       direct ? 0 : NET.SOCK_CLOEXEC,
-      OP_ACCEPT,
+      direct ? OP_ACCEPT : OP_ACCEPT_FD,
       slot,
       direct ? ABI.FILE_INDEX_ALLOC | 0 : 0,
     );
@@ -381,7 +415,16 @@ export class UringBackend implements Backend {
   cancelArmed(slot: number): void {
     const slots = this.#channel.slots;
     slots.state[slot]! |= S.Cancelling;
-    const op = slots.state[slot]! & S.Listener ? OP_ACCEPT : OP_RECV;
+    if (!(slots.state[slot]! & S.Listener)) this.#cancel(OP_RECV, slot);
+    else {
+      this.#cancel(OP_ACCEPT, slot);
+      this.#cancel(OP_ACCEPT_FD, slot);
+    }
+  }
+
+  #cancel(op: number, slot: number): void {
+    const target = (op << SLOT_BITS) | slot;
+    const generation = this.#channel.slots.generation[slot]!;
     this.#put(
       ABI.OP_ASYNC_CANCEL,
       ABI.IOSQE_CQE_SKIP_SUCCESS,
@@ -389,10 +432,10 @@ export class UringBackend implements Backend {
       -1,
       0,
       0,
-      (op << SLOT_BITS) | slot,
-      slots.generation[slot]!,
+      target,
+      generation,
       0,
-      0,
+      ABI.CANCEL_ALL,
       OP_CANCEL,
       slot,
       0,
@@ -529,6 +572,7 @@ export class UringBackend implements Backend {
     if (slot < this.#direct) {
       this.#put(ABI.OP_CLOSE, skip, 0, 0, 0, 0, 0, 0, 0, 0, OP_CLOSE, slot, slot + 1);
       if (slot >= this.#accepted) this.#freeConnect.push(slot);
+      else this.#directOpen--;
     } else {
       native.dup(fd, 2);
       this.#put(ABI.OP_CLOSE, skip, 0, fd, 0, 0, 0, 0, 0, 0, OP_CLOSE, slot, 0);
@@ -672,8 +716,8 @@ export class UringBackend implements Backend {
       }
       return;
     }
-    if (op === OP_ACCEPT) {
-      this.#acceptCompleted(slot, generation, result, flags);
+    if (op === OP_ACCEPT || op === OP_ACCEPT_FD) {
+      this.#acceptCompleted(slot, generation, result, flags, op === OP_ACCEPT);
       return;
     }
     if (op === OP_CANCEL || op === OP_CLOSE) return;
@@ -696,34 +740,41 @@ export class UringBackend implements Backend {
     }
   }
 
-  #acceptCompleted(slot: number, generation: number, result: number, flags: number): void {
+  #acceptCompleted(slot: number, generation: number, result: number, flags: number, direct: boolean): void {
     const channel = this.#channel;
     const slots = channel.slots;
     const alive = slots.generation[slot] === generation;
-    if (alive && !(flags & ABI.CQE_F_MORE)) {
-      slots.state[slot]! &= ~(S.Armed | S.Cancelling);
+    const more = (flags & ABI.CQE_F_MORE) !== 0;
+    if (!alive) channel.counters.stale++;
+    if (alive && !more) {
       slots.inFlight[slot]!--;
+      if (slots.inFlight[slot] === 0) slots.state[slot]! &= ~(S.Armed | S.Cancelling);
     }
+    if (direct && !more && !this.#multishots.delete(slot)) this.#promised--;
     if (result >= 0) {
-      const direct = alive ? !(slots.state[slot]! & S.AcceptFd) : result < this.#accepted;
       if (direct) {
         slots.open(result, 0, result);
         slots.inFlight[result] = 0;
+        this.#directOpen++;
+        if (
+          this.#multishots.has(slot) &&
+          this.#accepted - this.#directOpen <= LISTEN_QUEUE_MAX * this.#multishots.size &&
+          !(slots.state[slot]! & S.Cancelling)
+        )
+          this.cancelArmed(slot);
       }
       if (alive && !(slots.state[slot]! & S.Closing)) channel.accepted(slot, direct ? result : -1, result);
-      else if (direct)
-        this.#put(ABI.OP_CLOSE, ABI.IOSQE_CQE_SKIP_SUCCESS, 0, 0, 0, 0, 0, 0, 0, 0, OP_CLOSE, slot, result + 1);
-      else native.close(result);
+      else if (direct) {
+        this.closeSlot(result);
+        slots.free(result);
+      } else native.close(result);
+      if (alive && direct && this.#accepted === this.#directOpen && channel.wantsAccept(slot))
+        channel.acceptFailed(slot, ENFILE);
     } else if (alive && result !== -ECANCELED && result !== -EINTR && result !== -EAGAIN && result !== -ECONNABORTED) {
-      /* ENFILE with direct descriptors: the file table is full. A closed handle makes room; so does, perhaps, time. */
-      if (result === -ENFILE) this.#starved.push(slot);
       channel.acceptFailed(slot, -result);
       return;
     }
-    if (!alive) {
-      channel.counters.stale++;
-      return;
-    }
+    if (!alive) return;
     if (slots.state[slot]! & S.Closing) channel.settled(slot);
     else if (!(slots.state[slot]! & S.Armed) && channel.wantsAccept(slot)) channel.rearm(slot);
   }

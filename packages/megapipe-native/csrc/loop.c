@@ -89,10 +89,7 @@ void mp_attachments_close_all(struct instance *in) {
 }
 
 static int wait_for(struct attachment *at, int timeout_ms) {
-  if (at->ring) {
-    /* Already complete: submit only. The kernel's wait would return at once anyway, but with DEFER_TASKRUN it also runs the work. */
-    return mp_uring_enter(at->ring, timeout_ms == 0 ? 0 : 1, timeout_ms);
-  }
+  if (at->ring) return mp_uring_enter(at->ring, 1, timeout_ms);
   return mp_epoll_wait_into(at->epoll, at->events, at->events_max, timeout_ms);
 }
 

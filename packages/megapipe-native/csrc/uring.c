@@ -18,6 +18,9 @@
 #define __NR_io_uring_register 427
 #endif
 
+/* The kernel clamps it to the size of the completion queue. */
+#define POLL_BATCH 1024
+
 static int sys_register(int fd, unsigned op, const void *arg, unsigned nr) {
   return syscall(__NR_io_uring_register, fd, op, arg, nr) < 0 ? -errno : 0;
 }
@@ -34,6 +37,11 @@ int mp_uring_enter(struct ring *ring, uint32_t min_complete, int timeout_ms) {
   /* Published by this same thread: a plain read of our own tail, an acquire read of the kernel's head. */
   uint32_t submit = *ring->sq_tail - __atomic_load_n(ring->sq_head, __ATOMIC_ACQUIRE);
   unsigned flags = MP_ENTER_GETEVENTS;
+  /*
+   * A poll (timeout 0) asks for many: since Linux 6.13 one call runs at most max(20, min_complete) items of deferred
+   * work, and an eventfd is not signalled again for what it left.
+   */
+  if (timeout_ms == 0 && min_complete > 0) min_complete = POLL_BATCH;
   if (timeout_ms < 0 || min_complete == 0) {
     long r = syscall(__NR_io_uring_enter, ring->fd, submit, min_complete, flags, NULL, 8);
     return r < 0 ? -errno : (int)r;

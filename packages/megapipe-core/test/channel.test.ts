@@ -1,0 +1,661 @@
+/** The verbs and the traps, on every backend, against real sockets. */
+import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
+import type net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterEach, describe, expect, test } from 'vitest';
+import {
+  Channel,
+  type ChannelOptions,
+  listenTcp,
+  listenUnix,
+  localAddress,
+  type Sink,
+  SLOT_MASK,
+  Write,
+} from '../src/index.ts';
+import { BACKENDS, echo, pattern, Rig, sink, take, until } from './support.ts';
+
+const ECONNREFUSED = 111;
+const ECONNRESET = 104;
+const ENFILE = 23;
+
+describe.each(BACKENDS)('%s', (backend) => {
+  const rigs: { end(): void }[] = [];
+  const rig = (make: (channel: () => Channel) => Partial<Sink>, options: ChannelOptions = {}, accept = true): Rig => {
+    const made = new Rig({ backend, ...options }, make, accept);
+    rigs.push(made);
+    return made;
+  };
+  const channelWith = (parts: Partial<Sink>, options: ChannelOptions = {}): Channel => {
+    const made = new Channel(sink(parts), { backend, ...options });
+    rigs.push({ end: () => made.destroy() });
+    return made;
+  };
+  afterEach(() => {
+    for (const r of rigs.splice(0)) r.end();
+  });
+
+  /** A server that hands its connections to the test. */
+  const acceptor = (parts: Partial<Sink> = {}, options: ChannelOptions = {}): Rig & { handles: number[] } => {
+    const handles: number[] = [];
+    const r = rig(
+      (channel) => ({
+        onAccept(_cookie, socket) {
+          handles.push(channel().register(socket, handles.length + 100));
+        },
+        ...parts,
+      }),
+      options,
+    );
+    return Object.assign(r, { handles });
+  };
+
+  describe('verbs', () => {
+    test('bytes that arrive go to onRead with the cookie, and committed output goes out', async () => {
+      const cookies: number[] = [];
+      const r = rig((channel) => ({
+        onAccept(_cookie, socket) {
+          channel().read(channel().register(socket, 4711));
+        },
+        onRead(handle, cookie, offset, length) {
+          cookies.push(cookie);
+          const at = channel().reserve(handle, length);
+          channel().memory.copyWithin(at, offset, offset + length);
+          channel().commit(handle, length);
+        },
+      }));
+      const client = await r.client();
+      client.write('hello');
+      expect((await take(client, 5)).toString()).toBe('hello');
+      expect(cookies).toEqual([4711]);
+    });
+
+    test('accept with a count delivers that many, and the next call goes on', async () => {
+      const seen: number[] = [];
+      const r = rig(
+        (channel) => ({ onAccept: (_c, socket) => void seen.push(channel().register(socket, 0)) }),
+        {},
+        false,
+      );
+      r.channel.accept(r.listener, 2);
+      await Promise.all([r.client(), r.client(), r.client()]);
+      await until(() => seen.length === 2);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      expect(seen.length).toBe(2);
+      r.channel.accept(r.listener, 1);
+      await until(() => seen.length === 3);
+    });
+
+    test('lwsockets where the backend has them, descriptors when asked for', async () => {
+      const sockets: number[] = [];
+      const r = rig(
+        (channel) => ({
+          onAccept(_cookie, socket) {
+            sockets.push(socket);
+            channel().discard(socket);
+          },
+        }),
+        { lightweight: true },
+        false,
+      );
+      r.channel.accept(r.listener, 1);
+      await r.client();
+      await until(() => sockets.length === 1);
+      expect(sockets[0]! < 0).toBe(backend === 'uring');
+      r.channel.accept(r.listener, 1, false);
+      await r.client();
+      await until(() => sockets.length === 2);
+      expect(sockets[1]!).toBeGreaterThanOrEqual(0);
+    });
+
+    test('a discarded socket is closed, and cannot be registered', async () => {
+      const errors: string[] = [];
+      const r = rig((channel) => ({
+        onAccept(_cookie, socket) {
+          channel().discard(socket);
+          try {
+            channel().discard(socket);
+          } catch (error) {
+            errors.push((error as { code: string }).code);
+          }
+        },
+      }));
+      const client = await r.client();
+      client.resume();
+      await once(client, 'close');
+      if (backend === 'uring') expect(errors.length).toBe(0);
+    });
+
+    test('connect reports success, refusal, and a Unix socket', async () => {
+      const outcomes: [number, number][] = [];
+      const path = join(tmpdir(), `megapipe-${process.pid}-${backend}.sock`);
+      const unixFd = listenUnix({ path, mode: 0o700 });
+      const tcpFd = listenTcp({ host: '127.0.0.1', port: 0 });
+      const free = listenTcp({ host: '127.0.0.1', port: 0 });
+      const freePort = localAddress(free).port;
+      const channel = channelWith({
+        onConnect(handle, cookie, errno) {
+          outcomes.push([cookie, errno]);
+          channel.close(handle);
+        },
+      });
+      channel.close(channel.register(free, 0));
+      channel.register(unixFd, 0);
+      channel.register(tcpFd, 0);
+      channel.dispatch(50);
+      channel.connect('127.0.0.1', localAddress(tcpFd).port, 1);
+      channel.connect('127.0.0.1', freePort, 2);
+      channel.connect(path, 0, 3);
+      for (let i = 0; i < 20 && outcomes.length < 3; i++) channel.dispatch(100);
+      expect(outcomes.sort()).toEqual([
+        [1, 0],
+        [2, ECONNREFUSED],
+        [3, 0],
+      ]);
+      expect(() => channel.connect('localhost', 1, 0)).toThrow(/"localhost"/);
+    });
+
+    test('two channels on one thread serve each other', async () => {
+      const r = rig(echo);
+      let got = 0;
+      const client = channelWith({
+        onConnect(handle) {
+          client.read(handle);
+          client.writeCopy(handle, pattern(100_000, 5));
+        },
+        onRead(handle, _cookie, _offset, length) {
+          got += length;
+          if (got === 100_000) client.close(handle);
+        },
+      });
+      client.attach();
+      client.connect('127.0.0.1', r.port, 0);
+      await until(() => got === 100_000 && client.stats().open === 0);
+    });
+
+    test('dispatch returns at its time limit and counts what it delivered', async () => {
+      const channel = channelWith({});
+      const start = performance.now();
+      expect(channel.dispatch(30)).toBe(0);
+      expect(performance.now() - start).toBeGreaterThanOrEqual(29);
+      channel.attach();
+      expect(() => channel.dispatch(0)).toThrow(/attached/);
+    });
+
+    test('a handle that was closed is refused by name, closing twice is not', async () => {
+      const r = acceptor();
+      await r.client();
+      await until(() => r.handles.length === 1);
+      const handle = r.handles[0]!;
+      r.channel.close(handle);
+      r.channel.close(handle);
+      await until(() => r.channel.stats().open === 1);
+      r.channel.close(handle);
+      r.channel.abort(handle);
+      for (const verb of ['read', 'readStop', 'disconnect', 'outputBytes', 'cookieOf'] as const)
+        expect(() => r.channel[verb](handle)).toThrow(/ERR_MEGAPIPE_STALE_HANDLE/);
+      expect(() => r.channel.reserve(handle, 1)).toThrow(/ERR_MEGAPIPE_STALE_HANDLE/);
+    });
+
+    test('a deadline fires once, can be moved and cleared', async () => {
+      const fired: number[] = [];
+      const r = acceptor({ onTimeout: (_handle, cookie) => void fired.push(cookie) });
+      await Promise.all([r.client(), r.client(), r.client()]);
+      await until(() => r.handles.length === 3);
+      const [a, b, c] = r.handles as [number, number, number];
+      r.channel.setDeadline(a, 150);
+      r.channel.setDeadline(b, 150);
+      r.channel.setDeadline(c, 150);
+      r.channel.setDeadline(b, 0);
+      r.channel.setDeadline(c, 600_000);
+      r.channel.setDeadline(c, 250);
+      await until(() => fired.length === 2);
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      expect(fired).toEqual([r.channel.cookieOf(a), r.channel.cookieOf(c)]);
+    });
+
+    test('options: a misspelt name and a value out of range are named', () => {
+      expect(() => new Channel(sink({}), { backend, recvBufers: 3 } as ChannelOptions)).toThrow(/"recvBufers"/);
+      expect(() => new Channel(sink({}), { backend, recvBuffers: 100 })).toThrow(/power of two/);
+      expect(() => new Channel(sink({}), { backend, maxHandles: -1 })).toThrow(/maxHandles must be a whole number/);
+      expect(() => new Channel(sink({}), { backend: 'kqueue' as 'auto' })).toThrow(/kqueue/);
+    });
+
+    test('a pipe and a descriptor that is none', async () => {
+      const channel = channelWith({});
+      expect(() => channel.register(987_654, 0)).toThrow(/EBADF/);
+    });
+
+    test('unregister hands the descriptor back, still open', async () => {
+      const fd = listenTcp({ host: '127.0.0.1', port: 0 });
+      const channel = channelWith({});
+      const handle = channel.register(fd, 0);
+      expect(channel.unregister(handle)).toBe(fd);
+      expect(localAddress(fd).family).toBe('IPv4');
+      channel.close(channel.register(fd, 0));
+      channel.dispatch(20);
+      expect(() => localAddress(fd)).toThrow(/EBADF/);
+    });
+  });
+
+  describe('the end of a connection', () => {
+    test('close sends what is queued first', async () => {
+      const r = acceptor();
+      const client = await r.client();
+      await until(() => r.handles.length === 1);
+      const bytes = pattern(200_000, 1);
+      expect(r.channel.writeCopy(r.handles[0]!, bytes)).not.toBe(Write.Full);
+      r.channel.close(r.handles[0]!);
+      expect((await take(client)).equals(bytes)).toBe(true);
+    });
+
+    test('abort drops the queue and reports the region write as cancelled', async () => {
+      const written: number[][] = [];
+      const r = acceptor({ onWritten: (_h, _c, token, errno) => void written.push([token, errno]) });
+      const client = await r.client();
+      client.pause();
+      await until(() => r.handles.length === 1);
+      const memory = new SharedArrayBuffer(32 << 20);
+      const region = r.channel.registerRegion(memory);
+      r.channel.write(r.handles[0]!, region, 0, memory.byteLength, 9);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      expect(() => r.channel.unregisterRegion(region)).toThrow(/ERR_MEGAPIPE_STATE/);
+      r.channel.abort(r.handles[0]!);
+      await until(() => r.channel.stats().open === 1);
+      expect(written.length).toBe(1);
+      expect(written[0]![0]).toBe(9);
+      expect(written[0]![1]).toBeGreaterThan(0);
+      r.channel.unregisterRegion(region);
+    });
+
+    test('disconnect ends our side only', async () => {
+      const heard: string[] = [];
+      const ends: number[] = [];
+      const r = acceptor({
+        onRead: (_h, _c, offset, length) =>
+          void heard.push(Buffer.from(r.channel.memory.subarray(offset, offset + length)).toString()),
+        onEnd: (_h, _c, errno) => void ends.push(errno),
+      });
+      const client = await r.client({ allowHalfOpen: true } as net.TcpNetConnectOpts);
+      await until(() => r.handles.length === 1);
+      r.channel.read(r.handles[0]!);
+      r.channel.writeCopy(r.handles[0]!, Buffer.from('bye'));
+      r.channel.disconnect(r.handles[0]!);
+      expect((await take(client)).toString()).toBe('bye');
+      client.end('still here');
+      await until(() => ends.length === 1);
+      expect(heard.join('')).toBe('still here');
+      expect(ends).toEqual([0]);
+    });
+
+    test("a peer's half close is an end without error, and it still hears us", async () => {
+      const r = acceptor({
+        onEnd(handle, _cookie, errno) {
+          expect(errno).toBe(0);
+          r.channel.writeCopy(handle, Buffer.from('answer'));
+          r.channel.close(handle);
+        },
+      });
+      const client = await r.client({ allowHalfOpen: true } as net.TcpNetConnectOpts);
+      await until(() => r.handles.length === 1);
+      r.channel.read(r.handles[0]!);
+      client.end();
+      expect((await take(client)).toString()).toBe('answer');
+    });
+
+    test("a peer's reset is an end with ECONNRESET, and later output is dropped quietly", async () => {
+      const ends: number[] = [];
+      const closed: number[] = [];
+      const r = acceptor({
+        onEnd(handle, _cookie, errno) {
+          ends.push(errno);
+          expect(r.channel.writeCopy(handle, Buffer.from('nobody'))).toBe(Write.Sent);
+          r.channel.close(handle);
+        },
+        onClose: (handle) => void closed.push(handle),
+      });
+      const client = await r.client();
+      await until(() => r.handles.length === 1);
+      r.channel.read(r.handles[0]!);
+      client.resetAndDestroy();
+      await until(() => closed.length === 1);
+      expect(ends).toEqual([ECONNRESET]);
+    });
+
+    test('destroy closes every connection, empties the memory and leaves no descriptor behind', async () => {
+      const before = readdirSync('/proc/self/fd').length;
+      const closed: number[] = [];
+      for (let round = 0; round < 3; round++) {
+        const r = new Rig({ backend }, (channel) => ({
+          onAccept: (_c, socket) => channel().read(channel().register(socket, 0)),
+          onClose: (_handle, cookie) => void closed.push(cookie),
+        }));
+        const clients = await Promise.all(Array.from({ length: 20 }, () => r.client()));
+        await until(() => r.channel.stats().accepts === 20);
+        for (const client of clients) client.on('error', () => {}).resume();
+        r.channel.destroy();
+        expect(r.channel.memory.length).toBe(0);
+        expect(() => r.channel.flush()).toThrow(/destroyed/);
+        await until(() => clients.every((client) => client.closed));
+        r.end();
+      }
+      /* 20 connections and the listener, each round. */
+      expect(closed.length).toBe(63);
+      await until(() => readdirSync('/proc/self/fd').length <= before);
+    });
+  });
+
+  describe('traps', () => {
+    test('1, 2: output queued behind a blocked send leaves in order and whole', async () => {
+      const r = acceptor();
+      const client = await r.client();
+      client.pause();
+      await until(() => r.handles.length === 1);
+      const handle = r.handles[0]!;
+      const sent: Buffer[] = [];
+      /* Until the socket and the queue are full, in pieces of all sizes; the reader sleeps. */
+      for (let i = 1; ; i++) {
+        const piece = pattern((i * 977) % 20_000 || 1, i);
+        if (r.channel.writeCopy(handle, piece) === Write.Full) {
+          if (r.channel.outputBytes(handle) > 200_000) break;
+          await new Promise((resolve) => setTimeout(resolve, 1));
+        } else sent.push(piece);
+        if (i % 7 === 0) await new Promise((resolve) => setImmediate(resolve));
+      }
+      r.channel.close(handle);
+      const all = Buffer.concat(sent);
+      const got = await take(client);
+      expect(got.length).toBe(all.length);
+      expect(got.equals(all)).toBe(true);
+    });
+
+    test('2, 7: reserved output and region writes keep their order; memory is free after onWritten, once each', async () => {
+      const written: number[] = [];
+      const r = acceptor({ onWritten: (_h, _c, token, errno) => void (errno === 0 && written.push(token)) });
+      const client = await r.client();
+      await until(() => r.handles.length === 1);
+      const handle = r.handles[0]!;
+      const memory = new SharedArrayBuffer(1 << 20);
+      const body = new Uint8Array(memory);
+      body.set(pattern(1 << 20, 3));
+      const region = r.channel.registerRegion(memory);
+      const expected: Buffer[] = [];
+      let tokens = 0;
+      const got = take(client, 12 * 50_011);
+      while (tokens < 12) {
+        const header = Buffer.from(`[${String(tokens).padStart(9, '0')}]`);
+        const at = r.channel.reserve(handle, header.length);
+        if (at < 0) {
+          await new Promise((resolve) => setImmediate(resolve));
+          continue;
+        }
+        r.channel.memory.set(header, at);
+        r.channel.commit(handle, header.length);
+        const offset = tokens * 1000;
+        while (r.channel.write(handle, region, offset, 50_000, tokens) === Write.Full)
+          await new Promise((resolve) => setImmediate(resolve));
+        expected.push(header, Buffer.from(body.slice(offset, offset + 50_000)));
+        tokens++;
+      }
+      expect((await got).equals(Buffer.concat(expected))).toBe(true);
+      await until(() => written.length === 12);
+      expect(written).toEqual(Array.from({ length: 12 }, (_, i) => i));
+      expect(() => r.channel.write(handle, region, 1 << 20, 1, 0)).toThrow(/outside region/);
+      expect(() => r.channel.write(handle, region, -1, 1, 0)).toThrow(/outside region/);
+      expect(() => r.channel.write(handle, region, Number.NaN, 1, 0)).toThrow(/outside region/);
+      expect(() => r.channel.write(handle, region + 1, 0, 1, 0)).toThrow(/no region/);
+      expect(() => r.channel.registerRegion(new ArrayBuffer(8) as unknown as SharedArrayBuffer)).toThrow(
+        /SharedArrayBuffer/,
+      );
+    });
+
+    test('3: slots are reused under load, and no byte reaches a stranger', async () => {
+      const r = rig((channel) => ({ ...echo(channel), onAcceptError() {} }), { maxHandles: 64 });
+      let failures = 0;
+      const one = async (n: number): Promise<void> => {
+        const client = await r.client();
+        client.on('error', () => {});
+        const bytes = pattern(1 + ((n * 7919) % 9000), n);
+        client.write(bytes);
+        if (n % 5 === 0) {
+          client.destroy();
+          return;
+        }
+        const got = await take(client, bytes.length);
+        if (!got.equals(bytes)) failures++;
+        if (n % 3 === 0) client.resetAndDestroy();
+        else client.destroy();
+      };
+      let next = 0;
+      const worker = async (): Promise<void> => {
+        while (next < 1500) await one(next++);
+      };
+      await Promise.all(Array.from({ length: 40 }, worker));
+      expect(failures).toBe(0);
+      await until(() => r.channel.stats().open === 1);
+    });
+
+    test('3: a model of random opens, writes, ends and closes agrees byte for byte', async () => {
+      const r = rig((channel) => ({ ...echo(channel), onAcceptError() {} }), {
+        maxHandles: 32,
+        recvBuffers: 8,
+        recvBufferBytes: 256,
+      });
+      await fc.assert(
+        fc.asyncProperty(
+          fc.array(
+            fc.record({
+              parts: fc.array(fc.integer({ min: 1, max: 3000 }), { minLength: 1, maxLength: 5 }),
+              end: fc.constantFrom('end', 'reset', 'destroy'),
+            }),
+            { minLength: 1, maxLength: 12 },
+          ),
+          async (plan) => {
+            await Promise.all(
+              plan.map(async ({ parts, end }, n) => {
+                const client = await r.client({ allowHalfOpen: true } as net.TcpNetConnectOpts);
+                client.on('error', () => {});
+                const bytes = parts.map((length, i) => pattern(length, n * 31 + i));
+                for (const part of bytes) client.write(part);
+                const all = Buffer.concat(bytes);
+                if (end === 'end') {
+                  client.end();
+                  expect((await take(client)).equals(all)).toBe(true);
+                } else {
+                  expect((await take(client, all.length)).equals(all)).toBe(true);
+                  if (end === 'reset') client.resetAndDestroy();
+                  else client.destroy();
+                }
+              }),
+            );
+          },
+        ),
+        { numRuns: 40 },
+      );
+      await until(() => r.channel.stats().open === 1);
+    });
+
+    test('4: with far fewer receive buffers than busy connections, every byte still arrives', async () => {
+      const r = rig(echo, { recvBuffers: 8, recvBufferBytes: 256 });
+      await Promise.all(
+        Array.from({ length: 60 }, async (_, n) => {
+          const client = await r.client();
+          const bytes = pattern(40_000, n + 1);
+          client.write(bytes);
+          expect((await take(client, bytes.length)).equals(bytes)).toBe(true);
+        }),
+      );
+      if (backend === 'uring') expect(r.channel.stats().noBuffers).toBeGreaterThan(0);
+    });
+
+    test('5: with the smallest queues, hundreds of connections lose nothing and get nothing twice', async () => {
+      const r = rig(echo, { sqEntries: 8, cqEntries: 16 });
+      await Promise.all(
+        Array.from({ length: 300 }, async (_, n) => {
+          const client = await r.client();
+          const bytes = pattern(2000, n + 1);
+          client.write(bytes);
+          expect((await take(client, bytes.length)).equals(bytes)).toBe(true);
+          client.destroy();
+        }),
+      );
+      await until(() => r.channel.stats().open === 1);
+    });
+
+    test('6: a peer that never reads stops being read, and its memory is bounded', async () => {
+      const r = rig(echo, { outputMax: 16_384 });
+      const client = await r.client();
+      client.pause();
+      const chunk = Buffer.alloc(1 << 16, 1);
+      let sent = 0;
+      /* The kernel's buffers fill up, then nothing moves any more. */
+      for (let idle = 0; idle < 20; ) {
+        if (client.writableLength < 1 << 20) {
+          client.write(chunk);
+          sent += chunk.length;
+        }
+        const before = r.channel.stats().bytesRead;
+        await new Promise((resolve) => setTimeout(resolve, 10));
+        idle = r.channel.stats().bytesRead === before ? idle + 1 : 0;
+      }
+      const stats = r.channel.stats();
+      expect(stats.full).toBeGreaterThan(0);
+      /* A second connection is served meanwhile. */
+      const other = await r.client();
+      other.write('ping');
+      expect((await take(other, 4)).toString()).toBe('ping');
+      /* And when the first one reads again, all of it comes back. */
+      client.resume();
+      let got = 0;
+      client.on('data', (data: Buffer) => {
+        got += data.length;
+      });
+      await until(() => got === sent);
+    });
+
+    test('6: Full takes nothing, onDrain comes once it makes sense to go on', async () => {
+      let drains = 0;
+      const r = acceptor({ onDrain: () => void drains++ }, { outputMax: 8192 });
+      const client = await r.client();
+      client.pause();
+      await until(() => r.handles.length === 1);
+      const handle = r.handles[0]!;
+      const piece = Buffer.alloc(60_000, 7);
+      let taken = 0;
+      for (let refused = 0; refused < 20; ) {
+        if (r.channel.writeCopy(handle, piece) === Write.Full) {
+          refused++;
+          await new Promise((resolve) => setTimeout(resolve, 2));
+        } else {
+          taken += piece.length;
+          refused = 0;
+        }
+      }
+      expect(r.channel.outputBytes(handle)).toBeLessThanOrEqual(8192 + piece.length);
+      expect(r.channel.reserve(handle, 1)).toBe(-1);
+      const before = drains;
+      expect((await take(client, taken)).length).toBe(taken);
+      await until(() => drains > before);
+      expect(r.channel.writeCopy(handle, piece)).not.toBe(Write.Full);
+    });
+
+    test('6: when the output pool is empty, writers wait and are woken', async () => {
+      const r = rig(echo, { outputPoolBytes: 1 << 19, outputMax: 1 << 20 });
+      await Promise.all(
+        Array.from({ length: 30 }, async (_, n) => {
+          const client = await r.client();
+          const bytes = pattern(150_000, n + 1);
+          client.write(bytes);
+          await new Promise((resolve) => setTimeout(resolve, 30));
+          expect((await take(client, bytes.length)).equals(bytes)).toBe(true);
+        }),
+      );
+    });
+
+    test('9: a flooding peer does not starve the others, nor timers', async () => {
+      const r = rig((channel) => ({ ...echo(channel), onRead: flood(channel) }), { drainMax: 8 });
+      function flood(channel: () => Channel): Sink['onRead'] {
+        return (handle, _cookie, offset, length) => {
+          if (length <= 4) channel().writeCopy(handle, channel().memory, offset, offset + length);
+        };
+      }
+      const flooder = await r.client();
+      const chunk = Buffer.alloc(1 << 18, 1);
+      let stop = false;
+      const pump = (): void => {
+        while (!stop && flooder.write(chunk));
+        if (!stop) flooder.once('drain', pump);
+      };
+      pump();
+      let ticks = 0;
+      const timer = setInterval(() => ticks++, 1);
+      const other = await r.client();
+      for (let i = 0; i < 50; i++) {
+        other.write('ping');
+        expect((await take(other, 4)).toString()).toBe('ping');
+      }
+      stop = true;
+      clearInterval(timer);
+      expect(ticks).toBeGreaterThan(0);
+    });
+
+    test('accepting goes on after every handle was in use', async () => {
+      const errors: number[] = [];
+      const r = rig(
+        (channel) => ({
+          ...echo(channel),
+          onAcceptError: (_cookie, errno) => void errors.push(errno),
+        }),
+        { maxHandles: 16, maxConnects: 0 },
+      );
+      const clients = await Promise.all(Array.from({ length: 30 }, () => r.client()));
+      await until(() => errors.length > 0);
+      expect(errors[0]).toBe(ENFILE);
+      for (const client of clients.slice(0, 15)) client.destroy();
+      await Promise.all(
+        clients.slice(16).map(async (client, n) => {
+          const bytes = pattern(100, n);
+          client.write(bytes);
+          expect((await take(client, 100)).equals(bytes)).toBe(true);
+          client.destroy();
+        }),
+      );
+    });
+
+    test('handles tell slots and generations apart', async () => {
+      const r = acceptor();
+      const first = await r.client();
+      await until(() => r.handles.length === 1);
+      r.channel.close(r.handles[0]!);
+      await until(() => r.channel.stats().open === 1);
+      first.destroy();
+      await r.client();
+      await until(() => r.handles.length === 2);
+      expect(r.handles[1]! & SLOT_MASK).toBe(r.handles[0]! & SLOT_MASK);
+      expect(r.handles[1]).not.toBe(r.handles[0]);
+      expect(() => r.channel.read(r.handles[0]!)).toThrow(/ERR_MEGAPIPE_STALE_HANDLE/);
+    });
+
+    test('destroy from inside a handler takes effect after it', async () => {
+      let ended = 0;
+      const r = rig((channel) => ({
+        onAccept(_cookie, socket) {
+          channel().read(channel().register(socket, 0));
+        },
+        onRead() {
+          channel().destroy();
+          expect(channel().memory.length).toBeGreaterThan(0);
+        },
+        onClose: () => void ended++,
+      }));
+      const client = await r.client();
+      client.on('error', () => {});
+      client.write('x');
+      await until(() => ended === 2);
+      expect(r.channel.memory.length).toBe(0);
+    });
+  });
+});

@@ -1,0 +1,238 @@
+/** The channel in Node's event loop, in worker threads, and at the end of either (traps 9 to 11). */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import http from 'node:http';
+import net from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import { afterEach, describe, expect, test } from 'vitest';
+import { closeDescriptor, getAffinity, listenGroup, listenTcp, localAddress, setAffinity } from '../src/index.ts';
+import { BACKENDS, echo, pattern, Rig, take, until } from './support.ts';
+
+const program = (name: string): string => fileURLToPath(new URL(`programs/${name}`, import.meta.url));
+
+const connectTo = async (port: number): Promise<net.Socket> => {
+  const socket = net.connect(port, '127.0.0.1');
+  await once(socket, 'connect');
+  socket.on('error', () => {});
+  return socket;
+};
+
+describe.each(BACKENDS)('%s', (backend) => {
+  const ends: (() => unknown)[] = [];
+  afterEach(async () => {
+    for (const end of ends.splice(0)) await end();
+  });
+
+  const serve = async (mode: string): Promise<{ child: ChildProcess; port: number; output: () => string }> => {
+    const child = spawn(process.execPath, [program('server.ts'), backend, mode], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    ends.push(() => child.kill('SIGKILL'));
+    let output = '';
+    child.stdout!.on('data', (data: Buffer) => {
+      output += data.toString();
+    });
+    await until(() => output.includes('\n'));
+    return { child, port: Number.parseInt(output, 10), output: () => output };
+  };
+
+  const worker = async (data: Record<string, unknown>): Promise<Worker> => {
+    const made = new Worker(program('worker.ts'), { workerData: { backend, ...data } });
+    ends.push(() => made.terminate());
+    await once(made, 'message');
+    return made;
+  };
+
+  test("Node's own servers, timers, promises and file reads go on beside a busy channel", async () => {
+    const r = new Rig({ backend }, echo);
+    ends.push(() => r.end());
+    const server = http.createServer((_request, response) => response.end('node')).listen(0, '127.0.0.1');
+    ends.push(() => server.close());
+    await once(server, 'listening');
+    let stop = false;
+    const busy = Promise.all(
+      Array.from({ length: 10 }, async () => {
+        const client = await r.client();
+        while (!stop) {
+          client.write('0123456789');
+          await take(client, 10);
+        }
+      }),
+    );
+    let ticks = 0;
+    const timer = setInterval(() => ticks++, 2);
+    for (let i = 0; i < 20; i++) {
+      const body = await (await fetch(`http://127.0.0.1:${(server.address() as net.AddressInfo).port}/`)).text();
+      expect(body).toBe('node');
+      expect(readFileSync(program('server.ts')).length).toBe(statSync(program('server.ts')).size);
+    }
+    await until(() => ticks > 20);
+    clearInterval(timer);
+    stop = true;
+    await busy;
+  });
+
+  test('output that a promise or timer writes goes out without another event', async () => {
+    const handles: number[] = [];
+    const r = new Rig({ backend }, (channel) => ({
+      onAccept: (_c, socket) => void handles.push(channel().register(socket, 0)),
+    }));
+    ends.push(() => r.end());
+    const client = await r.client();
+    await until(() => handles.length === 1);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    setTimeout(() => r.channel.writeCopy(handles[0]!, Buffer.from('timer ')), 1);
+    expect((await take(client, 6)).toString()).toBe('timer ');
+    void Promise.resolve().then(() => r.channel.writeCopy(handles[0]!, Buffer.from('promise')));
+    expect((await take(client, 7)).toString()).toBe('promise');
+  });
+
+  test('11: a handler that throws reaches uncaughtException, and the other connections go on', async () => {
+    const { port, output } = await serve('throw');
+    const [bad, good] = [await connectTo(port), await connectTo(port)];
+    for (let i = 0; i < 5; i++) {
+      bad.write('throw');
+      await until(() => output().split('caught handler threw').length === i + 2);
+      good.write(`fine ${i}`);
+      expect((await take(good, 6)).toString()).toBe(`fine ${i}`);
+    }
+    bad.destroy();
+    good.destroy();
+  });
+
+  test('11: process.exit inside a handler ends the process with its code', async () => {
+    const { child, port } = await serve('exit');
+    const client = await connectTo(port);
+    client.write('exit');
+    const [code, signal] = (await once(child, 'exit')) as [number | null, string | null];
+    expect([code, signal]).toEqual([7, null]);
+    client.destroy();
+  });
+
+  test('signals arrive while the channel waits, and destroy lets the process end by itself', async () => {
+    const { child, port, output } = await serve('plain');
+    const client = await connectTo(port);
+    child.kill('SIGTERM');
+    const [code] = (await once(child, 'exit')) as [number | null];
+    expect(code).toBe(0);
+    expect(output()).toContain('term');
+    client.destroy();
+  });
+
+  test('10, 11: a worker that is terminated under load takes its sockets with it and nothing else', async () => {
+    const before = readdirSync('/proc/self/fd').length;
+    for (let round = 0; round < 5; round++) {
+      const fd = listenTcp({ host: '127.0.0.1', port: 0 });
+      const { port } = localAddress(fd);
+      const w = new Worker(program('worker.ts'), { workerData: { backend, fd, shared: false } });
+      await once(w, 'message');
+      const clients = await Promise.all(Array.from({ length: 20 }, () => connectTo(port)));
+      const closed = clients.map((client) => new Promise((resolve) => client.once('close', resolve)));
+      for (const client of clients) {
+        const pump = (): void => void client.write(pattern(100, 1));
+        client.on('data', pump);
+        pump();
+      }
+      await new Promise((resolve) => setTimeout(resolve, 30));
+      await w.terminate();
+      await Promise.all(closed);
+    }
+    await until(() => readdirSync('/proc/self/fd').length <= before + 2);
+  });
+
+  test('10: process.exit in a worker ends the worker only', async () => {
+    const fd = listenTcp({ host: '127.0.0.1', port: 0 });
+    const w = await worker({ fd, shared: false });
+    w.postMessage('exit');
+    expect(await once(w, 'exit')).toEqual([0]);
+  });
+
+  test('worker messages and file promises are answered while the worker serves', async () => {
+    const fd = listenTcp({ host: '127.0.0.1', port: 0 });
+    const { port } = localAddress(fd);
+    const w = await worker({ fd, shared: false });
+    const client = await connectTo(port);
+    const pump = (): void => void client.write('ping');
+    client.on('data', pump);
+    pump();
+    for (let i = 0; i < 20; i++) {
+      w.postMessage('file');
+      expect(await once(w, 'message')).toEqual([statSync(program('worker.ts')).size]);
+    }
+    client.destroy();
+  });
+
+  test('one listening socket shared by two workers: every connection is served, by one of them', async () => {
+    const fd = listenTcp({ host: '127.0.0.1', port: 0 });
+    const { port } = localAddress(fd);
+    const workers = [await worker({ fd, shared: true }), await worker({ fd, shared: true })];
+    await Promise.all(
+      Array.from({ length: 100 }, async (_, n) => {
+        const client = await connectTo(port);
+        client.write(pattern(500, n));
+        expect((await take(client, 500)).equals(pattern(500, n))).toBe(true);
+        client.destroy();
+      }),
+    );
+    let total = 0;
+    for (const w of workers) {
+      w.postMessage('accepted');
+      total += ((await once(w, 'message')) as [number])[0];
+    }
+    expect(total).toBe(100);
+    closeDescriptor(fd);
+  });
+
+  test('a partitioned group spreads connections, and a second group on the port is refused', async () => {
+    const fds = listenGroup({ host: '127.0.0.1', port: 0, count: 2 });
+    const { port } = localAddress(fds[0]!);
+    const workers = await Promise.all(fds.map((fd) => worker({ fd, shared: false })));
+    const clients = await Promise.all(Array.from({ length: 200 }, () => connectTo(port)));
+    for (const client of clients) {
+      client.write('x');
+      await take(client, 1);
+    }
+    const counts: number[] = [];
+    for (const w of workers) {
+      w.postMessage('accepted');
+      counts.push(((await once(w, 'message')) as [number])[0]);
+    }
+    expect(counts[0]! + counts[1]!).toBe(200);
+    expect(Math.min(...counts)).toBeGreaterThan(20);
+    expect(() => listenGroup({ host: '127.0.0.1', port, count: 2 })).toThrow(/EADDRINUSE/);
+    for (const client of clients) client.destroy();
+  });
+
+  const cpus = getAffinity();
+  test.skipIf(cpus.length < 2)(
+    `a steered group answers on the CPU that received the connection (needs two CPUs, here ${cpus.length})`,
+    async () => {
+      const pair = cpus.slice(0, 2);
+      const fds = listenGroup({ host: '127.0.0.1', port: 0, count: 2, cpus: pair });
+      const { port } = localAddress(fds[0]!);
+      const workers = await Promise.all(fds.map((fd, i) => worker({ fd, shared: false, cpu: pair[i] })));
+      workers[0]!.postMessage('cpus');
+      expect(await once(workers[0]!, 'message')).toEqual([[pair[0]]]);
+      try {
+        for (const [i, cpu] of pair.entries()) {
+          /* On loopback the CPU that sends the SYN also receives it. */
+          setAffinity([cpu]);
+          const clients: net.Socket[] = [];
+          for (let n = 0; n < 25; n++) {
+            const client = await connectTo(port);
+            client.write('x');
+            await take(client, 1);
+            clients.push(client);
+          }
+          workers[i]!.postMessage('accepted');
+          expect(await once(workers[i]!, 'message')).toEqual([25]);
+          for (const client of clients) client.destroy();
+        }
+      } finally {
+        setAffinity(cpus);
+      }
+    },
+  );
+});

@@ -1,0 +1,138 @@
+/** What the specs share: a sink with defaults, a rig with one attached server channel, raw clients. */
+import { once } from 'node:events';
+import net from 'node:net';
+import { Channel, type ChannelOptions, listenTcp, localAddress, type Sink } from '../src/index.ts';
+
+export const BACKENDS = ['uring', 'epoll'] as const;
+
+export function sink(parts: Partial<Sink>): Sink {
+  return {
+    onAccept() {},
+    onAcceptError(_cookie, errno) {
+      throw new Error(`accept failed: errno ${errno}`);
+    },
+    onRead() {},
+    onEnd() {},
+    onDrain() {},
+    onWritten() {},
+    onConnect() {},
+    onTimeout() {},
+    onClose() {},
+    ...parts,
+  };
+}
+
+/** A server channel on a free port of 127.0.0.1, attached to the event loop of the test. */
+export class Rig {
+  readonly channel: Channel;
+  readonly port: number;
+  readonly listener: number;
+  readonly #clients: net.Socket[] = [];
+
+  constructor(options: ChannelOptions, make: (channel: () => Channel) => Partial<Sink>, accept = true) {
+    this.channel = new Channel(sink(make(() => this.channel)), options);
+    const fd = listenTcp({ host: '127.0.0.1', port: 0 });
+    this.port = localAddress(fd).port;
+    this.listener = this.channel.register(fd, 1);
+    if (accept) this.channel.accept(this.listener);
+    this.channel.attach();
+  }
+
+  async client(options: Partial<net.TcpNetConnectOpts> = {}): Promise<net.Socket> {
+    const socket = net.connect({ host: '127.0.0.1', port: this.port, ...options });
+    this.#clients.push(socket);
+    await once(socket, 'connect');
+    return socket;
+  }
+
+  end(): void {
+    for (const socket of this.#clients) socket.destroy();
+    this.channel.destroy();
+  }
+}
+
+/** Reads until `bytes` came or the peer ended (in whatever way); surplus stays in the socket. */
+export function take(socket: net.Socket, bytes = Number.POSITIVE_INFINITY): Promise<Buffer> {
+  return new Promise((resolve) => {
+    const parts: Buffer[] = [];
+    let total = 0;
+    const done = (): void => {
+      socket.off('readable', step).off('end', done).off('close', done).off('error', done);
+      resolve(Buffer.concat(parts));
+    };
+    const step = (): void => {
+      for (let part = socket.read() as Buffer | null; part; part = socket.read() as Buffer | null) {
+        const surplus = total + part.length - bytes;
+        if (surplus > 0) socket.unshift(part.subarray(part.length - surplus));
+        parts.push(surplus > 0 ? part.subarray(0, part.length - surplus) : part);
+        total += part.length;
+        if (total >= bytes) {
+          done();
+          return;
+        }
+      }
+      if (socket.readableEnded || socket.destroyed) done();
+    };
+    socket.on('readable', step).on('end', done).on('close', done).on('error', done);
+    step();
+  });
+}
+
+/** Waits until a condition holds; the test's own time limit ends it. */
+export async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
+/** `length` bytes that differ at every position a mix-up could bring together. */
+export function pattern(length: number, seed: number): Buffer {
+  const out = Buffer.alloc(length);
+  let x = (seed * 2654435761) >>> 0 || 1;
+  for (let i = 0; i < length; i++) {
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    out[i] = x & 0xff;
+  }
+  return out;
+}
+
+/** An echo that keeps what the channel does not take, as a server must. */
+export function echo(channel: () => Channel): Partial<Sink> {
+  const rest = new Map<number, Buffer[]>();
+  const ended = new Set<number>();
+  const push = (handle: number): void => {
+    const waiting = rest.get(handle);
+    while (waiting && waiting.length > 0) {
+      if (channel().writeCopy(handle, waiting[0]!) === 2) return;
+      waiting.shift();
+    }
+    rest.delete(handle);
+    if (ended.delete(handle)) channel().close(handle);
+  };
+  return {
+    onAccept(_cookie, socket) {
+      channel().read(channel().register(socket, 0));
+    },
+    onRead(handle, _cookie, offset, length) {
+      const bytes = Buffer.from(channel().memory.subarray(offset, offset + length));
+      const waiting = rest.get(handle);
+      if (waiting) waiting.push(bytes);
+      else {
+        rest.set(handle, [bytes]);
+        push(handle);
+      }
+    },
+    onDrain: push,
+    onEnd(handle, _cookie, errno) {
+      if (rest.has(handle) && errno === 0) ended.add(handle);
+      else {
+        rest.delete(handle);
+        channel().close(handle);
+      }
+    },
+    onClose(handle) {
+      rest.delete(handle);
+      ended.delete(handle);
+    },
+  };
+}
