@@ -59,10 +59,10 @@ export class EpollBackend implements Backend {
     if (this.id < 0) throw systemError('epoll_create1', -this.id, '');
   }
 
-  openFd(fd: number, state: number): number {
+  openFd(fd: number, state: number, accepted: boolean): number {
     const slot = this.#free.pop();
     if (slot === undefined) return -1;
-    native.setBlocking(fd, 0);
+    if (!accepted) native.setBlocking(fd, 0);
     this.#channel.slots.open(slot, state, fd);
     return slot;
   }

@@ -280,11 +280,11 @@ export class UringBackend implements Backend {
 
   // ---------------------------------------------------------------- requests
 
-  openFd(fd: number, state: number): number {
+  openFd(fd: number, state: number, accepted: boolean): number {
     const slot = this.#freeFd.pop();
     if (slot === undefined) return -1;
     /* With O_NONBLOCK the kernel answers EAGAIN instead of waiting for readiness itself. */
-    native.setBlocking(fd, 1);
+    if (!accepted) native.setBlocking(fd, 1);
     this.#channel.slots.open(slot, state, fd);
     return slot;
   }
@@ -752,6 +752,8 @@ export class UringBackend implements Backend {
     }
     if (direct && !more && !this.#multishots.delete(slot)) this.#promised--;
     if (result >= 0) {
+      /* The ring made it: this thread closes it, should it end first. */
+      if (!direct) native.dup(result, 1);
       if (direct) {
         slots.open(result, 0, result);
         slots.inFlight[result] = 0;

@@ -14,8 +14,8 @@ export interface Backend {
   readonly kind: 0 | 1;
   readonly id: number;
 
-  /** Makes room for a descriptor: the slot, or -1 when all are taken. */
-  openFd(fd: number, state: number): number;
+  /** Makes room for a descriptor: the slot, or -1 when all are taken. `accepted`: this backend made it, with the flags it needs. */
+  openFd(fd: number, state: number, accepted: boolean): number;
   /** Starts connecting: the slot, -1 when all are taken; errno < -1 when refused at once. */
   connect(addressOffset: number, host: string, port: number): number;
   armAccept(slot: number): void;

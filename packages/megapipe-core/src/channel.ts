@@ -129,6 +129,8 @@ export class Channel {
   #poolWaiters: number[] = [];
   /** Writes that ended without reaching the queue: handle, cookie, token, errno. */
   #orphans: number[] = [];
+  /** Descriptors accepted and neither registered nor discarded yet. */
+  readonly #acceptedFds = new Set<number>();
   /** Listeners to arm again, and when. */
   #retries: { slot: number; generation: number; at: number }[] = [];
 
@@ -185,7 +187,7 @@ export class Channel {
     const slots = this.slots;
     if (socket < 0) {
       const slot = slots.slot(-socket);
-      if (slot < 0 || slots.state[slot]! & S.Registered)
+      if (slot < 0 || slots.state[slot]! & (S.Registered | S.Finishing))
         throw new MegapipeError(
           'ERR_MEGAPIPE_STALE_HANDLE',
           `register: lwsocket ${socket} is not (or no longer) waiting to be registered`,
@@ -195,18 +197,22 @@ export class Channel {
       return -socket;
     }
     let fd = socket;
-    const dup = native.dup(fd, options.shared ? 0 : 1);
-    if (dup < 0) throw systemError('register', -dup, `descriptor ${fd}`);
-    fd = dup;
     let listening = false;
-    try {
-      listening = native.getsockopt(fd, NET.SOL_SOCKET, NET.SO_ACCEPTCONN) === 1;
-    } catch {
-      /* Not a socket: a pipe or another stream. */
+    const accepted = this.#acceptedFds.delete(fd);
+    /* One that this channel accepted is known: the calls below would cost a short connection a tenth of its time. */
+    if (!accepted) {
+      fd = native.dup(socket, options.shared ? 0 : 1);
+      if (fd < 0) throw systemError('register', -fd, `descriptor ${socket}`);
+      try {
+        listening = native.getsockopt(fd, NET.SOL_SOCKET, NET.SO_ACCEPTCONN) === 1;
+      } catch {
+        /* Not a socket: a pipe or another stream. */
+      }
     }
-    const slot = this.#backend.openFd(fd, S.Registered | S.Fd | (listening ? S.Listener : 0));
+    const slot = this.#backend.openFd(fd, S.Registered | S.Fd | (listening ? S.Listener : 0), accepted);
     if (slot < 0) {
-      if (options.shared) native.close(fd);
+      if (accepted) this.#acceptedFds.add(fd);
+      else if (options.shared) native.close(fd);
       throw new MegapipeError('ERR_MEGAPIPE_CAPACITY', `register: all ${this.options.maxHandles} handles are in use`);
     }
     slots.cookie[slot] = cookie;
@@ -238,10 +244,16 @@ export class Channel {
   /** Closes an accepted socket that was never registered. */
   discard(socket: AcceptedSocket): void {
     this.#alive();
-    if (socket >= 0) this.#backend.closeFd(socket);
-    else {
+    if (socket >= 0) {
+      if (!this.#acceptedFds.delete(socket))
+        throw new MegapipeError(
+          'ERR_MEGAPIPE_STALE_HANDLE',
+          `discard: descriptor ${socket} is not waiting to be registered`,
+        );
+      this.#backend.closeFd(socket);
+    } else {
       const slot = this.slots.slot(-socket);
-      if (slot < 0 || this.slots.state[slot]! & S.Registered)
+      if (slot < 0 || this.slots.state[slot]! & (S.Registered | S.Finishing))
         throw new MegapipeError(
           'ERR_MEGAPIPE_STALE_HANDLE',
           `discard: lwsocket ${socket} is not waiting to be registered`,
@@ -632,6 +644,7 @@ export class Channel {
     this.detach();
     this.#destroyed = true;
     this.#backend.destroy();
+    for (const fd of this.#acceptedFds) native.close(fd);
     const slots = this.slots;
     for (let slot = 0; slot < slots.count; slot++) {
       if (!(slots.state[slot]! & S.Used)) continue;
@@ -659,6 +672,7 @@ export class Channel {
     this.counters.accepts++;
     const slots = this.slots;
     if (slot >= 0) this.counters.open++;
+    else this.#acceptedFds.add(fd);
     if (!(slots.state[listener]! & S.AcceptAll) && slots.extra[listener]! > 0) slots.extra[listener]!--;
     this.sink.onAccept(slots.cookie[listener]!, slot >= 0 ? -slots.handle(slot) : fd, 0);
   }
