@@ -151,8 +151,11 @@ const TOKENS_MAX = 23;
 export const LINE_BYTES_MAX = 2048;
 /** Received bytes that a connection may keep waiting: the longest get line. */
 export const CARRY_BYTES_MAX = 1024 * 1024;
-/** Values up to this are copied into the output; larger ones are sent from the cache's own memory. */
-export const COPY_BYTES_MAX = 16 * 1024;
+/**
+ * Values up to this are copied into the output; larger ones are sent from the cache's own memory. Measured at 50
+ * connections, CPU per get copied against sent: 17 KB 9.8 / 10.8 µs, 30 KB 12.5 / 13.0, 60 KB 21.5 / 19.3.
+ */
+export const COPY_BYTES_MAX = 32 * 1024;
 const FULL = 2;
 
 // Conn.sendPiece: what of `sendItem` goes out next; otherwise it is a chunk.
