@@ -1,0 +1,158 @@
+/**
+ * The configuration while it is being read: levels with what each sets, servers, locations, tables.
+ *
+ * What it is for: directive handlers write here; compile.ts turns it into the Model. Invariant: a level holds only what
+ * its own directives set, so that inheritance is one walk towards the root. Not its job: defaults (modules), merging.
+ */
+
+import type {
+  ErrorLog,
+  LocationKind,
+  LocConf,
+  LogFormat,
+  ServerName,
+  SrvConf,
+  Template,
+  TemplatePart,
+} from './model.ts';
+import type { ConfContext } from './parser.ts';
+import { compilePattern, PatternError } from './regex.ts';
+import { namesOf, parseTemplate } from './variables.ts';
+
+/** One `{ … }` of the file, or the file itself. */
+export interface Level {
+  context: number;
+  parent: Level | null;
+  loc: Partial<LocConf>;
+  srv: Partial<SrvConf>;
+  /** Directives met here that are only checked; a second one is a duplicate. */
+  seen: Set<string>;
+  /** Of a location or server block: where nested locations go. */
+  location: LocationDecl | null;
+  server: ServerDecl | null;
+}
+
+export interface LocationDecl {
+  kind: LocationKind;
+  name: string;
+  regex: RegExp | null;
+  level: Level;
+  children: LocationDecl[];
+}
+
+export interface ListenDecl {
+  family: 'IPv4' | 'IPv6' | 'Unix';
+  host: string;
+  port: number;
+  text: string;
+  defaultServer: boolean;
+  /** Options that concern the socket; undefined where the directive does not say. */
+  backlog?: number;
+  reusePort?: boolean;
+  ipv6Only?: boolean;
+  /** Any socket option was given, so another listen on this address may not give any. */
+  hasOptions: boolean;
+}
+
+export interface ServerDecl {
+  level: Level;
+  root: LocationDecl;
+  listens: ListenDecl[];
+  names: ServerName[];
+  firstName: string | null;
+}
+
+/** Settings of the main and events contexts; undefined: the default. */
+export interface MainSettings {
+  daemon?: boolean;
+  masterProcess?: boolean;
+  workerProcesses?: number;
+  workerAffinity?: number[][];
+  pid?: string;
+  user?: string;
+  workerRlimitNofile?: number;
+  workerShutdownTimeoutMs?: number;
+  errorLogs?: ErrorLog[];
+  timerResolutionMs?: number;
+  lockFile?: string;
+  pcreJit?: boolean;
+  workerPriority?: number;
+  events?: true;
+  use?: string;
+  workerConnections?: number;
+  multiAccept?: boolean;
+  acceptMutex?: boolean;
+  acceptMutexDelayMs?: number;
+  http?: Level;
+}
+
+export class Builder {
+  readonly prefix: string;
+  readonly confFile: string;
+  readonly confPrefix: string;
+  readonly main: MainSettings = {};
+  readonly servers: ServerDecl[] = [];
+  readonly logFormats: LogFormat[] = [];
+  /** Extension → type; entry 0 is nginx's own short list. */
+  readonly typeMaps: Record<string, string>[] = [{ html: 'text/html', gif: 'image/gif', jpg: 'image/jpeg' }];
+  readonly files: string[] = [];
+  /** nginx finds these when it sorts the locations, so the first one is reported after the whole file was read. */
+  duplicateLocation: string | null = null;
+  /** Variables that templates use, checked when the file is complete. */
+  readonly usedVariables = new Set<string>();
+  /** Variables that named captures define. */
+  readonly captureNames = new Set<string>();
+
+  constructor(prefix: string, confFile: string) {
+    this.prefix = prefix;
+    this.confFile = confFile;
+    this.confPrefix = confFile.slice(0, confFile.lastIndexOf('/') + 1);
+  }
+
+  static level(context: number, parent: Level | null): Level {
+    return {
+      context,
+      parent,
+      loc: {},
+      srv: {},
+      seen: new Set(),
+      location: parent?.location ?? null,
+      server: parent?.server ?? null,
+    };
+  }
+
+  /** Index of a log file in the table, by absolute path. */
+  file(path: string): number {
+    const index = this.files.indexOf(path);
+    return index >= 0 ? index : this.files.push(path) - 1;
+  }
+
+  /** Compiles a word with variables and notes which ones it uses. */
+  template(cf: ConfContext, text: string): Template {
+    const template = parseTemplate(text);
+    if (typeof template !== 'string' && !Array.isArray(template)) cf.fail(template.error);
+    for (const name of namesOf(template)) this.usedVariables.add(name);
+    return template;
+  }
+
+  templateParts(cf: ConfContext, text: string): TemplatePart[] {
+    const template = this.template(cf, text);
+    return typeof template === 'string' ? (template === '' ? [] : [template]) : template;
+  }
+
+  pattern(cf: ConfContext, pattern: string, caseless: boolean): RegExp {
+    try {
+      const compiled = compilePattern(pattern, caseless);
+      for (const name of compiled.names) this.captureNames.add(name.toLowerCase());
+      return compiled.regex;
+    } catch (error) {
+      if (!(error instanceof PatternError)) throw error;
+      const rest = pattern.slice(error.at);
+      return cf.fail(
+        rest === ''
+          ? `pcre2_compile() failed: ${error.message} in "${pattern}"`
+          : `pcre2_compile() failed: ${error.message} in "${pattern}" at "${rest}"`,
+      );
+    }
+  }
+}

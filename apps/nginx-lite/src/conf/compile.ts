@@ -1,0 +1,227 @@
+/**
+ * From what was read to the Model: defaults, inheritance, tables, and the checks that need the whole file.
+ *
+ * What it is for: `loadConfiguration` is the only way from files to a Model. Invariant: a LocConf of the Model is
+ * complete; a field that no level sets has its module's default; a field that is not inherited is taken from its own
+ * level alone. Not its job: opening anything (master).
+ */
+
+import { HEADERS_DEFAULTS } from '../modules/headers/conf.ts';
+import { coreLocDefaults, SRV_DEFAULTS } from '../modules/http-core/conf.ts';
+import { addressText } from '../modules/http-core/listen.ts';
+import { INDEX_DEFAULTS } from '../modules/index/conf.ts';
+import { formatIndex, LOG_DEFAULTS } from '../modules/log/conf.ts';
+import { REWRITE_DEFAULTS } from '../modules/rewrite/conf.ts';
+import { DIRECTIVE_TABLE } from '../modules/table.ts';
+import { TRY_FILES_DEFAULTS } from '../modules/try-files/conf.ts';
+import { Builder, type Level, type ListenDecl, type LocationDecl, type ServerDecl } from './builder.ts';
+import { Context } from './directives.ts';
+import { ConfError } from './errors.ts';
+import type { ErrorLog, Http, Listen, Location, LocConf, Model, Server, SrvConf } from './model.ts';
+import { ConfContext, type DumpedFile } from './parser.ts';
+import { isKnownVariable } from './variable-names.ts';
+
+/** Fields that hold at their own level only. */
+const NOT_INHERITED: ReadonlySet<keyof LocConf> = new Set(['internal', 'returns', 'tryFiles', 'tryFilesCode']);
+/** Fields that come from one directive and so must come from one level. */
+const TOGETHER: Partial<Record<keyof LocConf, keyof LocConf>> = {
+  rootIsAlias: 'root',
+  keepaliveHeaderSec: 'keepaliveTimeoutMs',
+};
+
+const LISTEN_BACKLOG = 511;
+
+export interface LoadOptions {
+  /** With a trailing slash. */
+  prefix: string;
+  /** Absolute. */
+  confFile: string;
+  /** Text of `-g`. */
+  globals: string;
+  /** Start-up log (`-e`), absolute, or 'stderr'. */
+  errorLog: string;
+}
+
+export interface Loaded {
+  model: Model;
+  files: DumpedFile[];
+  warnings: string[];
+}
+
+/** Reads, checks and compiles a configuration. Throws ConfError. */
+export function loadConfiguration(options: LoadOptions): Loaded {
+  const builder = new Builder(options.prefix, options.confFile);
+  const top = Builder.level(Context.Main, null);
+  const cf = new ConfContext(DIRECTIVE_TABLE, builder, top);
+  if (options.globals !== '') cf.parseParameter(options.globals);
+  cf.parseFile(options.confFile);
+  if (builder.main.events === undefined) throw new ConfError('no "events" section in configuration');
+  const model = compile(builder, cf, options);
+  return { model, files: cf.files, warnings: cf.warnings };
+}
+
+function compile(builder: Builder, cf: ConfContext, options: LoadOptions): Model {
+  const main = builder.main;
+  const workerConnections = main.workerConnections ?? 512;
+  if (workerConnections === 0) throw new ConfError('0 worker_connections are not enough');
+  const mainLogs = main.errorLogs ?? [
+    { file: options.errorLog === 'stderr' ? -1 : builder.file(options.errorLog), level: 'error' as const },
+  ];
+  const http = main.http === undefined ? null : compileHttp(builder, cf, main.http, mainLogs, options.prefix);
+  return {
+    prefix: options.prefix,
+    confPrefix: builder.confPrefix,
+    confFile: builder.confFile,
+    daemon: main.daemon ?? true,
+    masterProcess: main.masterProcess ?? true,
+    workerProcesses: main.workerProcesses ?? 1,
+    workerAffinity: main.workerAffinity ?? [],
+    pid: main.pid ?? `${options.prefix}logs/nginx.pid`,
+    user: main.user ?? null,
+    workerConnections,
+    multiAccept: main.multiAccept ?? false,
+    workerShutdownTimeoutMs: main.workerShutdownTimeoutMs ?? 0,
+    errorLogs: mainLogs,
+    files: builder.files,
+    http,
+  };
+}
+
+function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: ErrorLog[], prefix: string): Http {
+  const defaults: LocConf = {
+    ...coreLocDefaults(prefix),
+    ...INDEX_DEFAULTS,
+    ...TRY_FILES_DEFAULTS,
+    ...REWRITE_DEFAULTS,
+    ...HEADERS_DEFAULTS,
+    ...LOG_DEFAULTS,
+    errorLogs: mainLogs,
+  };
+  if (builder.duplicateLocation !== null) throw new ConfError(builder.duplicateLocation);
+  if (level.loc.accessLogs === undefined) {
+    level.loc.accessLogs = [
+      {
+        file: builder.file(`${prefix}logs/access.log`),
+        format: formatIndex(cf, 'combined'),
+        bufferBytes: 0,
+        flushMs: 0,
+        condition: null,
+      },
+    ];
+  }
+  const locations: Location[] = [];
+  const servers = builder.servers.map((server) => compileServer(server, defaults, locations));
+  for (const name of builder.usedVariables) {
+    if (!isKnownVariable(name) && !builder.captureNames.has(name)) throw new ConfError(`unknown "${name}" variable`);
+  }
+  return {
+    listens: compileListens(builder, cf),
+    servers,
+    locations,
+    typeMaps: builder.typeMaps,
+    logFormats: builder.logFormats,
+  };
+}
+
+function compileServer(decl: ServerDecl, defaults: LocConf, locations: Location[]): Server {
+  const location = compileLocation(decl.root, defaults, locations);
+  const own = locations[location] as Location;
+  return {
+    conf: mergeSrv(decl.level),
+    name: decl.firstName ?? '',
+    location,
+    named: own.children.filter((child) => (locations[child] as Location).kind === 'named'),
+  };
+}
+
+function compileLocation(decl: LocationDecl, defaults: LocConf, locations: Location[]): number {
+  const location: Location = {
+    kind: decl.kind,
+    name: decl.name,
+    regex: decl.regex,
+    conf: mergeLoc(decl.level, defaults),
+    children: [],
+  };
+  const index = locations.push(location) - 1;
+  for (const child of decl.children) location.children.push(compileLocation(child, defaults, locations));
+  return index;
+}
+
+/** The nearest level that sets the field. */
+function nearest<K extends keyof LocConf>(level: Level, key: K): Level | null {
+  const own = TOGETHER[key] ?? key;
+  for (let at: Level | null = level; at !== null; at = at.parent) {
+    if (at.loc[own] !== undefined) return at;
+    if (NOT_INHERITED.has(key)) return null;
+  }
+  return null;
+}
+
+function mergeLoc(level: Level, defaults: LocConf): LocConf {
+  const merged: LocConf = { ...defaults };
+  for (const key of Object.keys(defaults) as (keyof LocConf)[]) assignField(merged, key, nearest(level, key));
+  return merged;
+}
+
+function assignField<K extends keyof LocConf>(merged: LocConf, key: K, from: Level | null): void {
+  const value = from?.loc[key];
+  if (value !== undefined) merged[key] = value as LocConf[K];
+}
+
+function mergeSrv(level: Level): SrvConf {
+  const own: Partial<SrvConf> = level.srv;
+  const outer: Partial<SrvConf> = level.parent?.srv ?? {};
+  return { ...SRV_DEFAULTS, ...outer, ...own };
+}
+
+function compileListens(builder: Builder, cf: ConfContext): Listen[] {
+  const listens = new Map<string, Listen>();
+  const explicitDefaults = new Set<string>();
+  const seenNames = new Map<string, Set<string>>();
+  for (const [index, server] of builder.servers.entries()) {
+    for (const decl of server.listens.length > 0 ? server.listens : [defaultListen()]) {
+      let listen = listens.get(decl.text);
+      if (listen === undefined) {
+        listen = {
+          family: decl.family,
+          host: decl.host,
+          port: decl.port,
+          text: decl.text,
+          backlog: LISTEN_BACKLOG,
+          reusePort: false,
+          ipv6Only: true,
+          defaultServer: index,
+          servers: [],
+        };
+        listens.set(decl.text, listen);
+        seenNames.set(decl.text, new Set());
+      }
+      if (decl.backlog !== undefined) listen.backlog = decl.backlog;
+      if (decl.reusePort !== undefined) listen.reusePort = decl.reusePort;
+      if (decl.ipv6Only !== undefined) listen.ipv6Only = decl.ipv6Only;
+      if (decl.defaultServer && !explicitDefaults.has(decl.text)) {
+        explicitDefaults.add(decl.text);
+        listen.defaultServer = index;
+      }
+      const seen = seenNames.get(decl.text) as Set<string>;
+      const given = server.names.length > 0 ? server.names : [{ name: '', regex: null }];
+      const names = given.filter((each) => {
+        if (each.regex !== null) return true;
+        if (seen.has(each.name)) {
+          cf.warnings.push(`conflicting server name "${each.name}" on ${decl.text}, ignored`);
+          return false;
+        }
+        seen.add(each.name);
+        return true;
+      });
+      listen.servers.push({ server: index, names });
+    }
+  }
+  return [...listens.values()];
+}
+
+/** A server without `listen`: port 80, or 8000 where the user may not bind low ports. */
+function defaultListen(): ListenDecl {
+  const address = { family: 'IPv4' as const, host: '0.0.0.0', port: process.getuid?.() === 0 ? 80 : 8000 };
+  return { ...address, text: addressText(address), defaultServer: false, hasOptions: false };
+}

@@ -1,0 +1,204 @@
+/**
+ * The compiled configuration: plain data, fit for structured clone.
+ *
+ * What it is for: the one thing that travels from the master to the worker threads. Invariant: no functions, no class
+ * instances but RegExp, indexes instead of references between tables. Strings hold bytes (latin1), as nginx's do.
+ * Not its job: how it came about (modules, compile.ts) or how requests use it (http/).
+ */
+
+import type { LogLevelName } from './errors.ts';
+
+/** Text with variables, cut into constants and names; a constant alone is a string. */
+export type Template = string | TemplatePart[];
+export type TemplatePart = string | { name: string };
+
+export interface ErrorLog {
+  /** Index into Model.files, or -1 for stderr. */
+  file: number;
+  level: LogLevelName;
+}
+
+export interface AccessLog {
+  /** Index into Model.files. */
+  file: number;
+  /** Index into Model.logFormats. */
+  format: number;
+  bufferBytes: number;
+  flushMs: number;
+  /** Condition of `if=`, or null. */
+  condition: Template | null;
+}
+
+export interface LogFormat {
+  name: string;
+  escape: 'default' | 'json' | 'none';
+  template: TemplatePart[];
+}
+
+export interface ErrorPage {
+  status: number;
+  /** 0: `=` (take the status of the target); -1: none given; else the status to answer. */
+  overwrite: number;
+  target: Template;
+}
+
+export interface Return {
+  status: number;
+  /** null: no text was given. */
+  text: Template | null;
+}
+
+export interface TryFile {
+  /** A test; the last entry of the list is the fallback instead. */
+  template: Template;
+  testDirectory: boolean;
+}
+
+export interface AddHeader {
+  name: string;
+  value: Template;
+  always: boolean;
+}
+
+export type Expires =
+  | { kind: 'off' | 'epoch' | 'max' }
+  | { kind: 'access' | 'modified'; seconds: number }
+  | { kind: 'daily'; seconds: number };
+
+export interface OpenFileCache {
+  max: number;
+  inactiveSec: number;
+}
+
+/** Everything that a location may set, merged over http, server and enclosing locations. Modules add their part here. */
+export interface LocConf {
+  root: Template;
+  /** `alias`: the location's name is not part of the path. */
+  rootIsAlias: boolean;
+  /** Index into Model.typeMaps. */
+  types: number;
+  defaultType: string;
+  errorPages: ErrorPage[];
+  index: Template[];
+  tryFiles: TryFile[];
+  /** Status of a `=code` fallback of try_files, 0 when its last argument is a URI or a named location. */
+  tryFilesCode: number;
+  returns: Return | null;
+  internal: boolean;
+  addHeaders: AddHeader[];
+  expires: Expires;
+  accessLogs: AccessLog[];
+  errorLogs: ErrorLog[];
+  openFileCache: OpenFileCache | 'off' | null;
+  openFileCacheValidSec: number;
+  openFileCacheErrors: boolean;
+  clientMaxBodySize: number;
+  sendTimeoutMs: number;
+  keepaliveTimeoutMs: number;
+  /** Seconds for a Keep-Alive header, 0: none. */
+  keepaliveHeaderSec: number;
+  keepaliveRequests: number;
+  keepaliveTimeMs: number;
+  lingeringClose: 'off' | 'on' | 'always';
+  lingeringTimeMs: number;
+  lingeringTimeoutMs: number;
+  resetTimedoutConnection: boolean;
+  absoluteRedirect: boolean;
+  serverNameInRedirect: boolean;
+  portInRedirect: boolean;
+  msiePadding: boolean;
+  logNotFound: boolean;
+  recursiveErrorPages: boolean;
+  serverTokens: 'on' | 'off' | 'build';
+  etag: boolean;
+  ifModifiedSince: 'off' | 'exact' | 'before';
+  /** Ranges a request may ask for; -1: no limit, 0: ranges are ignored. */
+  maxRanges: number;
+}
+
+/** Everything that a server (not a location) may set. */
+export interface SrvConf {
+  clientHeaderTimeoutMs: number;
+  clientHeaderBufferSize: number;
+  largeClientHeaderBuffers: number;
+  largeClientHeaderBufferSize: number;
+  ignoreInvalidHeaders: boolean;
+  underscoresInHeaders: boolean;
+  mergeSlashes: boolean;
+}
+
+export type LocationKind = 'server' | 'exact' | 'prefix' | 'noregex' | 'regex' | 'named';
+
+export interface Location {
+  kind: LocationKind;
+  /** Prefix, exact URI, `@name`, or the pattern of a regex. */
+  name: string;
+  regex: RegExp | null;
+  conf: LocConf;
+  /** Nested locations: indexes into Model.locations, in the order of the file. */
+  children: number[];
+}
+
+export interface ServerName {
+  /** Lower-case name: `a.b`, `*.b`, `.b`, `a.*`; for a regex its pattern. */
+  name: string;
+  regex: RegExp | null;
+}
+
+export interface Server {
+  conf: SrvConf;
+  /** First name as written, for $server_name and redirects. */
+  name: string;
+  /** Index of its own pseudo location: configuration outside any location. */
+  location: number;
+  /** Indexes of named locations. */
+  named: number[];
+}
+
+export interface ListenServer {
+  server: number;
+  names: ServerName[];
+}
+
+export interface Listen {
+  family: 'IPv4' | 'IPv6' | 'Unix';
+  /** Address without brackets, or the path of a Unix socket. */
+  host: string;
+  port: number;
+  /** As nginx prints it: `127.0.0.1:80`, `[::]:80`, `unix:/path`. */
+  text: string;
+  backlog: number;
+  reusePort: boolean;
+  ipv6Only: boolean;
+  defaultServer: number;
+  servers: ListenServer[];
+}
+
+export interface Http {
+  listens: Listen[];
+  servers: Server[];
+  locations: Location[];
+  /** Extension (lower case) to type. */
+  typeMaps: Record<string, string>[];
+  logFormats: LogFormat[];
+}
+
+export interface Model {
+  prefix: string;
+  confPrefix: string;
+  confFile: string;
+  daemon: boolean;
+  masterProcess: boolean;
+  workerProcesses: number;
+  /** One CPU list per worker, repeated from the last; empty: not pinned. */
+  workerAffinity: number[][];
+  pid: string;
+  user: string | null;
+  workerConnections: number;
+  multiAccept: boolean;
+  workerShutdownTimeoutMs: number;
+  errorLogs: ErrorLog[];
+  /** Log files by absolute path; opened by the master. */
+  files: string[];
+  http: Http | null;
+}

@@ -1,0 +1,192 @@
+/**
+ * Perl-compatible patterns of a configuration, turned into JavaScript's.
+ *
+ * What it is for: `location ~`, `server_name ~`. Invariant: a pattern is either translated to one that matches the same
+ * (over bytes held as latin1) or refused; none is taken with another meaning. Not its job: possessive quantifiers,
+ * atomic groups, recursion, conditionals, \K, \G: JavaScript has none, so they are refused by name.
+ */
+
+export interface CompiledPattern {
+  regex: RegExp;
+  /** Named captures; each becomes a variable. */
+  names: string[];
+}
+
+export class PatternError extends Error {
+  readonly at: number;
+  constructor(message: string, at: number) {
+    super(message);
+    this.name = 'PatternError';
+    this.at = at;
+  }
+}
+
+const POSIX_CLASSES: Record<string, string> = {
+  alnum: 'A-Za-z0-9',
+  alpha: 'A-Za-z',
+  ascii: '\\x00-\\x7f',
+  blank: ' \\t',
+  cntrl: '\\x00-\\x1f\\x7f',
+  digit: '0-9',
+  graph: '\\x21-\\x7e',
+  lower: 'a-z',
+  print: '\\x20-\\x7e',
+  punct: '!-\\/:-@\\[-`{-~',
+  space: '\\s',
+  upper: 'A-Z',
+  word: '\\w',
+  xdigit: '0-9A-Fa-f',
+};
+
+/** Escapes that mean the same in both. */
+const SAME_ESCAPES = 'bBdDwWtnrf0123456789';
+
+export function compilePattern(pattern: string, caseless: boolean): CompiledPattern {
+  const names: string[] = [];
+  let out = '';
+  let open = 0;
+  let groupFlags = 0;
+  for (let i = 0; i < pattern.length; i++) {
+    const ch = pattern[i] as string;
+    if (ch === '\\') {
+      const [text, next] = escapeSequence(pattern, i, false);
+      out += text;
+      i = next - 1;
+    } else if (ch === '[') {
+      const [text, next] = characterClass(pattern, i);
+      out += text;
+      i = next - 1;
+    } else if (ch === '(') {
+      open++;
+      if (pattern[i + 1] === '*') throw new PatternError('verbs such as (*…) are not supported', i);
+      if (pattern[i + 1] !== '?') {
+        out += '(';
+        continue;
+      }
+      const [text, next, kind] = group(pattern, i, names);
+      out += text;
+      i = next - 1;
+      if (kind === 'flags') {
+        // `(?i)` holds to the end of its group, which JavaScript writes as one more group.
+        open--;
+        groupFlags++;
+        if (open > 0) throw new PatternError('option settings inside a group are not supported', i);
+      } else if (kind === 'comment') open--;
+    } else if (ch === ')') {
+      if (open === 0) throw new PatternError('unmatched closing parenthesis', i);
+      open--;
+      out += ')';
+    } else if (
+      '*+?}'.includes(ch) &&
+      pattern[i + 1] === '+' &&
+      (ch !== '}' || /\{\d+(,\d*)?\}$/.test(pattern.slice(0, i + 1)))
+    ) {
+      throw new PatternError('possessive quantifiers are not supported', i + 1);
+    } else if (ch === '{' && !/^\{\d+(,\d*)?\}/.test(pattern.slice(i))) out += '\\{';
+    else if (ch === '$') out += '(?:$|(?=\\n$))';
+    else if (ch === '.') out += '[^\\n]';
+    else out += ch;
+  }
+  if (open > 0) throw new PatternError('missing closing parenthesis', pattern.length);
+  out += ')'.repeat(groupFlags);
+  try {
+    return { regex: new RegExp(out, caseless ? 'i' : ''), names };
+  } catch (error) {
+    throw new PatternError((error as Error).message.replace(/^Invalid regular expression: /, ''), pattern.length);
+  }
+}
+
+function escapeSequence(pattern: string, at: number, inClass: boolean): [string, number] {
+  const ch = pattern[at + 1];
+  if (ch === undefined) throw new PatternError('\\ at end of pattern', pattern.length);
+  if (SAME_ESCAPES.includes(ch)) return [`\\${ch}`, at + 2];
+  switch (ch) {
+    case 's':
+      return [inClass ? ' \\t\\n\\v\\f\\r' : '[ \\t\\n\\v\\f\\r]', at + 2];
+    case 'S':
+      if (inClass) throw new PatternError('\\S inside a class is not supported', at);
+      return ['[^ \\t\\n\\v\\f\\r]', at + 2];
+    case 'x': {
+      const hex = /^\\x(?:\{([0-9a-fA-F]{1,2})\}|([0-9a-fA-F]{1,2}))/.exec(pattern.slice(at));
+      if (hex === null) throw new PatternError('\\x needs hexadecimal digits', at);
+      return [`\\x${(hex[1] ?? hex[2] ?? '').padStart(2, '0')}`, at + hex[0].length];
+    }
+    case 'A':
+      if (!inClass) return ['^', at + 2];
+      break;
+    case 'z':
+      if (!inClass) return ['$', at + 2];
+      break;
+    case 'Z':
+      if (!inClass) return ['(?:$|(?=\\n$))', at + 2];
+      break;
+    case 'h':
+      return [inClass ? ' \\t\\xa0' : '[ \\t\\xa0]', at + 2];
+    case 'a':
+      return ['\\x07', at + 2];
+    case 'e':
+      return ['\\x1b', at + 2];
+    case 'Q': {
+      const end = pattern.indexOf('\\E', at + 2);
+      const literal = pattern.slice(at + 2, end < 0 ? pattern.length : end);
+      return [literal.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'), end < 0 ? pattern.length : end + 2];
+    }
+    default:
+      break;
+  }
+  if (/[A-Za-z]/.test(ch)) throw new PatternError(`escape \\${ch} is not supported`, at);
+  return [`\\${ch}`, at + 2];
+}
+
+function characterClass(pattern: string, at: number): [string, number] {
+  let i = at + 1;
+  let out = '[';
+  if (pattern[i] === '^') {
+    out += '^';
+    i++;
+  }
+  // A `]` that comes first is a member.
+  if (pattern[i] === ']') {
+    out += '\\]';
+    i++;
+  }
+  for (;;) {
+    const ch = pattern[i];
+    if (ch === undefined) throw new PatternError('missing terminating ] for character class', pattern.length);
+    if (ch === ']') return [`${out}]`, i + 1];
+    if (ch === '\\') {
+      const [text, next] = escapeSequence(pattern, i, true);
+      out += text;
+      i = next;
+    } else if (ch === '[' && pattern[i + 1] === ':') {
+      const posix = /^\[:([a-z]+):\]/.exec(pattern.slice(i));
+      const members = posix === null ? undefined : POSIX_CLASSES[posix[1] as string];
+      if (posix === null || members === undefined) throw new PatternError('unknown POSIX class name', i);
+      out += members;
+      i += posix[0].length;
+    } else {
+      out += ch === '[' ? '\\[' : ch;
+      i++;
+    }
+  }
+}
+
+function group(pattern: string, at: number, names: string[]): [string, number, 'group' | 'flags' | 'comment'] {
+  const rest = pattern.slice(at);
+  const named = /^\(\?(?:P?<([A-Za-z_]\w*)>|'([A-Za-z_]\w*)')/.exec(rest);
+  if (named !== null) {
+    const name = (named[1] ?? named[2]) as string;
+    names.push(name);
+    return [`(?<${name}>`, at + named[0].length, 'group'];
+  }
+  const plain = /^\(\?(?::|=|!|<=|<!)/.exec(rest);
+  if (plain !== null) return [plain[0], at + plain[0].length, 'group'];
+  const comment = /^\(\?#[^)]*\)/.exec(rest);
+  if (comment !== null) return ['', at + comment[0].length, 'comment'];
+  const flags = /^\(\?(-?[is]+)([:)])/.exec(rest);
+  if (flags !== null && !(flags[1] as string).includes('s')) {
+    const text = `(?${flags[1]}:`;
+    return [text, at + flags[0].length, flags[2] === ':' ? 'group' : 'flags'];
+  }
+  throw new PatternError(`group ${rest.slice(0, 3)}… is not supported`, at);
+}

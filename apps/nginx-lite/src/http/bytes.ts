@@ -1,0 +1,35 @@
+/**
+ * Bytes and latin1 strings.
+ *
+ * What it is for: one string char is one byte everywhere in this server, so that any byte a client or a file name has
+ * survives. Invariant: these work on plain Uint8Arrays, so that hot loops see one kind of array.
+ */
+
+interface Latin1Methods {
+  latin1Slice(this: Uint8Array, start: number, end: number): string;
+  latin1Write(this: Uint8Array, text: string, offset: number, length: number): number;
+}
+
+const methods = Buffer.prototype as unknown as Latin1Methods;
+
+export function latin1(bytes: Uint8Array, start: number, end: number): string {
+  return methods.latin1Slice.call(bytes, start, end);
+}
+
+/** Writes `text` at `offset`; the caller made room. */
+export function writeLatin1(bytes: Uint8Array, text: string, offset: number): number {
+  return methods.latin1Write.call(bytes, text, offset, text.length);
+}
+
+export function latin1Bytes(text: string): Uint8Array {
+  const bytes = new Uint8Array(text.length);
+  writeLatin1(bytes, text, 0);
+  return bytes;
+}
+
+/** A path as the file system calls want it: bytes above 0x7f must not be taken for UTF-16. */
+export function pathOf(path: string): string | Buffer {
+  return NON_ASCII.test(path) ? Buffer.from(path, 'latin1') : path;
+}
+
+const NON_ASCII = /[\x80-\xff]/;

@@ -1,0 +1,277 @@
+/**
+ * Files: what the file system says about a path, and the bytes of the ones that are asked for often.
+ *
+ * What it is for: nginx's open_file_cache, with contents. A small body is an array of its own (it is copied next to its
+ * header), a medium one lies in a shared region and is sent from there without a copy, a large one is not kept.
+ * Invariant: what `find` answers was true within the validity the caller asked for; a body in the region is not
+ * overwritten while a write refers to it (`refs`); memory is bounded, the least recently used leaves first.
+ * Not its job: which file a request means (static handler), streaming (stream.ts).
+ */
+
+import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs';
+import { errnoOf } from '../log/errno.ts';
+import { pathOf } from './bytes.ts';
+import { formatDate } from './date.ts';
+import { Extents } from './extents.ts';
+import type { Prepared } from './prepared.ts';
+
+export const FileKind = { None: 0, File: 1, Directory: 2, Other: 3 } as const;
+
+/** Bodies up to this are copied behind their header; see README for the measurement. */
+export const COPY_MAX = 16 * 1024;
+/** Bodies up to this are kept; larger files are read as they are sent. */
+export const KEEP_MAX = 1024 * 1024;
+
+export interface FileCacheOptions {
+  /** Memory for medium bodies (region) and for small ones, bytes. */
+  regionBytes: number;
+  smallBytes: number;
+  /** Paths remembered. */
+  entriesMax: number;
+}
+
+export const FILE_CACHE_DEFAULTS: FileCacheOptions = {
+  regionBytes: 64 * 1024 * 1024,
+  smallBytes: 32 * 1024 * 1024,
+  entriesMax: 16_384,
+};
+
+const OPEN_FLAGS = constants.O_RDONLY | constants.O_NONBLOCK;
+
+export class FileEntry {
+  readonly path: string;
+  kind: number = FileKind.None;
+  /** errno of the failed call, 0 = none; `failed` names the call. */
+  errno = 0;
+  failed = 'open';
+  size = 0;
+  /** Seconds. */
+  mtime = 0;
+  lastModified = '';
+  etag = '';
+  /** Tick of the last look at the file system. */
+  checked = -1;
+  /** Small body. */
+  body: Uint8Array | null = null;
+  /** Medium body: place in the region, or -1. */
+  offset = -1;
+  /** Writes in flight from the region. */
+  refs = 0;
+  /** No longer what the path holds; memory goes with the last reference. */
+  gone = false;
+  /** Opened, so that permissions are known, and read if it is to be kept. */
+  opened = false;
+  /** Answers made from this file, by their header without date. */
+  readonly prepared = new Map<string, Prepared>();
+  private mtimeMs = 0;
+  private ctimeMs = 0;
+  private inode = 0;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  same(stat: Stats): boolean {
+    return (
+      this.size === stat.size &&
+      this.mtimeMs === stat.mtimeMs &&
+      this.ctimeMs === stat.ctimeMs &&
+      this.inode === stat.ino &&
+      this.errno === 0
+    );
+  }
+
+  take(stat: Stats): void {
+    this.errno = 0;
+    this.kind = stat.isFile() ? FileKind.File : stat.isDirectory() ? FileKind.Directory : FileKind.Other;
+    this.size = stat.size;
+    this.mtimeMs = stat.mtimeMs;
+    this.ctimeMs = stat.ctimeMs;
+    this.inode = stat.ino;
+    this.mtime = Math.floor(stat.mtimeMs / 1000);
+    this.lastModified = formatDate(this.mtime);
+    this.etag = `"${this.mtime.toString(16)}-${this.size.toString(16)}"`;
+  }
+}
+
+export class FileCache {
+  /** Medium bodies. */
+  readonly memory: SharedArrayBuffer;
+  private readonly bytes: Uint8Array;
+  private readonly extents: Extents;
+  /** In order of use: the first is the one that was not used for longest. */
+  private readonly entries = new Map<string, FileEntry>();
+  private readonly entriesMax: number;
+  private smallFree: number;
+
+  constructor(options: FileCacheOptions = FILE_CACHE_DEFAULTS) {
+    this.memory = new SharedArrayBuffer(options.regionBytes);
+    this.bytes = new Uint8Array(this.memory);
+    this.extents = new Extents(options.regionBytes);
+    this.smallFree = options.smallBytes;
+    this.entriesMax = options.entriesMax;
+  }
+
+  /** Number of paths remembered. */
+  get count(): number {
+    return this.entries.size;
+  }
+
+  /**
+   * What is at `path`, known to be true at a tick after `tick - validTicks` (0: look now). With `open` the file is
+   * opened too, as serving it needs; without, stat suffices. Failures are remembered only with `keepErrors`.
+   */
+  find(path: string, tick: number, validTicks: number, open: boolean, keepErrors: boolean): FileEntry {
+    let entry = this.entries.get(path);
+    if (entry !== undefined) {
+      // Most recently used: at the end of the map.
+      this.entries.delete(path);
+      this.entries.set(path, entry);
+      if (tick - entry.checked < validTicks) {
+        if (open && !entry.opened && entry.errno === 0) this.open(entry, tick);
+        return entry;
+      }
+      const stat = this.stat(path);
+      if (typeof stat !== 'number' && entry.same(stat)) {
+        entry.checked = tick;
+        if (open && !entry.opened) this.open(entry, tick);
+        return entry;
+      }
+      this.drop(entry);
+    }
+    entry = new FileEntry(path);
+    entry.checked = tick;
+    if (open) this.open(entry, tick);
+    else {
+      const stat = this.stat(path);
+      if (typeof stat === 'number') {
+        entry.errno = stat;
+        entry.failed = 'stat';
+      } else entry.take(stat);
+    }
+    if (entry.errno === 0 || keepErrors) this.remember(entry);
+    return entry;
+  }
+
+  /** A descriptor for streaming, which the caller closes; negative errno on failure. */
+  openFile(entry: FileEntry): number {
+    try {
+      return openSync(pathOf(entry.path), OPEN_FLAGS);
+    } catch (error) {
+      return -errnoOf(error);
+    }
+  }
+
+  /** One more write refers to the entry's place in the region. */
+  retain(entry: FileEntry): void {
+    entry.refs++;
+  }
+
+  release(entry: FileEntry): void {
+    entry.refs--;
+    if (entry.gone && entry.refs === 0) this.freeRegion(entry);
+  }
+
+  /** Bytes of a kept file; null when it is not kept. */
+  view(entry: FileEntry): Uint8Array | null {
+    if (entry.body !== null) return entry.body;
+    return entry.offset < 0 ? null : this.bytes.subarray(entry.offset, entry.offset + entry.size);
+  }
+
+  private stat(path: string): Stats | number {
+    try {
+      return statSync(pathOf(path));
+    } catch (error) {
+      return errnoOf(error);
+    }
+  }
+
+  private open(entry: FileEntry, tick: number): void {
+    let fd = -1;
+    try {
+      fd = openSync(pathOf(entry.path), OPEN_FLAGS);
+      const stat = fstatSync(fd);
+      entry.take(stat);
+      entry.checked = tick;
+      entry.opened = true;
+      if (entry.kind === FileKind.File) this.keep(entry, fd);
+    } catch (error) {
+      entry.errno = errnoOf(error);
+      entry.failed = fd < 0 ? 'open' : ((error as NodeJS.ErrnoException).syscall ?? 'fstat');
+      entry.kind = FileKind.None;
+    } finally {
+      if (fd >= 0) closeSync(fd);
+    }
+  }
+
+  /** Reads the body of a file that is small enough, if there is room. */
+  private keep(entry: FileEntry, fd: number): void {
+    const size = entry.size;
+    if (size > KEEP_MAX) return;
+    if (size <= COPY_MAX) {
+      while (this.smallFree < size && this.evictOne((other) => other.body !== null)) {
+        // Each turn frees one body.
+      }
+      if (this.smallFree < size) return;
+      const body = new Uint8Array(size);
+      if (!readWhole(fd, body, 0, size)) return;
+      entry.body = body;
+      this.smallFree -= size;
+      return;
+    }
+    let offset = this.extents.take(size);
+    while (offset < 0 && this.evictOne((other) => other.offset >= 0 && other.refs === 0))
+      offset = this.extents.take(size);
+    if (offset < 0) return;
+    if (!readWhole(fd, this.bytes, offset, size)) {
+      this.extents.give(offset, size);
+      return;
+    }
+    entry.offset = offset;
+  }
+
+  private evictOne(which: (entry: FileEntry) => boolean): boolean {
+    for (const entry of this.entries.values()) {
+      if (!which(entry)) continue;
+      this.drop(entry);
+      return true;
+    }
+    return false;
+  }
+
+  private remember(entry: FileEntry): void {
+    while (this.entries.size >= this.entriesMax && this.evictOne(() => true)) {
+      // Each turn forgets one path.
+    }
+    this.entries.set(entry.path, entry);
+  }
+
+  private drop(entry: FileEntry): void {
+    this.entries.delete(entry.path);
+    entry.gone = true;
+    for (const prepared of entry.prepared.values()) prepared.alive = false;
+    entry.prepared.clear();
+    if (entry.body !== null) {
+      this.smallFree += entry.size;
+      entry.body = null;
+    }
+    if (entry.refs === 0) this.freeRegion(entry);
+  }
+
+  private freeRegion(entry: FileEntry): void {
+    if (entry.offset < 0) return;
+    this.extents.give(entry.offset, entry.size);
+    entry.offset = -1;
+  }
+}
+
+/** True when exactly `size` bytes could be read: a file that changes meanwhile is not kept. */
+function readWhole(fd: number, into: Uint8Array, offset: number, size: number): boolean {
+  let done = 0;
+  while (done < size) {
+    const count = readSync(fd, into, offset + done, size - done, done);
+    if (count === 0) return false;
+    done += count;
+  }
+  return true;
+}

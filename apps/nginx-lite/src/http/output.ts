@@ -1,0 +1,278 @@
+/**
+ * From a status, a text or a file to bytes on their way: special responses, header filters, the header itself.
+ *
+ * What it is for: nginx's finalisation, special responses and header filter. Invariant: an answer's header is composed
+ * once; header lines stand in nginx's order; an answer that follows from the head's bytes alone is given to the engine
+ * as Prepared, so that it can be sent again. Not its job: sending (engine.ts).
+ */
+
+import { latin1Bytes, writeLatin1 } from './bytes.ts';
+import { CLOSE_STATUS, Code } from './codes.ts';
+import { formatDate } from './date.ts';
+import { COPY_MAX, type FileEntry } from './file-cache.ts';
+import { HeaderId } from './headers.ts';
+import { internalRedirect, namedRedirect } from './phases.ts';
+import { Prepared } from './prepared.ts';
+import { HTTP_10, HTTP_11, Method, type Request } from './request.ts';
+import { errorPage, MSIE_PADDING, serverToken, statusLine, visibleStatus } from './status.ts';
+
+export type HeaderFilter = (r: Request) => number;
+
+const REDIRECTS = new Set([301, 302, 303, 307, 308]);
+/** After these nothing is certain about where the next request begins, or the server is in trouble. */
+const CLOSES = new Set([400, 413, 414, 494, 495, 496, 497, 500, 501]);
+/** Statuses that go with a Last-Modified. */
+const WITH_LAST_MODIFIED = new Set([200, 206, 304]);
+/** Answers kept with one file; more variants than this are composed anew. */
+const VARIANTS_MAX = 8;
+
+export function isRedirect(status: number): boolean {
+  return REDIRECTS.has(status);
+}
+
+/** Ends a request with a code of a phase handler. */
+export function finalize(r: Request, code: number): void {
+  if (code === Code.Done || code === Code.Ok) return;
+  if (code === CLOSE_STATUS) {
+    r.status = CLOSE_STATUS;
+    r.connection.engine.drop(r);
+    return;
+  }
+  specialResponse(r, code < 0 ? 500 : code);
+}
+
+/** An answer with a configured or built-in page. */
+function specialResponse(r: Request, status: number): void {
+  const engine = r.connection.engine;
+  r.errStatus = status;
+  if (r.keepalive && CLOSES.has(status)) r.keepalive = false;
+  if (r.lingeringClose && (status === 400 || status === 497 || status === 495 || status === 496))
+    r.lingeringClose = false;
+  r.contentType = '';
+  const { conf, errorTargets } = r.location;
+  if (!r.errorPage && r.uriChanges > 0) {
+    const index = conf.errorPages.findIndex((page) => page.status === status);
+    if (index >= 0) {
+      if (!conf.recursiveErrorPages) r.errorPage = true;
+      const page = conf.errorPages[index];
+      const target = errorTargets[index];
+      if (page !== undefined && target !== undefined) {
+        sendErrorPage(r, page.overwrite, target(r));
+        return;
+      }
+    }
+  } else if (conf.errorPages.length > 0 && !conf.recursiveErrorPages) r.errorPage = true;
+  r.expectTested = true;
+  if (!engine.discardBody(r)) r.keepalive = false;
+  builtInPage(r, status);
+}
+
+function builtInPage(r: Request, status: number): void {
+  const { conf } = r.location;
+  r.errStatus = visibleStatus(status);
+  const page = errorPage(status, conf.serverTokens);
+  let text = page;
+  if (page !== '') {
+    if (conf.msiePadding && status >= 400 && r.version >= HTTP_10 && paddedAgent(r)) text += MSIE_PADDING;
+    r.contentType = 'text/html';
+  }
+  r.contentLengthOut = text.length;
+  r.lastModified = -1;
+  r.lastModifiedText = '';
+  r.etag = '';
+  r.allowRanges = false;
+  send(r, latin1Bytes(text));
+}
+
+/** Browsers that replace short error pages by their own. */
+function paddedAgent(r: Request): boolean {
+  const agent = r.header(HeaderId.UserAgent);
+  if (agent === null) return false;
+  if (agent.includes('Opera')) return false;
+  return /MSIE [1-9]/.test(agent) || agent.includes('Chrome/');
+}
+
+function sendErrorPage(r: Request, overwrite: number, target: string): void {
+  if (overwrite === 0) r.errStatus = 0;
+  else if (overwrite > 0) r.errStatus = overwrite;
+  r.expectTested = true;
+  if (target.startsWith('/')) {
+    if (r.method !== Method.Head) r.method = Method.Get;
+    const question = target.indexOf('?');
+    internalRedirect(
+      r,
+      question < 0 ? target : target.slice(0, question),
+      question < 0 ? '' : target.slice(question + 1),
+    );
+    return;
+  }
+  if (target.startsWith('@')) {
+    namedRedirect(r, target);
+    return;
+  }
+  // Any other text is where the client is sent.
+  if (!isRedirect(r.errStatus)) r.errStatus = 302;
+  if (!r.connection.engine.discardBody(r)) r.keepalive = false;
+  r.locationOut = target;
+  builtInPage(r, r.errStatus);
+}
+
+/** `return CODE TEXT`. */
+export function sendText(r: Request, status: number, text: Uint8Array): void {
+  if (!r.connection.engine.discardBody(r)) {
+    finalize(r, 400);
+    return;
+  }
+  r.status = status;
+  r.contentLengthOut = text.length;
+  r.contentType = contentTypeOf(r);
+  send(r, text);
+}
+
+/** Type by the extension of the URI. */
+export function contentTypeOf(r: Request): string {
+  const { uri } = r;
+  const slash = uri.lastIndexOf('/');
+  const dot = uri.lastIndexOf('.');
+  if (dot > slash + 1 || (dot === slash + 1 && dot >= 0 && dot > slash)) {
+    const type = r.location.types.get(uri.slice(dot + 1).toLowerCase());
+    if (type !== undefined) return type;
+  }
+  return r.location.conf.defaultType;
+}
+
+/** Sends a file; status, length and validators are set. */
+export function sendFile(r: Request, file: FileEntry): void {
+  r.file = file;
+  send(r, null);
+}
+
+/** Runs the header filters, composes the header, hands both parts to the engine. */
+function send(r: Request, body: Uint8Array | null): void {
+  const engine = r.connection.engine;
+  for (const filter of engine.headerFilters) {
+    const code = filter(r);
+    if (code === Code.Ok) continue;
+    // 412 begins anew; 416 keeps its Content-Range.
+    if (code === 412) r.clearOut();
+    r.file = null;
+    specialResponse(r, code);
+    return;
+  }
+  const status = r.errStatus || r.status;
+  r.status = status;
+  r.headerSent = true;
+  const withBody = r.method !== Method.Head && status !== 304 && status !== 204;
+  if (r.version < HTTP_10) {
+    // HTTP/0.9 knows no header.
+    engine.emit(r, '', withBody ? body : null, withBody);
+    return;
+  }
+  const { before, after } = composeHeader(r, status);
+  if (r.pure && r.ranges.length === 0 && r.contentLength <= 0 && !r.chunked) {
+    const prepared = prepare(r, before, after, status, withBody ? body : null, withBody);
+    if (prepared !== null) {
+      engine.emitPrepared(r, prepared);
+      return;
+    }
+  }
+  engine.emit(r, before + engine.dateText + after, withBody ? body : null, withBody);
+}
+
+/** A reusable answer, shared between requests whose header is the same; null where the body is not at hand. */
+function prepare(
+  r: Request,
+  before: string,
+  after: string,
+  status: number,
+  body: Uint8Array | null,
+  withBody: boolean,
+): Prepared | null {
+  const engine = r.connection.engine;
+  const file = withBody ? r.file : null;
+  const small = file === null ? body : file.body;
+  if (small !== null && small.length > COPY_MAX) return null;
+  if (file !== null && file.body === null && file.offset < 0) return null;
+  const key = before + after;
+  if (file !== null) {
+    const known = file.prepared.get(key);
+    if (known !== undefined) return known;
+    if (file.prepared.size >= VARIANTS_MAX) return null;
+  }
+  const headerLength = key.length + engine.dateText.length;
+  const bytes = new Uint8Array(headerLength + (small?.length ?? 0));
+  writeLatin1(bytes, before + engine.dateText + after, 0);
+  if (small !== null) bytes.set(small, headerLength);
+  const inRegion = file !== null && file.body === null;
+  const bodyLength = small?.length ?? (inRegion ? file.size : 0);
+  const prepared = new Prepared(
+    bytes,
+    headerLength,
+    before.length,
+    inRegion ? file : null,
+    r.keepalive,
+    status,
+    bodyLength,
+  );
+  prepared.dateTick = engine.tick;
+  if (file !== null) file.prepared.set(key, prepared);
+  return prepared;
+}
+
+const composed = { before: '', after: '' };
+
+/** The header, cut where the date goes. */
+function composeHeader(r: Request, status: number): { before: string; after: string } {
+  const { conf } = r.location;
+  composed.before = `${statusLine(status)}Server: ${serverToken(conf.serverTokens)}\r\nDate: `;
+  let after = '\r\n';
+  const bare = status === 204 || status === 304;
+  if (!bare && r.contentType !== '') after += `Content-Type: ${r.contentType}\r\n`;
+  if (status !== 204 && r.contentLengthOut >= 0) after += `Content-Length: ${r.contentLengthOut}\r\n`;
+  if (WITH_LAST_MODIFIED.has(status)) {
+    if (r.lastModifiedText !== '') after += `Last-Modified: ${r.lastModifiedText}\r\n`;
+    else if (r.lastModified >= 0) {
+      const text =
+        r.file !== null && r.file.mtime === r.lastModified ? r.file.lastModified : formatDate(r.lastModified);
+      after += `Last-Modified: ${text}\r\n`;
+    }
+  }
+  let late = '';
+  if (r.locationOut !== '') {
+    if (conf.absoluteRedirect && r.locationOut.startsWith('/')) after += `Location: ${absoluteLocation(r)}\r\n`;
+    else late = `Location: ${r.locationOut}\r\n`;
+  }
+  if (r.keepalive) {
+    after += 'Connection: keep-alive\r\n';
+    if (conf.keepaliveHeaderSec > 0) after += `Keep-Alive: timeout=${conf.keepaliveHeaderSec}\r\n`;
+  } else after += 'Connection: close\r\n';
+  after += late;
+  if (r.etag !== '') after += `ETag: ${r.etag}\r\n`;
+  for (let i = 0; i < r.extra.length; i += 2) after += `${r.extra[i]}: ${r.extra[i + 1]}\r\n`;
+  composed.after = `${after}\r\n`;
+  return composed;
+}
+
+function absoluteLocation(r: Request): string {
+  const { conf } = r.location;
+  const engine = r.connection.engine;
+  let host: string;
+  if (conf.serverNameInRedirect) host = r.server.name;
+  else if (r.host !== '') host = r.host;
+  else {
+    host = engine.localAddress(r);
+    r.impure();
+  }
+  const port = conf.portInRedirect ? engine.portOf(r) : 0;
+  return `http://${host}${port !== 0 && port !== 80 ? `:${port}` : ''}${r.locationOut}`;
+}
+
+/** The interim answer that lets a client send its body. */
+export const CONTINUE = latin1Bytes('HTTP/1.1 100 Continue\r\n\r\n');
+
+/** Whether the client waits for 100 before it sends the body. */
+export function expectsContinue(r: Request): boolean {
+  if (r.expectTested || r.version < HTTP_11) return false;
+  r.expectTested = true;
+  return r.header(HeaderId.Expect)?.toLowerCase() === '100-continue';
+}

@@ -1,0 +1,115 @@
+/**
+ * Answers that are ready to be sent again, and the requests they answer.
+ *
+ * What it is for: a request head that was answered once is answered again by comparing its bytes and copying the
+ * answer: parsing, phases and filters are pure functions of those bytes and of files that were looked at. Invariants:
+ * a memo is used only on the listening address it was made on, before `validUntil` (when each file would be looked at
+ * again), and while its answer is alive; memory is bounded by the number of memos and the length of their heads.
+ * Not its job: deciding what is pure (phases mark the request).
+ */
+
+import type { Connection } from './connection.ts';
+import type { FileEntry } from './file-cache.ts';
+import type { RuntimeLocation } from './runtime.ts';
+
+/** A header ready to send, with its body behind it or in the region. */
+export class Prepared {
+  /** Header, and the body when it is small. */
+  readonly bytes: Uint8Array;
+  readonly headerLength: number;
+  /** Where the 29 bytes of the Date stand, or -1. */
+  readonly dateOffset: number;
+  /** Tick whose date `bytes` holds. */
+  dateTick = -1;
+  /** Where the body lies in the region; null when it is in `bytes` or there is none. */
+  readonly file: FileEntry | null;
+  readonly keepalive: boolean;
+  readonly status: number;
+  readonly bodyLength: number;
+  alive = true;
+
+  constructor(
+    bytes: Uint8Array,
+    headerLength: number,
+    dateOffset: number,
+    file: FileEntry | null,
+    keepalive: boolean,
+    status: number,
+    bodyLength: number,
+  ) {
+    this.bytes = bytes;
+    this.headerLength = headerLength;
+    this.dateOffset = dateOffset;
+    this.file = file;
+    this.keepalive = keepalive;
+    this.status = status;
+    this.bodyLength = bodyLength;
+  }
+}
+
+/** A request head, the answer it gets, and what is to be logged for it. */
+export class Memo {
+  readonly key: Uint8Array;
+  readonly length: number;
+  readonly hash: number;
+  /** Index of the listening address. */
+  readonly listen: number;
+  readonly prepared: Prepared;
+  /** First tick at which the files behind the answer are to be looked at again. */
+  readonly validUntil: number;
+  readonly location: RuntimeLocation;
+  readonly keepaliveMs: number;
+  readonly keepaliveRequests: number;
+  readonly keepaliveTicks: number;
+  /** null: nothing is logged. */
+  readonly log: MemoLog | null;
+
+  constructor(
+    key: Uint8Array,
+    hash: number,
+    listen: number,
+    prepared: Prepared,
+    validUntil: number,
+    location: RuntimeLocation,
+    log: MemoLog | null,
+  ) {
+    const { conf } = location;
+    this.key = key;
+    this.length = key.length;
+    this.hash = hash;
+    this.listen = listen;
+    this.prepared = prepared;
+    this.validUntil = validUntil;
+    this.location = location;
+    this.keepaliveMs = conf.keepaliveTimeoutMs;
+    this.keepaliveRequests = conf.keepaliveRequests;
+    this.keepaliveTicks = Math.ceil(conf.keepaliveTimeMs / 1000);
+    this.log = log;
+  }
+}
+
+/** What logs a request that a memo answers. */
+export interface MemoLog {
+  write(connection: Connection): void;
+}
+
+/** Longest head that is remembered. */
+export const MEMO_HEAD_MAX = 2048;
+const MEMO_SLOTS = 2048;
+
+/** Memos by the hash of their heads, one to a slot. */
+export class MemoTable {
+  private readonly slots: (Memo | null)[] = new Array<Memo | null>(MEMO_SLOTS).fill(null);
+
+  get(hash: number): Memo | null {
+    return this.slots[hash & (MEMO_SLOTS - 1)] as Memo | null;
+  }
+
+  put(memo: Memo): void {
+    this.slots[memo.hash & (MEMO_SLOTS - 1)] = memo;
+  }
+
+  clear(): void {
+    this.slots.fill(null);
+  }
+}

@@ -1,0 +1,210 @@
+/**
+ * Values of variables.
+ *
+ * What it is for: one getter per name, null for "not found". Invariant: a variable whose value does not follow from the
+ * bytes of the request head and the configuration marks the request impure when an answer uses it, so that no answer made from it is reused.
+ */
+
+import { randomBytes } from 'node:crypto';
+import { realpathSync } from 'node:fs';
+import { hostname } from 'node:os';
+import type { VariableName } from '../conf/variable-names.ts';
+import { VERSION } from '../version.ts';
+import { pathOf } from './bytes.ts';
+import { formatIsoTime, formatLogTime } from './date.ts';
+import { HeaderId } from './headers.ts';
+import { HTTP_09, HTTP_10, HTTP_11, type Request } from './request.ts';
+
+export type Getter = (r: Request) => string | null;
+
+/** Getter of a name for a word that takes part in the answer. */
+export function getterOf(name: string): Getter {
+  const get = plainGetter(name);
+  if (!CHANGING.has(name)) return get;
+  return (r) => {
+    r.impure();
+    return get(r);
+  };
+}
+
+/** The same for the access log, which is written when the answer stands. */
+export function plainGetter(name: string): Getter {
+  if (/^[1-9]$/.test(name)) {
+    const index = Number(name);
+    return (r) => r.captures?.[index] ?? null;
+  }
+  const builtIn = GETTERS[name as VariableName];
+  if (builtIn !== undefined) return builtIn;
+  if (name.startsWith('arg_')) return argument(name.slice(4));
+  if (name.startsWith('http_')) return requestHeader(name.slice(5).replaceAll('_', '-'));
+  if (name.startsWith('cookie_')) return cookie(name.slice(7));
+  if (name.startsWith('sent_http_')) return sentHeader(name.slice(10).replaceAll('_', '-'));
+  return (r) => r.named?.[name] ?? null;
+}
+
+const HOST_NAME = hostname().toLowerCase();
+
+/** Names whose value follows from more than the head's bytes and the configuration. */
+export const CHANGING: ReadonlySet<string> = new Set<VariableName>([
+  'binary_remote_addr',
+  'connection',
+  'connection_requests',
+  'connection_time',
+  'date_gmt',
+  'date_local',
+  'msec',
+  'pipe',
+  'realpath_root',
+  'remote_addr',
+  'remote_port',
+  'request_id',
+  'request_time',
+  'server_addr',
+  'time_iso8601',
+  'time_local',
+]);
+
+export const GETTERS: Record<VariableName, Getter> = {
+  args: (r) => r.args,
+  query_string: (r) => r.args,
+  is_args: (r) => (r.args === '' ? '' : '?'),
+  uri: (r) => r.uri,
+  document_uri: (r) => r.uri,
+  request_uri: (r) => (r.uriEnd > r.uriStart ? r.text(r.uriStart, r.uriEnd) : null),
+  request: (r) => r.requestLine(),
+  request_method: (r) => (r.methodEnd > 0 ? r.text(0, r.methodEnd) : null),
+  request_length: (r) => String(r.length),
+  request_filename: (r) => r.connection.engine.pathOf(r),
+  request_body: () => null,
+  request_completion: (r) => (r.headerSent ? 'OK' : ''),
+  request_id: (r) => (r.id ||= randomBytes(16).toString('hex')),
+  request_time: (r) => seconds(Math.max(0, Date.now() - r.startMs)),
+  scheme: () => 'http',
+  https: () => '',
+  host: (r) => (r.host !== '' ? r.host : r.server.name),
+  hostname: () => HOST_NAME,
+  server_name: (r) => r.server.name,
+  server_port: (r) => String(r.connection.engine.portOf(r)),
+  server_addr: (r) => r.connection.engine.localAddress(r),
+  server_protocol: (r) => protocolOf(r),
+  remote_addr: (r) => r.connection.remoteAddress(),
+  remote_port: (r) => String(r.connection.remotePort() || ''),
+  binary_remote_addr: (r) => binaryAddress(r.connection.remoteAddress()),
+  remote_user: (r) => remoteUser(r),
+  content_length: (r) => r.header(HeaderId.ContentLength),
+  content_type: (r) => r.header(HeaderId.ContentType),
+  document_root: (r) => r.connection.engine.documentRoot(r),
+  realpath_root: (r) => realPath(r.connection.engine.documentRoot(r)),
+  status: (r) => String(statusOf(r)).padStart(3, '0'),
+  bytes_sent: (r) => String(r.bytesSent),
+  body_bytes_sent: (r) => String(Math.max(0, r.bytesSent - r.headerBytes)),
+  connection: (r) => String(r.connection.serial),
+  connection_requests: (r) => String(r.connection.requests),
+  connection_time: (r) => seconds(Math.max(0, Date.now() - r.connection.startMs)),
+  msec: () => seconds(Date.now()),
+  pid: () => String(process.pid),
+  pipe: (r) => (r.connection.pipelined ? 'p' : '.'),
+  nginx_version: () => VERSION,
+  time_local: () => formatLogTime(new Date()),
+  time_iso8601: () => formatIsoTime(new Date()),
+  date_local: () => new Date().toString(),
+  date_gmt: () => new Date().toUTCString(),
+};
+
+/** The status that goes to the log: what was sent, or what was meant to be. */
+export function statusOf(r: Request): number {
+  if (r.errStatus !== 0) return r.errStatus;
+  if (r.status !== 0) return r.status;
+  return r.version === HTTP_09 ? HTTP_09 : 0;
+}
+
+export function protocolOf(r: Request): string {
+  if (r.version === HTTP_11) return 'HTTP/1.1';
+  if (r.version === HTTP_10) return 'HTTP/1.0';
+  if (r.version === HTTP_09) return '';
+  return `HTTP/1.${r.version - HTTP_10}`;
+}
+
+/** `1.234` from milliseconds. */
+export function seconds(ms: number): string {
+  return `${Math.floor(ms / 1000)}.${String(ms % 1000).padStart(3, '0')}`;
+}
+
+function argument(name: string): Getter {
+  return (r) => {
+    for (const pair of r.args.split('&')) {
+      const equals = pair.indexOf('=');
+      if (equals >= 0 && pair.slice(0, equals).toLowerCase() === name) return pair.slice(equals + 1);
+    }
+    return null;
+  };
+}
+
+/** Several lines of one name are joined, as nginx does since 1.23. */
+function requestHeader(name: string): Getter {
+  const separator = name === 'cookie' ? '; ' : ', ';
+  return (r) => {
+    let value: string | null = null;
+    for (let i = 0; i < r.headerCount; i++) {
+      const length = (r.headers[i * 4 + 1] as number) - (r.headers[i * 4] as number);
+      if (length !== name.length) continue;
+      if (r.headerName(i).toLowerCase().replaceAll('_', '-') !== name) continue;
+      value = value === null ? r.headerValue(i) : value + separator + r.headerValue(i);
+    }
+    return value;
+  };
+}
+
+const COOKIES = requestHeader('cookie');
+
+function cookie(name: string): Getter {
+  return (r) => {
+    for (const pair of (COOKIES(r) ?? '').split(/[;,]/)) {
+      const equals = pair.indexOf('=');
+      if (equals >= 0 && pair.slice(0, equals).trim().toLowerCase() === name) return pair.slice(equals + 1).trim();
+    }
+    return null;
+  };
+}
+
+function sentHeader(name: string): Getter {
+  return (r) => {
+    switch (name) {
+      case 'content-type':
+        return r.contentType || null;
+      case 'content-length':
+        return r.contentLengthOut < 0 ? null : String(r.contentLengthOut);
+      case 'location':
+        return r.locationOut || null;
+      case 'connection':
+        return r.keepalive ? 'keep-alive' : 'close';
+      case 'etag':
+        return r.etag || null;
+      default:
+        for (let i = 0; i < r.extra.length; i += 2) {
+          if ((r.extra[i] as string).toLowerCase() === name) return r.extra[i + 1] as string;
+        }
+        return null;
+    }
+  };
+}
+
+function remoteUser(r: Request): string | null {
+  const value = r.header(HeaderId.Authorization);
+  if (value === null || !/^basic /i.test(value)) return null;
+  const decoded = Buffer.from(value.slice(6).trim(), 'base64').toString('latin1');
+  const colon = decoded.indexOf(':');
+  return colon < 0 ? null : decoded.slice(0, colon) || null;
+}
+
+function binaryAddress(address: string): string {
+  return address.includes(':') ? address : String.fromCharCode(...address.split('.').map(Number));
+}
+
+function realPath(path: string): string | null {
+  try {
+    return realpathSync(pathOf(path), 'latin1');
+  } catch {
+    return null;
+  }
+}

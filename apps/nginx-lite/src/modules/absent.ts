@@ -1,0 +1,72 @@
+/**
+ * Directives of nginx that belong to modules which this server does not have.
+ *
+ * What it is for: a configuration that uses one gets an error that names the directive and the missing module, rather
+ * than "unknown directive", which would look like a misspelling. Invariant: no name stands both here and in the table
+ * (a test checks it).
+ */
+
+const MODULES: [string, RegExp][] = [
+  ['TLS (ngx_http_ssl_module)', /^ssl(?:_[a-z_0-9]+)?$/],
+  ['HTTP/2 (ngx_http_v2_module)', /^http2(?:_[a-z_0-9]+)?$/],
+  ['HTTP/3 (ngx_http_v3_module)', /^(?:http3|quic)(?:_[a-z_0-9]+)?$/],
+  ['proxy (ngx_http_proxy_module)', /^proxy_[a-z_0-9]+$/],
+  [
+    'upstream groups (ngx_http_upstream_module)',
+    /^(?:upstream|least_conn|ip_hash|hash|keepalive|zone|random|ntlm|sticky)$/,
+  ],
+  ['resolver (ngx_http_core_module, with upstreams)', /^resolver(?:_timeout)?$/],
+  ['FastCGI (ngx_http_fastcgi_module)', /^fastcgi_[a-z_0-9]+$/],
+  ['uwsgi (ngx_http_uwsgi_module)', /^uwsgi_[a-z_0-9]+$/],
+  ['SCGI (ngx_http_scgi_module)', /^scgi_[a-z_0-9]+$/],
+  ['gRPC (ngx_http_grpc_module)', /^grpc_[a-z_0-9]+$/],
+  ['memcached (ngx_http_memcached_module)', /^memcached_[a-z_0-9]+$/],
+  ['gzip filter (ngx_http_gzip_module)', /^gzip(?:_[a-z_0-9]+)?$|^gunzip(?:_buffers)?$/],
+  [
+    'rewrite rules (ngx_http_rewrite_module, all but "return")',
+    /^(?:rewrite|if|set|break|rewrite_log|uninitialized_variable_warn)$/,
+  ],
+  ['map (ngx_http_map_module)', /^map(?:_hash_[a-z_]+)?$/],
+  ['geo (ngx_http_geo_module)', /^geo(?:ip_[a-z_]+)?$/],
+  ['split_clients (ngx_http_split_clients_module)', /^split_clients$/],
+  ['access rules (ngx_http_access_module)', /^(?:allow|deny|satisfy|limit_except)$/],
+  ['auth_basic (ngx_http_auth_basic_module)', /^auth_(?:basic|basic_user_file|delay)$/],
+  ['auth_request (ngx_http_auth_request_module)', /^auth_request(?:_set)?$/],
+  ['limit_req (ngx_http_limit_req_module)', /^limit_req(?:_[a-z_]+)?$/],
+  ['limit_conn (ngx_http_limit_conn_module)', /^limit_conn(?:_[a-z_]+)?$/],
+  ['limit_rate (ngx_http_core_module)', /^limit_rate(?:_after)?$/],
+  ['realip (ngx_http_realip_module)', /^(?:set_real_ip_from|real_ip_header|real_ip_recursive)$/],
+  ['stub_status (ngx_http_stub_status_module)', /^stub_status$/],
+  ['autoindex (ngx_http_autoindex_module)', /^autoindex(?:_[a-z_]+)?$/],
+  ['random_index (ngx_http_random_index_module)', /^random_index$/],
+  ['charset (ngx_http_charset_module)', /^(?:charset|charset_map|charset_types|source_charset|override_charset)$/],
+  ['sub_filter (ngx_http_sub_module)', /^sub_filter(?:_[a-z_]+)?$/],
+  ['addition (ngx_http_addition_module)', /^(?:add_before_body|add_after_body|addition_types)$/],
+  ['SSI (ngx_http_ssi_module)', /^ssi(?:_[a-z_]+)?$/],
+  ['slice (ngx_http_slice_module)', /^slice$/],
+  ['trailers (ngx_http_headers_module)', /^add_trailer$/],
+  ['referer (ngx_http_referer_module)', /^(?:valid_referers|referer_hash_[a-z_]+)$/],
+  ['secure_link (ngx_http_secure_link_module)', /^secure_link(?:_[a-z0-9_]+)?$/],
+  ['userid (ngx_http_userid_module)', /^userid(?:_[a-z_]+)?$/],
+  ['browser (ngx_http_browser_module)', /^(?:ancient_browser|modern_browser)(?:_value)?$/],
+  ['mirror (ngx_http_mirror_module)', /^mirror(?:_request_body)?$/],
+  ['WebDAV (ngx_http_dav_module)', /^(?:dav_[a-z_]+|create_full_put_path|min_delete_depth)$/],
+  ['XSLT (ngx_http_xslt_module)', /^(?:xml_entities|xslt_[a-z_]+)$/],
+  ['image filter (ngx_http_image_filter_module)', /^image_filter(?:_[a-z_]+)?$/],
+  ['perl (ngx_http_perl_module)', /^perl(?:_[a-z_]+)?$/],
+  ['njs (ngx_http_js_module)', /^js_[a-z_]+$/],
+  ['flv and mp4 (ngx_http_flv_module, ngx_http_mp4_module)', /^(?:flv|mp4(?:_[a-z_]+)?)$/],
+  ['file protection (disable_symlinks, ngx_http_core_module)', /^disable_symlinks$/],
+  ['request bodies in files (ngx_http_core_module)', /^client_body_(?:temp_path|in_file_only|in_single_buffer)$/],
+  ['open_log_file_cache (ngx_http_log_module)', /^open_log_file_cache$/],
+  ['dynamic modules', /^load_module$/],
+  ['mail proxy (ngx_mail_core_module)', /^mail$/],
+  ['stream proxy (ngx_stream_core_module)', /^stream$/],
+  ['thread pools (aio)', /^(?:thread_pool|aio|aio_write|directio|directio_alignment)$/],
+];
+
+/** The missing module that owns the directive, or null when nginx has none of that name. */
+export function absentModule(name: string): string | null {
+  for (const [module, pattern] of MODULES) if (pattern.test(name)) return module;
+  return null;
+}

@@ -1,0 +1,126 @@
+/**
+ * Directives of the main and events contexts.
+ *
+ * What it is for: processes, logs, pid file, connections. Invariant: what cannot have an effect here (say why in the
+ * row) is still checked as nginx checks it.
+ */
+
+import { availableParallelism } from 'node:os';
+import { Builder } from '../../conf/builder.ts';
+import { Args, Context, type Directive, HTTP_ALL } from '../../conf/directives.ts';
+import type { LogLevelName } from '../../conf/errors.ts';
+import type { ErrorLog } from '../../conf/model.ts';
+import { type ConfContext, INCLUDE } from '../../conf/parser.ts';
+import { accept, flag, main, msec, number, word } from '../../conf/setters.ts';
+import { parseNumber } from '../../conf/units.ts';
+import { LEVELS } from '../../log/error-log.ts';
+
+const { Main, Events } = Context;
+
+/** `error_log FILE|stderr [LEVEL]`, for every context that has it. */
+export function parseErrorLog(cf: ConfContext, args: string[], logs: ErrorLog[]): string | undefined {
+  const target = args[1] as string;
+  if (target.startsWith('syslog:') || target.startsWith('memory:')) {
+    cf.fail(`"error_log ${target.slice(0, target.indexOf(':') + 1)}" is not supported by this server`);
+  }
+  let level: LogLevelName = 'error';
+  for (const given of args.slice(2)) {
+    if (!(LEVELS as readonly string[]).includes(given)) cf.fail(`invalid log level "${given}"`);
+    level = given as LogLevelName;
+  }
+  if (target === 'stderr') {
+    logs.push({ file: -1, level });
+    return undefined;
+  }
+  if (target === '') cf.fail('open() "" failed (2: No such file or directory)');
+  logs.push({ file: cf.builder.file(cf.fullName(target)), level });
+  return undefined;
+}
+
+/** `0101 1010`: one mask per worker, the last digit is CPU 0. */
+function affinity(cf: ConfContext, args: string[]): number[][] {
+  if (args[1] === 'auto') {
+    if (args.length > 3) cf.fail('invalid number of arguments in "worker_cpu_affinity" directive');
+    const allowed = args[2] === undefined ? [...Array(availableParallelism()).keys()] : mask(cf, args[2]);
+    return allowed.map((cpu) => [cpu]);
+  }
+  return args.slice(1).map((text) => mask(cf, text));
+}
+
+function mask(cf: ConfContext, text: string): number[] {
+  const cpus: number[] = [];
+  for (let i = 0; i < text.length; i++) {
+    const ch = text[text.length - 1 - i];
+    if (ch !== '0' && ch !== '1') cf.fail(`invalid character "${ch}" in "worker_cpu_affinity"`);
+    if (ch === '1') cpus.push(i);
+  }
+  return cpus;
+}
+
+export const CORE_DIRECTIVES: Directive[] = [
+  INCLUDE,
+  { name: 'daemon', contexts: Main, args: Args.Flag, set: main('daemon', flag) },
+  { name: 'master_process', contexts: Main, args: Args.Flag, set: main('masterProcess', flag) },
+  {
+    name: 'worker_processes',
+    contexts: Main,
+    args: Args.Take1,
+    set: main('workerProcesses', (cf, args) => {
+      if (args[1] === 'auto') return availableParallelism();
+      const count = parseNumber(args[1] as string);
+      return count === null || count === 0 ? cf.reject('invalid value') : count;
+    }),
+  },
+  { name: 'worker_cpu_affinity', contexts: Main, args: Args.OneOrMore, set: main('workerAffinity', affinity) },
+  // Threads of one process share its limits and identity: raising them is the service manager's business.
+  { name: 'worker_rlimit_nofile', contexts: Main, args: Args.Take1, set: main('workerRlimitNofile', number) },
+  { name: 'worker_rlimit_core', contexts: Main, args: Args.Take1, set: accept(word) },
+  { name: 'worker_priority', contexts: Main, args: Args.Take1, set: accept(word) },
+  { name: 'user', contexts: Main, args: Args.Take12, set: main('user', word) },
+  { name: 'pid', contexts: Main, args: Args.Take1, set: main('pid', (cf, args) => cf.fullName(args[1] as string)) },
+  { name: 'lock_file', contexts: Main, args: Args.Take1, set: main('lockFile', word) },
+  { name: 'pcre_jit', contexts: Main, args: Args.Flag, set: main('pcreJit', flag) },
+  { name: 'timer_resolution', contexts: Main, args: Args.Take1, set: main('timerResolutionMs', msec) },
+  { name: 'env', contexts: Main, args: Args.Take1, set: accept(word) },
+  { name: 'working_directory', contexts: Main, args: Args.Take1, set: accept(word) },
+  { name: 'worker_shutdown_timeout', contexts: Main, args: Args.Take1, set: main('workerShutdownTimeoutMs', msec) },
+  {
+    name: 'error_log',
+    contexts: Main,
+    args: Args.OneOrMore,
+    set: (cf, args) => parseErrorLog(cf, args, (cf.builder.main.errorLogs ??= [])),
+  },
+  {
+    name: 'error_log',
+    contexts: HTTP_ALL,
+    args: Args.OneOrMore,
+    set: (cf, args) => parseErrorLog(cf, args, (cf.level.loc.errorLogs ??= [])),
+  },
+  {
+    name: 'events',
+    contexts: Main,
+    args: Args.None,
+    block: true,
+    set(cf) {
+      if (cf.builder.main.events) return 'is duplicate';
+      cf.builder.main.events = true;
+      cf.block(Builder.level(Context.Events, cf.level));
+      return undefined;
+    },
+  },
+  { name: 'worker_connections', contexts: Events, args: Args.Take1, set: main('workerConnections', number) },
+  {
+    name: 'use',
+    contexts: Events,
+    args: Args.Take1,
+    set: main('use', (cf, args) => {
+      // The channel's backend is chosen on the command line (--io); nginx's Linux methods are taken as "the best".
+      if (!['epoll', 'select', 'poll'].includes(args[1] as string)) cf.fail(`invalid event type "${args[1]}"`);
+      return args[1] as string;
+    }),
+  },
+  { name: 'multi_accept', contexts: Events, args: Args.Flag, set: main('multiAccept', flag) },
+  { name: 'accept_mutex', contexts: Events, args: Args.Flag, set: main('acceptMutex', flag) },
+  { name: 'accept_mutex_delay', contexts: Events, args: Args.Take1, set: main('acceptMutexDelayMs', msec) },
+  { name: 'debug_connection', contexts: Events, args: Args.Take1, set: accept(word) },
+];

@@ -1,0 +1,73 @@
+/** expires and add_header. */
+
+import type { Expires } from '../../conf/model.ts';
+import { Code } from '../../http/codes.ts';
+import { formatDate } from '../../http/date.ts';
+import type { Request } from '../../http/request.ts';
+
+/** Statuses to which headers are added without `always`. */
+const SAFE = new Set([200, 201, 204, 206, 301, 302, 303, 304, 307, 308]);
+
+const MAX_SECONDS = 315_360_000;
+
+export function headersFilter(r: Request): number {
+  const location = r.location;
+  const safe = SAFE.has(r.errStatus || r.status);
+  if (location.conf.expires.kind !== 'off' && safe) addExpires(r, location.conf.expires);
+  for (const header of location.addHeaders) {
+    if (!safe && !header.always) continue;
+    const value = header.value(r);
+    const name = header.name.toLowerCase();
+    if (name === 'etag') {
+      r.etag = value;
+      continue;
+    }
+    if (name === 'last-modified') {
+      r.lastModified = -1;
+      if (value !== '') r.lastModifiedText = value;
+      continue;
+    }
+    if (value !== '') r.extra.push(header.name, value);
+  }
+  return Code.Ok;
+}
+
+function addExpires(r: Request, expires: Expires): void {
+  // Times count from now, so the answer holds for this second only.
+  const engine = r.connection.engine;
+  r.validUntil = Math.min(r.validUntil, engine.tick + 1);
+  const now = engine.nowSeconds();
+  switch (expires.kind) {
+    case 'epoch':
+      r.extra.push('Expires', 'Thu, 01 Jan 1970 00:00:01 GMT', 'Cache-Control', 'no-cache');
+      return;
+    case 'max':
+      r.extra.push('Expires', 'Thu, 31 Dec 2037 23:55:55 GMT', 'Cache-Control', `max-age=${MAX_SECONDS}`);
+      return;
+    case 'off':
+      return;
+    default: {
+      let at: number;
+      if (expires.kind === 'daily') at = nextDaily(now, expires.seconds);
+      else if (expires.kind === 'modified' && r.lastModified >= 0) at = r.lastModified + expires.seconds;
+      else at = now + expires.seconds;
+      const age = at - now;
+      if (expires.kind === 'access' && expires.seconds === 0) {
+        r.extra.push('Expires', formatDate(now), 'Cache-Control', 'max-age=0');
+        return;
+      }
+      const noCache = expires.seconds < 0 || age < 0;
+      r.extra.push('Expires', formatDate(at), 'Cache-Control', noCache ? 'no-cache' : `max-age=${age}`);
+    }
+  }
+}
+
+/** The next time of day `seconds` after local midnight. */
+function nextDaily(now: number, seconds: number): number {
+  const midnight = new Date(now * 1000);
+  midnight.setHours(0, 0, 0, 0);
+  const today = Math.floor(midnight.getTime() / 1000) + seconds;
+  if (today > now) return today;
+  midnight.setDate(midnight.getDate() + 1);
+  return Math.floor(midnight.getTime() / 1000) + seconds;
+}

@@ -1,0 +1,122 @@
+/** Range requests: one range as such, several as multipart/byteranges, none that fits as 416. */
+
+import { Code } from '../../http/codes.ts';
+import { parseDate } from '../../http/date.ts';
+import { HeaderId } from '../../http/headers.ts';
+import { HTTP_10, type Request } from '../../http/request.ts';
+
+export function rangeFilter(r: Request): number {
+  if (r.version < HTTP_10 || r.status !== 200 || r.errStatus !== 0 || r.contentLengthOut < 0 || !r.allowRanges) {
+    return Code.Ok;
+  }
+  const maxRanges = r.location.conf.maxRanges;
+  if (maxRanges === 0) return Code.Ok;
+  const range = r.header(HeaderId.Range);
+  if (range === null || range.length < 7 || range.slice(0, 6).toLowerCase() !== 'bytes=' || !ifRangeHolds(r)) {
+    return acceptRanges(r);
+  }
+  const total = r.contentLengthOut;
+  const found = parseRanges(range, total, maxRanges < 0 ? 0x7fffffff : maxRanges);
+  if (found === 'ignore') return acceptRanges(r);
+  if (found === 'unsatisfiable') {
+    r.extra.push('Content-Range', `bytes */${total}`);
+    r.contentLengthOut = -1;
+    return 416;
+  }
+  r.status = 206;
+  r.ranges = found;
+  if (found.length === 2) {
+    const [start = 0, end = 0] = found;
+    r.extra.push('Content-Range', `bytes ${start}-${end - 1}/${total}`);
+    r.contentLengthOut = end - start;
+    return Code.Ok;
+  }
+  const engine = r.connection.engine;
+  r.boundary = engine.nextBoundary();
+  r.impure();
+  r.partHeader = `\r\n--${r.boundary}\r\n${r.contentType === '' ? '' : `Content-Type: ${r.contentType}\r\n`}Content-Range: bytes `;
+  let length = `\r\n--${r.boundary}--\r\n`.length;
+  for (let i = 0; i < found.length; i += 2) {
+    const start = found[i] as number;
+    const end = found[i + 1] as number;
+    length += r.partHeader.length + `${start}-${end - 1}/${total}\r\n\r\n`.length + end - start;
+  }
+  r.rangeTotal = total;
+  r.contentLengthOut = length;
+  r.contentType = `multipart/byteranges; boundary=${r.boundary}`;
+  return Code.Ok;
+}
+
+function acceptRanges(r: Request): number {
+  r.extra.push('Accept-Ranges', 'bytes');
+  return Code.Ok;
+}
+
+function ifRangeHolds(r: Request): boolean {
+  const value = r.header(HeaderId.IfRange);
+  if (value === null) return true;
+  if (value.length >= 2 && value.endsWith('"')) return r.etag !== '' && value === r.etag;
+  return r.lastModified >= 0 && parseDate(value) === r.lastModified;
+}
+
+/** Start, end (exclusive) pairs of a `bytes=` list, as ngx_http_range_parse reads it. */
+export function parseRanges(text: string, total: number, rangesMax: number): number[] | 'ignore' | 'unsatisfiable' {
+  const found: number[] = [];
+  let left = rangesMax;
+  let size = 0;
+  let p = 6;
+  const digits = (): number => {
+    const start = p;
+    while (p < text.length && (text[p] as string) >= '0' && (text[p] as string) <= '9') p++;
+    if (p === start) return -1;
+    const value = Number(text.slice(start, p));
+    return value <= OFFSET_MAX ? value : -1;
+  };
+  const spaces = (): void => {
+    while (text[p] === ' ') p++;
+  };
+  const atEnd = (): boolean => p >= text.length || text[p] === ',';
+  for (;;) {
+    let start = 0;
+    let end = 0;
+    let suffix = false;
+    let open = false;
+    spaces();
+    if (text[p] !== '-') {
+      start = digits();
+      if (start < 0) return 'unsatisfiable';
+      spaces();
+      if (text[p++] !== '-') return 'unsatisfiable';
+      spaces();
+      if (atEnd()) {
+        end = total;
+        open = true;
+      }
+    } else {
+      suffix = true;
+      p++;
+    }
+    if (!open) {
+      end = digits();
+      if (end < 0) return 'unsatisfiable';
+      spaces();
+      if (!atEnd()) return 'unsatisfiable';
+      if (suffix) {
+        start = end < total ? total - end : 0;
+        end = total - 1;
+      }
+      end = end >= total ? total : end + 1;
+    }
+    if (start < end) {
+      if (left-- === 0) return 'ignore';
+      found.push(start, end);
+      size += end - start;
+    } else if (start === 0) return 'ignore';
+    if (text[p++] !== ',') break;
+  }
+  if (found.length === 0) return 'unsatisfiable';
+  // A list that asks for more than there is may only mean to make work.
+  return size > total ? 'ignore' : found;
+}
+
+const OFFSET_MAX = 2 ** 53 - 1;

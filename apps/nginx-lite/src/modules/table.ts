@@ -1,0 +1,38 @@
+/**
+ * The one table of directives: every module's rows, by name.
+ *
+ * What it is for: adding a module is one line here. Invariant: rows of one name differ in their contexts.
+ */
+
+import type { Directive } from '../conf/directives.ts';
+import type { DirectiveTable } from '../conf/parser.ts';
+import { absentModule } from './absent.ts';
+import { CORE_DIRECTIVES } from './core/conf.ts';
+import { HEADERS_DIRECTIVES } from './headers/conf.ts';
+import { HTTP_CORE_DIRECTIVES } from './http-core/conf.ts';
+import { INDEX_DIRECTIVES } from './index/conf.ts';
+import { LOG_DIRECTIVES } from './log/conf.ts';
+import { REWRITE_DIRECTIVES } from './rewrite/conf.ts';
+import { TRY_FILES_DIRECTIVES } from './try-files/conf.ts';
+
+export const ALL_DIRECTIVES: readonly Directive[] = [
+  ...CORE_DIRECTIVES,
+  ...HTTP_CORE_DIRECTIVES,
+  ...INDEX_DIRECTIVES,
+  ...TRY_FILES_DIRECTIVES,
+  ...REWRITE_DIRECTIVES,
+  ...HEADERS_DIRECTIVES,
+  ...LOG_DIRECTIVES,
+];
+
+export const DIRECTIVE_TABLE: DirectiveTable = { directives: byName(ALL_DIRECTIVES), absent: absentModule };
+
+function byName(rows: readonly Directive[]): Map<string, Directive[]> {
+  const map = new Map<string, Directive[]>();
+  for (const row of rows) {
+    const same = map.get(row.name);
+    if (same === undefined) map.set(row.name, [row]);
+    else same.push(row);
+  }
+  return map;
+}

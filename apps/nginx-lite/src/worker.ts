@@ -1,0 +1,124 @@
+/**
+ * A worker thread: one channel, one engine.
+ *
+ * What it is for: builds both from what the master sent, keeps the clock, obeys quit, stop and reopen.
+ * Invariant: "done" is the last message; after it nothing of this thread is in use. Not its job: signals (the master
+ * gets them), opening sockets and logs.
+ */
+
+import { parentPort, workerData } from 'node:worker_threads';
+import { Channel, type Handle, type LocalAddress, setAffinity } from '@megapipe/core';
+import { Engine } from './http/engine.ts';
+import { ErrorLogWriter } from './log/error-log.ts';
+import type { FromWorker, ToWorker, WorkerStart } from './messages.ts';
+import { AccessLogs } from './modules/log/writer.ts';
+import { HEADER_FILTERS, PHASES } from './modules/phases.ts';
+
+const port = parentPort;
+if (port === null) throw new Error('worker.ts runs as a worker thread of the master');
+
+const start = workerData as WorkerStart;
+const send = (message: FromWorker): void => port.postMessage(message);
+
+if (start.cpus.length > 0) setAffinity(start.cpus);
+
+const errorLog = new ErrorLogWriter(start.logFds);
+let lastLogError = 0;
+const accessLogs = new AccessLogs(start.logFds, start.http.logFormats, (file, error) => {
+  // Once a second at most: a full disk fails every write.
+  const now = Date.now();
+  if (now - lastLogError < 1000) return;
+  lastLogError = now;
+  errorLog.write(start.errorLogs, 'alert', `write() to log ${file} failed: ${(error as Error).message}`);
+});
+
+/** Connections and listening sockets, and the two that a channel needs to turn one away. */
+const HANDLES_SPARE = 64;
+const HANDLES_MIN = 256;
+const HANDLES_MAX = 500_000;
+
+let channel: Channel | null = null;
+const engine = new Engine(
+  {
+    http: start.http,
+    phases: PHASES,
+    headerFilters: HEADER_FILTERS,
+    prefix: start.prefix,
+    errorLog,
+    mainErrorLogs: start.errorLogs,
+    accessLogs,
+    workerConnections: start.workerConnections,
+    counters: start.counters,
+    peerOf: (handle) => peerOf(handle),
+    boundTo: start.boundTo,
+    onIdle: () => finish(),
+  },
+  (sink) => {
+    const handles = start.workerConnections + start.sockets.length + HANDLES_SPARE;
+    channel = new Channel(sink, {
+      backend: start.io === 'epoll' ? 'epoll' : 'auto',
+      maxHandles: Math.min(HANDLES_MAX, Math.max(HANDLES_MIN, handles)),
+      maxConnects: 0,
+    });
+    return channel;
+  },
+);
+
+/** A channel that can name a connection's peer; without it, logs show `-` for the address. */
+interface PeerNaming {
+  peerAddress?(handle: Handle): LocalAddress;
+}
+
+function peerOf(handle: Handle): { host: string; port: number } {
+  const peer = (channel as (Channel & PeerNaming) | null)?.peerAddress?.(handle);
+  if (peer === undefined) return { host: '-', port: 0 };
+  return peer.family === 'Unix' ? { host: 'unix:', port: 0 } : { host: peer.host, port: peer.port };
+}
+
+let ended = false;
+
+function finish(): void {
+  if (ended) return;
+  ended = true;
+  // Not from within the channel's own callbacks.
+  setImmediate(() => {
+    clearTimeout(clock);
+    accessLogs.flush();
+    (channel as Channel).destroy();
+    send({ type: 'done' });
+    port?.close();
+  });
+}
+
+let clock: NodeJS.Timeout;
+function everySecond(): void {
+  const now = Date.now();
+  engine.setTime(now);
+  clock = setTimeout(everySecond, 1000 - (now % 1000));
+}
+everySecond();
+
+port.on('message', (message: ToWorker) => {
+  switch (message.type) {
+    case 'quit':
+      if (message.abortAfterMs > 0) setTimeout(() => engine.abortAll(), message.abortAfterMs).unref();
+      engine.quit();
+      return;
+    case 'stop':
+      finish();
+      return;
+    case 'reopen':
+      accessLogs.flush();
+      accessLogs.fds = message.logFds;
+      errorLog.fds = message.logFds;
+      send({ type: 'reopened' });
+      return;
+    default:
+      throw new Error(`worker: unknown message ${JSON.stringify(message)}`);
+  }
+});
+
+for (const { fd, listen } of start.sockets) engine.listen(fd, listen);
+const attached = channel as unknown as Channel;
+attached.attach();
+send({ type: 'ready', backend: attached.backend, reason: attached.backendReason });
