@@ -7,6 +7,7 @@
  */
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { fraction } from './arbitraries.ts';
 import { DEBIANS, hasDebians, IO_MODES, play, type Server, start, startOurs } from './servers.ts';
 
 if (!hasDebians) console.warn(`skipped: ${DEBIANS} is not installed, so there is nothing to compare with`);
@@ -179,7 +180,7 @@ const exchange = fc.record({
     fc.array(wellFormed, { minLength: 1, maxLength: 40 }),
     fc.array(malformed, { minLength: 1, maxLength: 40 }),
   ),
-  cuts: fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { maxLength: 25 }),
+  cuts: fc.array(fraction, { maxLength: 25 }),
   quit: fc.constantFrom('', '', 'quit\r\n', 'quit\r\nget key0\r\n'),
 });
 

@@ -6,6 +6,7 @@ import { type Cache, createCache } from '../src/engine/cache.ts';
 import { checkInvariants } from '../src/engine/check.ts';
 import { DEFAULT_CACHE_CONFIG, PAGE_BYTES } from '../src/engine/layout.ts';
 import { type Host, type Output, ProtoText } from '../src/proto_text.ts';
+import { fraction } from './arbitraries.ts';
 
 const ROOM = 256 * 1024;
 
@@ -168,7 +169,7 @@ describe('the text protocol', () => {
     fc.assert(
       fc.property(
         fc.array(command, { minLength: 1, maxLength: 25 }),
-        fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { maxLength: 30 }),
+        fc.array(fraction, { maxLength: 30 }),
         fc.array(fc.integer({ min: 1, max: 200_000 }), { maxLength: 6 }),
         (commands, cuts, limits) => {
           const bytes = Buffer.from(commands.join(''), 'latin1');
@@ -199,7 +200,7 @@ describe('the text protocol', () => {
     fc.assert(
       fc.property(
         fc.array(command, { minLength: 1, maxLength: 12 }),
-        fc.double({ min: 0, max: 1, noNaN: true }),
+        fraction,
         fc.integer({ min: -1, max: 100_000 }),
         (commands, end, limit) => {
           const bytes = Buffer.from(commands.join(''), 'latin1');

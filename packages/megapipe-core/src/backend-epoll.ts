@@ -302,8 +302,10 @@ export class EpollBackend implements Backend {
     const n = native.recv(slots.fd[slot]!, this.#region, this.#recv, this.#recvBytes);
     if (n > 0) channel.received(slot, this.#recv, n);
     else if (n !== -EAGAIN && n !== -EINTR) {
-      this.cancelArmed(slot);
+      slots.state[slot]! &= ~S.Armed;
       channel.ended(slot, -n | 0);
+      /* Most users close now, which takes the descriptor out of the set by itself. */
+      if (!(slots.state[slot]! & S.Finishing)) this.#interest(slot, slots.extra[slot]! & ~NET.EPOLLIN);
     }
   }
 
