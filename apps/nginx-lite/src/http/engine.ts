@@ -551,6 +551,7 @@ export class Engine implements Sink {
         }
       }
       if (r.version < HTTP_10) {
+        if (!r.hostGiven) this.serverWithoutHost(r);
         r.headEnd = r.pos;
         this.serve(c, r, end);
         return true;
@@ -614,13 +615,15 @@ export class Engine implements Sink {
     return true;
   }
 
+  /** A server may have the empty name for clients that name none. */
+  private serverWithoutHost(r: Request): void {
+    r.server = r.connection.virtual.find('', this.captured);
+    r.location = r.server.location;
+  }
+
   /** What must hold of a complete head; the status to refuse it with, or 0. */
   private checkHead(r: Request): number {
-    const connection = r.header(HeaderId.Connection)?.toLowerCase();
-    if (connection !== undefined) {
-      if (connection.includes('close')) r.connectionType = 1;
-      else if (connection.includes('keep-alive')) r.connectionType = 2;
-    }
+    if (!r.hostGiven) this.serverWithoutHost(r);
     if ((r.known[HeaderId.Host] as number) < 0 && r.version > HTTP_10) {
       this.logError(
         r,

@@ -1,7 +1,7 @@
 /**
  * Request header names that the server itself acts on.
  *
- * What it is for: from the bytes of a name to a small number, by length and first letter, then a full comparison
+ * What it is for: from the bytes of a name to a small number, by length and last letter, then a full comparison
  * without regard to case. Invariant: a name that is not exactly one of these is Unknown.
  */
 
@@ -64,20 +64,20 @@ export const UNIQUE: readonly boolean[] = HEADER_NAMES.map((name) =>
 
 const NAME_BYTES: readonly Uint8Array[] = HEADER_NAMES.map(latin1Bytes);
 const LENGTH_MAX = Math.max(...HEADER_NAMES.map((name) => name.length));
-/** (length << 5 | first letter's low bits) → candidate + 1; a test checks that no two names share a place. */
+/** (length << 5 | last letter's low bits) → candidate + 1; a test checks that no two names share a place. */
 const CANDIDATE = new Int8Array((LENGTH_MAX + 1) << 5);
-for (const [id, bytes] of NAME_BYTES.entries()) CANDIDATE[placeOf(bytes.length, bytes[0] as number)] = id + 1;
+for (const [id, bytes] of NAME_BYTES.entries()) CANDIDATE[placeOf(bytes.length, bytes.at(-1) as number)] = id + 1;
 
 /** Place in the table of candidates. */
-export function placeOf(length: number, first: number): number {
-  return (length << 5) | (first & 0x1f);
+export function placeOf(length: number, last: number): number {
+  return (length << 5) | (last & 0x1f);
 }
 
 /** The HeaderId of `buf[start, end)`. */
 export function headerId(buf: Uint8Array, start: number, end: number): number {
   const length = end - start;
   if (length > LENGTH_MAX || length === 0) return HeaderId.Unknown;
-  const id = (CANDIDATE[placeOf(length, buf[start] as number)] as number) - 1;
+  const id = (CANDIDATE[placeOf(length, buf[end - 1] as number)] as number) - 1;
   if (id < 0) return HeaderId.Unknown;
   const name = NAME_BYTES[id] as Uint8Array;
   for (let i = 0; i < length; i++) {

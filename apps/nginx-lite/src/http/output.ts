@@ -20,7 +20,9 @@ export type HeaderFilter = (r: Request) => number;
 
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 /** After these nothing is certain about where the next request begins, or the server is in trouble. */
-const CLOSES = new Set([400, 413, 414, 494, 495, 496, 497, 500, 501]);
+const CLOSES = new Set([400, 413, 414, 495, 496, 497, 500, 501]);
+/** Statuses that mean the client is gone or too slow: there is nobody to answer. */
+const SILENT = new Set([CLOSE_STATUS, 408, 499]);
 /** Statuses that go with a Last-Modified. */
 const WITH_LAST_MODIFIED = new Set([200, 206, 304]);
 /** Answers kept with one file; more variants than this are composed anew. */
@@ -33,8 +35,8 @@ export function isRedirect(status: number): boolean {
 /** Ends a request with a code of a phase handler. */
 export function finalize(r: Request, code: number): void {
   if (code === Code.Done || code === Code.Ok) return;
-  if (code === CLOSE_STATUS) {
-    r.status = CLOSE_STATUS;
+  if (SILENT.has(code)) {
+    r.status = code;
     r.connection.engine.drop(r);
     return;
   }
@@ -78,7 +80,6 @@ function builtInPage(r: Request, status: number): void {
   }
   r.contentLengthOut = text.length;
   r.lastModified = -1;
-  r.lastModifiedText = '';
   r.etag = '';
   r.allowRanges = false;
   send(r, latin1Bytes(text));
@@ -134,7 +135,8 @@ export function contentTypeOf(r: Request): string {
   const { uri } = r;
   const slash = uri.lastIndexOf('/');
   const dot = uri.lastIndexOf('.');
-  if (dot > slash + 1 || (dot === slash + 1 && dot >= 0 && dot > slash)) {
+  // A dot right behind the slash makes a hidden file, not an extension.
+  if (dot > slash + 1) {
     const type = r.location.types.get(uri.slice(dot + 1).toLowerCase());
     if (type !== undefined) return type;
   }
@@ -150,6 +152,7 @@ export function sendFile(r: Request, file: FileEntry): void {
 /** Runs the header filters, composes the header, hands both parts to the engine. */
 function send(r: Request, body: Uint8Array | null): void {
   const engine = r.connection.engine;
+  if (r.errStatus !== 0) r.status = r.errStatus;
   for (const filter of engine.headerFilters) {
     const code = filter(r);
     if (code === Code.Ok) continue;
@@ -159,15 +162,14 @@ function send(r: Request, body: Uint8Array | null): void {
     specialResponse(r, code);
     return;
   }
-  const status = r.errStatus || r.status;
-  r.status = status;
+  const { status } = r;
   r.headerSent = true;
-  const withBody = r.method !== Method.Head && status !== 304 && status !== 204;
   if (r.version < HTTP_10) {
-    // HTTP/0.9 knows no header.
-    engine.emit(r, '', withBody ? body : null, withBody);
+    // HTTP/0.9 knows no header, and so no answer without a body.
+    engine.emit(r, '', body, true);
     return;
   }
+  const withBody = r.method !== Method.Head && status !== 304 && status !== 204;
   const { before, after } = composeHeader(r, status);
   if (r.pure && r.ranges.length === 0 && r.contentLength <= 0 && !r.chunked) {
     const prepared = prepare(r, before, after, status, withBody ? body : null, withBody);
@@ -226,20 +228,16 @@ function composeHeader(r: Request, status: number): { before: string; after: str
   const { conf } = r.location;
   composed.before = `${statusLine(status)}Server: ${serverToken(conf.serverTokens)}\r\nDate: `;
   let after = '\r\n';
-  const bare = status === 204 || status === 304;
-  if (!bare && r.contentType !== '') after += `Content-Type: ${r.contentType}\r\n`;
+  if (status !== 204 && r.contentType !== '') after += `Content-Type: ${r.contentType}\r\n`;
   if (status !== 204 && r.contentLengthOut >= 0) after += `Content-Length: ${r.contentLengthOut}\r\n`;
-  if (WITH_LAST_MODIFIED.has(status)) {
-    if (r.lastModifiedText !== '') after += `Last-Modified: ${r.lastModifiedText}\r\n`;
-    else if (r.lastModified >= 0) {
-      const text =
-        r.file !== null && r.file.mtime === r.lastModified ? r.file.lastModified : formatDate(r.lastModified);
-      after += `Last-Modified: ${text}\r\n`;
-    }
+  if (WITH_LAST_MODIFIED.has(status) && r.lastModified >= 0) {
+    const text = r.file !== null && r.file.mtime === r.lastModified ? r.file.lastModified : formatDate(r.lastModified);
+    after += `Last-Modified: ${text}\r\n`;
   }
   let late = '';
-  if (r.locationOut !== '') {
-    if (conf.absoluteRedirect && r.locationOut.startsWith('/')) after += `Location: ${absoluteLocation(r)}\r\n`;
+  if (r.locationOut !== null) {
+    if (conf.absoluteRedirect && r.locationOut.startsWith('/'))
+      after += `Location: ${absoluteLocation(r, r.locationOut)}\r\n`;
     else late = `Location: ${r.locationOut}\r\n`;
   }
   if (r.keepalive) {
@@ -253,7 +251,7 @@ function composeHeader(r: Request, status: number): { before: string; after: str
   return composed;
 }
 
-function absoluteLocation(r: Request): string {
+function absoluteLocation(r: Request, path: string): string {
   const { conf } = r.location;
   const engine = r.connection.engine;
   let host: string;
@@ -264,7 +262,7 @@ function absoluteLocation(r: Request): string {
     r.impure();
   }
   const port = conf.portInRedirect ? engine.portOf(r) : 0;
-  return `http://${host}${port !== 0 && port !== 80 ? `:${port}` : ''}${r.locationOut}`;
+  return `http://${host}${port !== 0 && port !== 80 ? `:${port}` : ''}${path}`;
 }
 
 /** The interim answer that lets a client send its body. */

@@ -189,7 +189,8 @@ export class Request {
   contentLengthOut = -1;
   lastModified = -1;
   etag = '';
-  locationOut = '';
+  /** Value of the Location header, which may be empty; null: none. */
+  locationOut: string | null = null;
   allowRanges = false;
   /** Further header lines: name, value, name, value … */
   extra: string[] = [];
@@ -203,8 +204,6 @@ export class Request {
   /** Of a multipart answer: what stands before each range's numbers, and the size of the whole. */
   partHeader = '';
   rangeTotal = 0;
-  /** Last-Modified as add_header gave it; '' when the time itself holds. */
-  lastModifiedText = '';
   /** A regex location's alias takes the URI behind it (try_files found a file there). */
   addUriToAlias = false;
   bytesSent = 0;
@@ -284,12 +283,11 @@ export class Request {
     this.contentLengthOut = -1;
     this.lastModified = -1;
     this.etag = '';
-    this.locationOut = '';
+    this.locationOut = null;
     this.allowRanges = false;
     if (this.extra.length > 0) this.extra = [];
     if (this.ranges.length > 0) this.ranges = [];
     this.boundary = '';
-    this.lastModifiedText = '';
   }
 
   /** The answer depends on more than the bytes of the head. */
@@ -809,6 +807,7 @@ export class Request {
     this.headerCount = index + 1;
     const id = headerId(buf, base + this.nameStart, base + this.nameEnd);
     if (id === HeaderId.Unknown) return Parse.Done;
+    if (id === HeaderId.Connection) this.connectionLine(index);
     if ((this.known[id] as number) >= 0) {
       if (id === HeaderId.Host) return Parse.DuplicateHost;
       if (UNIQUE[id]) return Parse.DuplicateHeader;
@@ -817,6 +816,13 @@ export class Request {
     this.known[id] = index;
     if (id === HeaderId.Host) return this.connection.engine.hostHeader(this) ? Parse.Done : Parse.InvalidHost;
     return Parse.Done;
+  }
+
+  /** Each Connection line that has one of the two words decides anew, as in nginx. */
+  private connectionLine(index: number): void {
+    const value = this.headerValue(index).toLowerCase();
+    if (value.includes('close')) this.connectionType = 1;
+    else if (value.includes('keep-alive')) this.connectionType = 2;
   }
 
   /** The header line that was met last, for the error log. */

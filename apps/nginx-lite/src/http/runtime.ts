@@ -167,9 +167,10 @@ export class VirtualServers {
 
   /** The server for a host name (lower case, no port); captures of a regex name go to `captured`. */
   find(host: string, captured: { captures: RegExpExecArray | null }): RuntimeServer {
-    if (this.single || host === '') return this.defaultServer;
+    if (this.single) return this.defaultServer;
     const exact = this.exact.get(host);
     if (exact !== undefined) return exact;
+    if (host === '') return this.defaultServer;
     if (this.heads.size > 0) {
       for (let dot = host.indexOf('.'); dot >= 0; dot = host.indexOf('.', dot + 1)) {
         const server = dot > 0 ? this.heads.get(host.slice(dot + 1)) : undefined;

@@ -175,7 +175,7 @@ function sentHeader(name: string): Getter {
       case 'content-length':
         return r.contentLengthOut < 0 ? null : String(r.contentLengthOut);
       case 'location':
-        return r.locationOut || null;
+        return r.locationOut;
       case 'connection':
         return r.keepalive ? 'keep-alive' : 'close';
       case 'etag':

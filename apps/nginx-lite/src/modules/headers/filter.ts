@@ -12,21 +12,15 @@ const MAX_SECONDS = 315_360_000;
 
 export function headersFilter(r: Request): number {
   const location = r.location;
-  const safe = SAFE.has(r.errStatus || r.status);
+  const safe = SAFE.has(r.status);
   if (location.conf.expires.kind !== 'off' && safe) addExpires(r, location.conf.expires);
   for (const header of location.addHeaders) {
     if (!safe && !header.always) continue;
     const value = header.value(r);
     const name = header.name.toLowerCase();
-    if (name === 'etag') {
-      r.etag = value;
-      continue;
-    }
-    if (name === 'last-modified') {
-      r.lastModified = -1;
-      if (value !== '') r.lastModifiedText = value;
-      continue;
-    }
+    // These two replace the file's own; an empty value takes it away.
+    if (name === 'etag') r.etag = '';
+    if (name === 'last-modified') r.lastModified = -1;
     if (value !== '') r.extra.push(header.name, value);
   }
   return Code.Ok;

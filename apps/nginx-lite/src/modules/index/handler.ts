@@ -14,7 +14,6 @@ export function indexHandler(r: Request): number {
   let directoryTested = false;
   for (const evaluate of r.location.index) {
     const name = evaluate(r);
-    if (name === '') continue;
     if (name.startsWith('/')) return internalRedirect(r, name, r.args);
     const path = directory + name;
     const entry = engine.findFile(r, path, false);

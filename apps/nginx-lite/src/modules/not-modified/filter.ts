@@ -6,7 +6,7 @@ import { HeaderId } from '../../http/headers.ts';
 import type { Request } from '../../http/request.ts';
 
 export function notModifiedFilter(r: Request): number {
-  if (r.status !== 200 || r.errStatus !== 0) return Code.Ok;
+  if (r.status !== 200) return Code.Ok;
   const unmodifiedSince = r.header(HeaderId.IfUnmodifiedSince);
   if (unmodifiedSince !== null && (r.lastModified < 0 || parseDate(unmodifiedSince) < r.lastModified)) return 412;
   const match = r.header(HeaderId.IfMatch);

@@ -6,7 +6,7 @@ import { HeaderId } from '../../http/headers.ts';
 import { HTTP_10, type Request } from '../../http/request.ts';
 
 export function rangeFilter(r: Request): number {
-  if (r.version < HTTP_10 || r.status !== 200 || r.errStatus !== 0 || r.contentLengthOut < 0 || !r.allowRanges) {
+  if (r.version < HTTP_10 || r.status !== 200 || r.contentLengthOut < 0 || !r.allowRanges) {
     return Code.Ok;
   }
   const maxRanges = r.location.conf.maxRanges;

@@ -1,7 +1,7 @@
 /** `return`: answers with a status, a text or a redirect. Runs in both rewrite phases, with the level's own directive. */
 
 import { latin1Bytes } from '../../http/bytes.ts';
-import { CLOSE_STATUS, Code } from '../../http/codes.ts';
+import { Code } from '../../http/codes.ts';
 import { finalize, isRedirect, sendText } from '../../http/output.ts';
 import type { Request } from '../../http/request.ts';
 
@@ -9,7 +9,6 @@ export function returnHandler(r: Request): number {
   const location = r.location;
   const returns = location.conf.returns;
   if (returns === null) return Code.Declined;
-  if (returns.status === CLOSE_STATUS) return CLOSE_STATUS;
   if (returns.status >= 400 && location.returnText === null) return returns.status;
   const text = location.returnText === null ? '' : location.returnText(r);
   if (isRedirect(returns.status)) {

@@ -1,0 +1,149 @@
+/**
+ * Real server processes for tests: ours, and Debian's nginx as the oracle.
+ *
+ * What it is for: a folder per test with configuration, files and logs; start when the pid file says so, stop by pid.
+ */
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+export const BIN = fileURLToPath(new URL('../../bin/nginx-lite', import.meta.url));
+export const DEBIAN_NGINX = '/usr/sbin/nginx';
+export const IO_MODES = ['megapipe', 'epoll'] as const;
+export type Io = (typeof IO_MODES)[number];
+
+/** A port that was free a moment ago. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  return address.port;
+}
+
+/** A folder with `html` and `logs`, open to every user: workers of the oracle drop their privileges. */
+export function makePrefix(files: Record<string, string | Uint8Array> = {}): string {
+  const dir = mkdtempSync(join(tmpdir(), 'nginx-lite-'));
+  mkdirSync(join(dir, 'logs'));
+  mkdirSync(join(dir, 'html'));
+  mkdirSync(join(dir, 'temp'));
+  for (const [name, content] of Object.entries(files)) writeUnder(dir, name, content);
+  return dir;
+}
+
+export function writeUnder(dir: string, name: string, content: string | Uint8Array): void {
+  const path = join(dir, name);
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, content);
+}
+
+export interface Running {
+  dir: string;
+  port: number;
+  child: ChildProcess;
+  stderr(): string;
+  log(name: string): string;
+  /** Waits until the log holds the text. */
+  logged(name: string, text: string | RegExp): Promise<string>;
+  /** Sends the signal and waits for the end; the exit code. */
+  stop(signal?: NodeJS.Signals): Promise<number | null>;
+}
+
+export interface StartOptions {
+  io?: Io;
+  files?: Record<string, string | Uint8Array>;
+  dir?: string;
+  args?: string[];
+  env?: Record<string, string>;
+}
+
+/** Main part that every test configuration needs; `%PORT%` stands for the port. */
+export function conf(http: string, main = 'worker_processes 1;', events = 'worker_connections 256;'): string {
+  return `daemon off;\n${main}\nerror_log logs/error.log info;\npid logs/nginx.pid;\nevents { ${events} }\nhttp {\n${http}\n}\n`;
+}
+
+export async function startLite(config: string, options: StartOptions = {}): Promise<Running> {
+  const args = ['--io', options.io ?? 'megapipe', ...(options.args ?? [])];
+  return await start(BIN, args, config, options);
+}
+
+export async function startDebian(config: string, options: StartOptions = {}): Promise<Running> {
+  return await start(DEBIAN_NGINX, ['-e', 'logs/error.log'], config, options);
+}
+
+async function start(bin: string, args: string[], config: string, options: StartOptions): Promise<Running> {
+  const dir = options.dir ?? makePrefix(options.files);
+  const port = await freePort();
+  const confFile = join(dir, `nginx-${port}.conf`);
+  writeFileSync(confFile, config.replaceAll('%PORT%', String(port)).replaceAll('%DIR%', dir));
+  const pidFile = join(dir, 'logs/nginx.pid');
+  rmSync(pidFile, { force: true });
+  const child = spawn(bin, ['-p', `${dir}/`, '-c', confFile, ...args], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env: { ...process.env, ...options.env },
+  });
+  let stderr = '';
+  child.stderr?.on('data', (data: Buffer) => {
+    stderr += data.toString('latin1');
+  });
+  const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  while (!existsSync(pidFile)) {
+    if (child.exitCode !== null || child.signalCode !== null) throw new Error(`${bin} ended at start: ${stderr}`);
+    await sleep(10);
+  }
+  // The oracle writes its pid file before its workers accept; connections wait in the listen queue until then.
+  const read = (name: string): string => {
+    try {
+      return readFileSync(join(dir, 'logs', name), 'latin1');
+    } catch {
+      return '';
+    }
+  };
+  return {
+    dir,
+    port,
+    child,
+    stderr: () => stderr,
+    log: read,
+    async logged(name, text) {
+      for (;;) {
+        const content = read(name);
+        if (typeof text === 'string' ? content.includes(text) : text.test(content)) return content;
+        if (child.exitCode !== null) throw new Error(`the server ended; ${name}: ${content}`);
+        await sleep(20);
+      }
+    },
+    async stop(signal = 'SIGTERM') {
+      if (child.exitCode === null && child.signalCode === null) child.kill(signal);
+      return await ended;
+    },
+  };
+}
+
+/** Runs the command to its end. */
+export async function runLite(
+  args: string[],
+  options: { dir?: string; env?: Record<string, string> } = {},
+): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  const child = spawn(BIN, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    cwd: options.dir,
+    env: { ...process.env, ...options.env },
+  });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.on('data', (data: Buffer) => {
+    stdout += data.toString('latin1');
+  });
+  child.stderr.on('data', (data: Buffer) => {
+    stderr += data.toString('latin1');
+  });
+  const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
+  return { code, stdout, stderr };
+}
