@@ -34,7 +34,8 @@ export type WriteResult = (typeof Write)[keyof typeof Write];
 export interface Sink {
   /**
    * A listening socket accepted a connection. `register(socket, cookie)` brings it into the channel;
-   * `discard(socket)` closes it. `pending`: connections known to be waiting still (0 when unknown).
+   * `discard(socket)` closes it. `pending`: connections that still wait in the listen queue, as the kernel counted them
+   * (TCP_INFO) at the first of a batch's accepts, and counted down since. 0 for Unix sockets, which have no such count.
    */
   onAccept(listenerCookie: number, socket: AcceptedSocket, pending: number): void;
   /** accept failed (EMFILE, ENFILE, ENOBUFS, ENOMEM …). The channel goes on accepting after a pause. */
@@ -55,6 +56,13 @@ export interface Sink {
   onConnect(handle: Handle, cookie: number, errno: number): void;
   /** The deadline set with `setDeadline` passed. It is cleared; nothing else happens by itself. */
   onTimeout(handle: Handle, cookie: number): void;
+  /**
+   * Outcome of `readInto`: `bytes` > 0 stand in the region. 0 with errno 0: the peer ended; errno > 0: failure or
+   * ECANCELED; `onEnd` follows unless the handle is closing. Needed only by users of `readInto`.
+   */
+  onReadInto?(handle: Handle, cookie: number, token: number, bytes: number, errno: number): void;
+  /** `unregister` is done: the handle is gone, `fd` is the caller's. Needed only by users of `unregister`. */
+  onUnregister?(handle: Handle, cookie: number, fd: number): void;
   /** The last word about a handle: it is closed and may be reused from now on. */
   onClose(handle: Handle, cookie: number): void;
 }
@@ -102,7 +110,9 @@ export interface ChannelStats {
   /** Completions handed over, and dispatch rounds that had any. */
   completions: number;
   batches: number;
-  /** Native waits (io_uring_enter or epoll_wait). */
+  /** completions / batches, 0 before the first. */
+  meanBatch: number;
+  /** Calls into the kernel that waited or submitted, as far as JavaScript made them; an attached channel's own waits are not among them. */
   enters: number;
   accepts: number;
   /** Handles open now. */

@@ -124,6 +124,18 @@ export class EpollBackend implements Backend {
     this.#interest(slot, slots.extra[slot]! | NET.EPOLLIN);
   }
 
+  armInto(slot: number): void {
+    const slots = this.#channel.slots;
+    slots.state[slot]! |= S.IntoArmed;
+    this.#interest(slot, slots.extra[slot]! | NET.EPOLLIN);
+  }
+
+  cancelInto(slot: number): void {
+    const slots = this.#channel.slots;
+    slots.state[slot]! &= ~S.IntoArmed;
+    this.#interest(slot, slots.extra[slot]! & ~NET.EPOLLIN);
+  }
+
   cancelArmed(slot: number): void {
     const slots = this.#channel.slots;
     slots.state[slot]! &= ~S.Armed;
@@ -286,14 +298,24 @@ export class EpollBackend implements Backend {
       slots.state[slot]! &= ~S.Sending;
       this.send(slot);
     }
-    if (slots.state[slot]! & S.Armed && events & (NET.EPOLLIN | NET.EPOLLHUP | NET.EPOLLERR)) this.#receive(slot);
-    else if (events & (NET.EPOLLHUP | NET.EPOLLERR) && !(slots.state[slot]! & (S.Armed | S.Finishing))) {
+    const now = slots.state[slot]!;
+    if (now & S.IntoArmed && events & (NET.EPOLLIN | NET.EPOLLHUP | NET.EPOLLERR)) this.#receiveInto(slot);
+    else if (now & S.Armed && events & (NET.EPOLLIN | NET.EPOLLHUP | NET.EPOLLERR)) this.#receive(slot);
+    else if (events & (NET.EPOLLHUP | NET.EPOLLERR) && !(now & (S.Armed | S.Finishing))) {
       /* Nobody reads, so nobody would see it, and a level-triggered event would come for ever. */
       const errno = native.getsockopt(slots.fd[slot]!, NET.SOL_SOCKET, NET.SO_ERROR);
       slots.state[slot]! &= ~S.Sending;
       this.#interest(slot, 0);
       channel.sendFailed(slot, errno || EPIPE);
     }
+  }
+
+  #receiveInto(slot: number): void {
+    const slots = this.#channel.slots;
+    const n = native.recv(slots.fd[slot]!, slots.intoRegion[slot]!, slots.intoOffset[slot]!, slots.intoLength[slot]!);
+    if (n === -EAGAIN || n === -EINTR) return;
+    this.cancelInto(slot);
+    this.#channel.receivedInto(slot, Math.max(n, 0), n < 0 ? -n : 0);
   }
 
   #receive(slot: number): void {

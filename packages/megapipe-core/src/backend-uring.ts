@@ -28,6 +28,7 @@ const OP_CANCEL = 7;
 const OP_HOST = 8;
 const OP_SOCKET = 9;
 const OP_ACCEPT_FD = 10;
+const OP_INTO = 11;
 
 const EPERM = 1;
 const EINTR = 4;
@@ -284,8 +285,8 @@ export class UringBackend implements Backend {
     const slot = this.#freeFd.pop();
     if (slot === undefined) return -1;
     /* With O_NONBLOCK the kernel answers EAGAIN instead of waiting for readiness itself. */
-    if (!accepted) native.setBlocking(fd, 1);
-    this.#channel.slots.open(slot, state, fd);
+    const was = accepted ? 0 : native.setBlocking(fd, 1);
+    this.#channel.slots.open(slot, was === 1 ? state | S.WasNonblocking : state, fd);
     return slot;
   }
 
@@ -384,10 +385,44 @@ export class UringBackend implements Backend {
     );
   }
 
+  armInto(slot: number): void {
+    const slots = this.#channel.slots;
+    const state = slots.state[slot]!;
+    slots.state[slot] = state | S.IntoArmed;
+    slots.inFlight[slot]!++;
+    const address = this.#channel.regionAddress[slots.intoRegion[slot]!]! + slots.intoOffset[slot]!;
+    const stream = (state & S.Stream) !== 0;
+    this.#put(
+      stream ? ABI.OP_READ : ABI.OP_RECV,
+      slot < this.#direct ? ABI.IOSQE_FIXED_FILE : 0,
+      0,
+      this.#fd(slot),
+      stream ? -1 : 0,
+      stream ? -1 : 0,
+      address | 0,
+      (address / 0x1_0000_0000) | 0,
+      slots.intoLength[slot]!,
+      0,
+      OP_INTO,
+      slot,
+      0,
+    );
+  }
+
+  cancelInto(slot: number): void {
+    this.#cancel(OP_INTO, slot);
+  }
+
   armRecv(slot: number): void {
     const slots = this.#channel.slots;
     slots.state[slot]! |= S.Armed;
     slots.inFlight[slot]!++;
+    if (slots.state[slot]! & S.Stream) {
+      /* Pipes have no recv; a read at the current position (offset -1), armed anew for each. */
+      const flags = ABI.IOSQE_BUFFER_SELECT;
+      this.#put(ABI.OP_READ, flags, 0, slots.fd[slot]!, -1, -1, 0, 0, this.#recvBytes, 0, OP_RECV, slot, 0);
+      return;
+    }
     const i = this.#sqe();
     const q = this.#sqes;
     q[i] =
@@ -468,6 +503,27 @@ export class UringBackend implements Backend {
     const s = slots.outHead[slot]!;
     slots.state[slot]! |= S.Sending;
     slots.inFlight[slot]!++;
+    if (slots.state[slot]! & S.Stream) {
+      const at =
+        output.segRegion[s] === ARENA ? this.#arena.address : this.#channel.regionAddress[output.segRegion[s]!]!;
+      const from = at + output.segOffset[s]!;
+      this.#put(
+        ABI.OP_WRITE,
+        0,
+        0,
+        slots.fd[slot]!,
+        -1,
+        -1,
+        from | 0,
+        (from / 0x1_0000_0000) | 0,
+        output.segLength[s]!,
+        0,
+        OP_SEND,
+        slot,
+        0,
+      );
+      return;
+    }
     if (output.segNext[s] !== NO_SEGMENT) {
       const block = this.#arena.takeGather();
       if (block >= 0) {
@@ -585,8 +641,11 @@ export class UringBackend implements Backend {
   }
 
   releaseFd(slot: number): number {
+    const slots = this.#channel.slots;
+    const fd = slots.fd[slot]!;
     this.#freeFd.push(slot);
-    return native.dup(this.#channel.slots.fd[slot]!, 2);
+    if (slots.state[slot]! & S.WasNonblocking) native.setBlocking(fd, 0);
+    return native.dup(fd, 2);
   }
 
   closeFd(fd: number): void {
@@ -702,7 +761,7 @@ export class UringBackend implements Backend {
     else if (result === -ENOBUFS) channel.counters.noBuffers++;
     else if (result !== -ECANCELED && result !== -EINTR && result !== -EAGAIN) channel.ended(slot, -result);
     if (slots.state[slot]! & S.Closing) channel.settled(slot);
-    else if (channel.wantsRead(slot)) channel.rearm(slot);
+    else if (slots.state[slot]! & S.Into || channel.wantsRead(slot)) channel.rearm(slot);
   }
 
   #completeRare(op: number, slot: number, generation: number, result: number, flags: number): void {
@@ -728,6 +787,12 @@ export class UringBackend implements Backend {
     if (op === OP_SOCKET) {
       /* Only failures come here; the linked connect then ends with ECANCELED and reports this one's reason. */
       slots.extra[slot] = -result;
+    } else if (op === OP_INTO) {
+      slots.inFlight[slot]!--;
+      const again = result === -EINTR || result === -EAGAIN;
+      slots.state[slot]! &= ~S.IntoArmed;
+      if (again && !(slots.state[slot]! & S.Closing)) channel.rearm(slot);
+      else channel.receivedInto(slot, Math.max(result, 0), result < 0 ? -result : 0);
     } else if (op === OP_CONNECT) {
       slots.inFlight[slot]!--;
       channel.connected(

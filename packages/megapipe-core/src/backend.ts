@@ -20,6 +20,9 @@ export interface Backend {
   connect(addressOffset: number, host: string, port: number): number;
   armAccept(slot: number): void;
   armRecv(slot: number): void;
+  /** One receive straight into the region that slots.into… names. Only while no other receive is armed. */
+  armInto(slot: number): void;
+  cancelInto(slot: number): void;
   /** Cancels the armed receive or accept. Its last completion clears Armed. */
   cancelArmed(slot: number): void;
   /** Cancels everything in flight on the slot. */

@@ -30,6 +30,8 @@ import { NO_SEGMENT, S, Slots } from './slots.ts';
 
 const EPIPE = 32;
 const ECANCELED = 125;
+/** Marks the parts of a writev but the last. Not a token that a user can give: those are 32-bit. */
+const NO_TOKEN = -0x8000_0000;
 /** Pause before accepting again after the kernel had no descriptor or memory for it. */
 const ACCEPT_RETRY_MS = 100;
 
@@ -131,6 +133,11 @@ export class Channel {
   #orphans: number[] = [];
   /** Descriptors accepted and neither registered nor discarded yet. */
   readonly #acceptedFds = new Set<number>();
+  /** Length of a listen queue, asked once a round. */
+  #pending = 0;
+  #pendingListener = -1;
+  #pendingRound = -1;
+  #round = 0;
   /** Listeners to arm again, and when. */
   #retries: { slot: number; generation: number; at: number }[] = [];
 
@@ -197,19 +204,29 @@ export class Channel {
       return -socket;
     }
     let fd = socket;
-    let listening = false;
+    let kind = 0;
     const accepted = this.#acceptedFds.delete(fd);
     /* One that this channel accepted is known: the calls below would cost a short connection a tenth of its time. */
     if (!accepted) {
       fd = native.dup(socket, options.shared ? 0 : 1);
       if (fd < 0) throw systemError('register', -fd, `descriptor ${socket}`);
       try {
-        listening = native.getsockopt(fd, NET.SOL_SOCKET, NET.SO_ACCEPTCONN) === 1;
-      } catch {
+        kind = native.getsockopt(fd, NET.SOL_SOCKET, NET.SO_ACCEPTCONN) === 1 ? S.Listener : 0;
+        if (native.getsockopt(fd, NET.SOL_SOCKET, NET.SO_TYPE) !== NET.SOCK_STREAM)
+          throw new MegapipeError(
+            'ERR_MEGAPIPE_ARGUMENT',
+            `register: descriptor ${fd} is a socket, but not a stream socket`,
+          );
+      } catch (error) {
+        if (error instanceof MegapipeError) {
+          if (options.shared) native.close(fd);
+          throw error;
+        }
         /* Not a socket: a pipe or another stream. */
+        kind = S.Stream;
       }
     }
-    const slot = this.#backend.openFd(fd, S.Registered | S.Fd | (listening ? S.Listener : 0), accepted);
+    const slot = this.#backend.openFd(fd, S.Registered | S.Fd | kind, accepted);
     if (slot < 0) {
       if (accepted) this.#acceptedFds.add(fd);
       else if (options.shared) native.close(fd);
@@ -221,24 +238,17 @@ export class Channel {
   }
 
   /**
-   * Takes a handle out of the channel without closing its descriptor (mp_unregister) and returns that descriptor.
-   * Its queued output is dropped. Throws ERR_MEGAPIPE_STATE for an lwsocket, which has no existence outside the
-   * channel, and while a request is in flight (stop reading and wait for `outputBytes` 0 first).
+   * Takes a handle out of the channel without closing its descriptor (mp_unregister): what is pending is cancelled,
+   * queued output is dropped, then `onUnregister` hands the descriptor over.
+   * Throws ERR_MEGAPIPE_STATE for an lwsocket, which has no existence outside its channel.
    */
-  unregister(handle: Handle): number {
+  unregister(handle: Handle): void {
     const slot = this.#slot(handle, 'unregister');
-    const state = this.slots.state[slot]!;
-    if (!(state & S.Fd))
+    if (!(this.slots.state[slot]! & S.Fd))
       throw new MegapipeError('ERR_MEGAPIPE_STATE', 'unregister: an lwsocket has no descriptor to keep; use close');
-    if (this.slots.inFlight[slot]! > 0 || state & S.Sending)
-      throw new MegapipeError(
-        'ERR_MEGAPIPE_STATE',
-        'unregister: the kernel still holds requests of this handle; readStop it and wait for its output first',
-      );
-    this.#dropOutput(slot, ECANCELED);
-    const fd = this.#backend.releaseFd(slot);
-    this.#freeSlot(slot);
-    return fd;
+    this.#needs('onUnregister', 'unregister');
+    this.slots.state[slot]! |= S.Unregister;
+    this.abort(handle);
   }
 
   /** Closes an accepted socket that was never registered. */
@@ -338,7 +348,7 @@ export class Channel {
       return;
     }
     this.slots.state[slot] = state | S.Reading;
-    if (!(state & (S.Armed | S.Connecting | S.WantDrain))) {
+    if (!(state & (S.Armed | S.Connecting | S.WantDrain | S.Into))) {
       this.#backend.armRecv(slot);
       this.#poke();
     }
@@ -349,6 +359,35 @@ export class Channel {
     const slot = this.#slot(handle, 'readStop');
     this.slots.state[slot]! &= ~S.Reading;
     this.#cancelArmed(slot);
+  }
+
+  /**
+   * Receives once, 1 … `length` bytes, straight into a region (mp_read with the caller's buffer): `onReadInto`. Bytes
+   * that the channel had already received come through `onRead` before. `read`, if it was on, goes on afterwards.
+   * Throws ERR_MEGAPIPE_STATE while another readInto of this handle is not done.
+   */
+  readInto(handle: Handle, region: number, offset: number, length: number, token: number): void {
+    const slot = this.#slot(handle, 'readInto');
+    this.#needs('onReadInto', 'readInto');
+    this.#checkRange('readInto', region, offset, length);
+    const slots = this.slots;
+    const state = slots.state[slot]!;
+    if (state & (S.Into | S.Listener) || length === 0)
+      throw length === 0
+        ? new MegapipeError('ERR_MEGAPIPE_RANGE', 'readInto: length must be at least 1')
+        : new MegapipeError(
+            'ERR_MEGAPIPE_STATE',
+            `readInto: ${state & S.Into ? 'the last one of this handle is not done' : 'the handle is a listening socket'}`,
+          );
+    slots.state[slot] = state | S.Into;
+    slots.intoRegion[slot] = region;
+    slots.intoOffset[slot] = offset;
+    slots.intoLength[slot] = length;
+    slots.intoToken[slot] = token;
+    this.#regionUses[region]!++;
+    this.rearm(slot);
+    if (state & S.Armed) this.#cancelArmed(slot);
+    this.#poke();
   }
 
   // ---------------------------------------------------------------- output
@@ -454,13 +493,7 @@ export class Channel {
   write(handle: Handle, region: number, offset: number, length: number, token: number): WriteResult {
     const slots = this.slots;
     const slot = this.#slot(handle, 'write');
-    const size = this.#regionLength[region];
-    if (!size) throw new MegapipeError('ERR_MEGAPIPE_REGION', `write: there is no region ${region} in this channel`);
-    if (!(offset >= 0 && length >= 0 && offset + length <= size && length <= 0x7fffffff) || offset % 1 || length % 1)
-      throw new MegapipeError(
-        'ERR_MEGAPIPE_RANGE',
-        `write: bytes ${offset}+${length} are outside region ${region} of ${size} bytes`,
-      );
+    this.#checkRange('write', region, offset, length);
     const state = slots.state[slot]!;
     if (state & (S.Broken | S.Shut | S.Closing) || length === 0) {
       this.#orphans.push(handle, slots.cookie[slot]!, token, length === 0 ? 0 : EPIPE);
@@ -472,17 +505,44 @@ export class Channel {
       this.#full(slot, 0);
       return Write.Full;
     }
-    const output = this.arena.output;
-    const s = output.segment();
-    output.segRegion[s] = region;
-    output.segOffset[s] = offset;
-    output.segLength[s] = length;
-    output.segEnd[s] = 0;
-    output.segChunk[s] = token;
-    this.#regionUses[region]!++;
-    this.#append(slot, s);
-    slots.outBytes[slot]! += length;
+    this.#appendRegion(slot, region, offset, length, token);
     if (!(state & (S.Sending | S.Dirty))) this.#markDirty(slot);
+    return queued > 0 ? Write.Queued : Write.Sent;
+  }
+
+  /**
+   * The vector form: `parts` is a row of (region, offset, length) triples, queued in order, all or none. One
+   * `onWritten(token)` when the last of them is out.
+   */
+  writev(handle: Handle, parts: ArrayLike<number>, token: number): WriteResult {
+    const slots = this.slots;
+    const slot = this.#slot(handle, 'writev');
+    if (parts.length === 0 || parts.length % 3 !== 0)
+      throw new MegapipeError(
+        'ERR_MEGAPIPE_ARGUMENT',
+        `writev: expected triples of region, offset, length, got ${parts.length} numbers`,
+      );
+    let total = 0;
+    for (let i = 0; i < parts.length; i += 3) {
+      this.#checkRange('writev', parts[i]!, parts[i + 1]!, parts[i + 2]!);
+      total += parts[i + 2]!;
+    }
+    if (slots.state[slot]! & (S.Broken | S.Shut | S.Closing) || total === 0) {
+      this.#orphans.push(handle, slots.cookie[slot]!, token, total === 0 ? 0 : EPIPE);
+      this.#poke();
+      return Write.Sent;
+    }
+    const queued = slots.outBytes[slot]!;
+    if (queued >= this.#outputMax) {
+      this.#full(slot, 0);
+      return Write.Full;
+    }
+    let last = parts.length - 3;
+    while (parts[last + 2] === 0) last -= 3;
+    for (let i = 0; i <= last; i += 3)
+      if (parts[i + 2]! > 0)
+        this.#appendRegion(slot, parts[i]!, parts[i + 1]!, parts[i + 2]!, i === last ? token : NO_TOKEN);
+    if (!(slots.state[slot]! & (S.Sending | S.Dirty))) this.#markDirty(slot);
     return queued > 0 ? Write.Queued : Write.Sent;
   }
 
@@ -649,6 +709,7 @@ export class Channel {
     for (let slot = 0; slot < slots.count; slot++) {
       if (!(slots.state[slot]! & S.Used)) continue;
       this.#dropOutput(slot, ECANCELED);
+      if (slots.state[slot]! & S.Into) this.#intoDone(slot, 0, ECANCELED);
       const handle = slots.handle(slot);
       const cookie = slots.cookie[slot]!;
       const registered = slots.state[slot]! & S.Registered;
@@ -662,7 +723,8 @@ export class Channel {
   }
 
   stats(): ChannelStats {
-    return { backend: this.backend, ...this.counters };
+    const { completions, batches } = this.counters;
+    return { backend: this.backend, ...this.counters, meanBatch: batches > 0 ? completions / batches : 0 };
   }
 
   // ---------------------------------------------------------------- what backends report
@@ -674,7 +736,12 @@ export class Channel {
     if (slot >= 0) this.counters.open++;
     else this.#acceptedFds.add(fd);
     if (!(slots.state[listener]! & S.AcceptAll) && slots.extra[listener]! > 0) slots.extra[listener]!--;
-    this.sink.onAccept(slots.cookie[listener]!, slot >= 0 ? -slots.handle(slot) : fd, 0);
+    if (this.#pendingListener !== listener || this.#pendingRound !== this.#round) {
+      this.#pendingListener = listener;
+      this.#pendingRound = this.#round;
+      this.#pending = native.listenQueue(slots.fd[listener]!);
+    } else if (this.#pending > 0) this.#pending--;
+    this.sink.onAccept(slots.cookie[listener]!, slot >= 0 ? -slots.handle(slot) : fd, this.#pending);
   }
 
   /** @internal Whether the listener wants (more) connections. */
@@ -704,8 +771,19 @@ export class Channel {
     this.sink.onConnect(slots.handle(slot), slots.cookie[slot]!, errno);
     const state = slots.state[slot]!;
     if (errno || !(state & S.Used)) return;
-    if (state & S.Reading && !(state & (S.Armed | S.Closing))) this.#backend.armRecv(slot);
+    if (state & S.Into) this.rearm(slot);
+    else if (state & S.Reading && !(state & (S.Armed | S.Closing))) this.#backend.armRecv(slot);
     if (slots.outBytes[slot]! > 0) this.#markDirty(slot);
+  }
+
+  /** @internal The request of `readInto` came back. */
+  receivedInto(slot: number, bytes: number, errno: number): void {
+    const slots = this.slots;
+    this.counters.bytesRead += bytes;
+    this.#intoDone(slot, bytes, errno);
+    if (bytes === 0 && errno !== ECANCELED) this.ended(slot, errno);
+    if (slots.state[slot]! & S.Closing) this.settled(slot);
+    else this.rearm(slot);
   }
 
   /** @internal Bytes arrived at `offset` of the arena. */
@@ -728,6 +806,7 @@ export class Channel {
     if (state & S.Closing) return;
     /* A send in flight still reads its chunk; it will fail by itself and drop the queue then. */
     if (errno && !(state & S.Sending)) this.#dropOutput(slot, errno);
+    if ((state & (S.Into | S.IntoArmed)) === S.Into) this.#intoDone(slot, 0, errno);
     this.sink.onEnd(slots.handle(slot), slots.cookie[slot]!, errno);
   }
 
@@ -740,7 +819,7 @@ export class Channel {
 
   /** @internal Whether a receive should be armed now. */
   wantsRead(slot: number): boolean {
-    return (this.slots.state[slot]! & (S.Reading | S.WantDrain | S.Ended | S.Closing | S.Armed)) === S.Reading;
+    return (this.slots.state[slot]! & (S.Reading | S.WantDrain | S.Ended | S.Closing | S.Armed | S.Into)) === S.Reading;
   }
 
   /** @internal `bytes` of the slot's output were accepted by the socket. Sending is clear. */
@@ -767,7 +846,7 @@ export class Channel {
       output.release(s);
       if (region !== ARENA) {
         this.#regionUses[region]!--;
-        this.sink.onWritten(slots.handle(slot), slots.cookie[slot]!, token, 0);
+        if (token !== NO_TOKEN) this.sink.onWritten(slots.handle(slot), slots.cookie[slot]!, token, 0);
       }
       s = next;
       if (left === 0 && (s === NO_SEGMENT || output.segLength[s]! > 0)) break;
@@ -818,6 +897,45 @@ export class Channel {
   }
 
   // ---------------------------------------------------------------- inside
+
+  #intoDone(slot: number, bytes: number, errno: number): void {
+    const slots = this.slots;
+    slots.state[slot]! &= ~(S.Into | S.IntoArmed);
+    this.#regionUses[slots.intoRegion[slot]!]!--;
+    this.sink.onReadInto!(slots.handle(slot), slots.cookie[slot]!, slots.intoToken[slot]!, bytes, errno);
+  }
+
+  #needs(method: 'onReadInto' | 'onUnregister', verb: string): void {
+    if (!this.sink[method])
+      throw new MegapipeError('ERR_MEGAPIPE_ARGUMENT', `${verb}: the sink has no method ${method} to report to`);
+  }
+
+  #checkRange(verb: string, region: number, offset: number, length: number): void {
+    const size = this.#regionLength[region];
+    if (!size) throw new MegapipeError('ERR_MEGAPIPE_REGION', `${verb}: there is no region ${region} in this channel`);
+    if (
+      !(offset >= 0 && length >= 0 && offset + length <= size && length <= 0x7fffffff) ||
+      offset % 1 !== 0 ||
+      length % 1 !== 0
+    )
+      throw new MegapipeError(
+        'ERR_MEGAPIPE_RANGE',
+        `${verb}: bytes ${offset}+${length} are outside region ${region} of ${size} bytes`,
+      );
+  }
+
+  #appendRegion(slot: number, region: number, offset: number, length: number, token: number): void {
+    const output = this.arena.output;
+    const s = output.segment();
+    output.segRegion[s] = region;
+    output.segOffset[s] = offset;
+    output.segLength[s] = length;
+    output.segEnd[s] = 0;
+    output.segChunk[s] = token;
+    this.#regionUses[region]!++;
+    this.#append(slot, s);
+    this.slots.outBytes[slot]! += length;
+  }
 
   #alive(): void {
     if (this.#destroyed) throw new MegapipeError('ERR_MEGAPIPE_STATE', 'the channel was destroyed');
@@ -891,7 +1009,8 @@ export class Channel {
       const region = output.segRegion[s]!;
       if (region !== ARENA) {
         this.#regionUses[region]!--;
-        this.#orphans.push(slots.handle(slot), slots.cookie[slot]!, output.segChunk[s]!, errno);
+        if (output.segChunk[s] !== NO_TOKEN)
+          this.#orphans.push(slots.handle(slot), slots.cookie[slot]!, output.segChunk[s]!, errno);
         this.#poke();
       }
       output.release(s);
@@ -944,11 +1063,19 @@ export class Channel {
         slots.state[slot]! &= ~S.Rearm;
         if (slots.state[slot]! & S.Listener) {
           if (this.wantsAccept(slot) && !(slots.state[slot]! & S.Armed)) backend.armAccept(slot);
-        } else if (this.wantsRead(slot)) backend.armRecv(slot);
+        } else if ((slots.state[slot]! & (S.Into | S.IntoArmed | S.Armed | S.Connecting)) === S.Into)
+          this.#armInto(slot);
+        else if (this.wantsRead(slot)) backend.armRecv(slot);
       }
       if (this.#poolWaiters.length > 0) this.#servePoolWaiters();
       if (this.#dirtyCount === 0 && this.#finishCount === 0 && this.#orphans.length === 0) return;
     }
+  }
+
+  #armInto(slot: number): void {
+    if (this.slots.state[slot]! & (S.Ended | S.Closing))
+      this.#intoDone(slot, 0, this.slots.state[slot]! & S.Closing ? ECANCELED : 0);
+    else this.#backend.armInto(slot);
   }
 
   #finishNow(slot: number): void {
@@ -958,18 +1085,20 @@ export class Channel {
     if (slots.inFlight[slot]! > 0 || state & S.Shutting) {
       /* Trap 3: cancel first; the last completion brings the slot back here through settled(). */
       if (state & S.Connecting) this.#backend.cancelAll(slot);
+      else if (state & S.IntoArmed) this.#backend.cancelInto(slot);
       else this.#cancelArmed(slot);
       return;
     }
+    if (state & S.Into) this.#intoDone(slot, 0, ECANCELED);
     if (slots.outBytes[slot]! > 0 || slots.outHead[slot] !== NO_SEGMENT) this.#dropOutput(slot, ECANCELED);
     const handle = slots.handle(slot);
     const cookie = slots.cookie[slot]!;
-    this.#backend.closeSlot(slot);
+    const fd = state & S.Unregister ? this.#backend.releaseFd(slot) : -1;
+    if (fd < 0) this.#backend.closeSlot(slot);
     this.#freeSlot(slot);
-    if (state & S.Registered) {
-      if (this.#orphans.length > 0) this.#deliverOrphans();
-      this.sink.onClose(handle, cookie);
-    }
+    if (this.#orphans.length > 0) this.#deliverOrphans();
+    if (fd >= 0) this.sink.onUnregister!(handle, cookie, fd);
+    else if (state & S.Registered) this.sink.onClose(handle, cookie);
   }
 
   #servePoolWaiters(): void {
@@ -1017,6 +1146,7 @@ export class Channel {
   #drain(waited: number): number {
     let bits = 0;
     this.#inDrain = true;
+    this.#round++;
     try {
       const before = this.counters.completions;
       bits = this.#backend.drain(waited);

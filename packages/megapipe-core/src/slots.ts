@@ -51,6 +51,16 @@ export const S = {
   AcceptAll: 1 << 20,
   /** The listener's accepted sockets become file descriptors. */
   AcceptFd: 1 << 21,
+  /** `readInto` was called; its outcome is owed. */
+  Into: 1 << 22,
+  /** ... and the kernel holds that request. */
+  IntoArmed: 1 << 23,
+  /** Not a socket: read and write instead of recv and send. */
+  Stream: 1 << 24,
+  /** `unregister` was called: the descriptor goes back to the caller instead of being closed. */
+  Unregister: 1 << 25,
+  /** The descriptor had O_NONBLOCK when it came, and gets it back. */
+  WasNonblocking: 1 << 26,
 } as const;
 
 export const NO_SEGMENT = -1;
@@ -72,6 +82,11 @@ export class Slots {
   readonly gather: Int32Array;
   /** Listener: accepts still wanted when not AcceptAll. epoll: interest mask of a connection. */
   readonly extra: Int32Array;
+  /** Where `readInto` puts bytes. */
+  readonly intoRegion: Int32Array;
+  readonly intoOffset: Float64Array;
+  readonly intoLength: Int32Array;
+  readonly intoToken: Int32Array;
 
   constructor(count: number) {
     this.count = count;
@@ -85,6 +100,10 @@ export class Slots {
     this.outBytes = new Float64Array(count);
     this.gather = new Int32Array(count).fill(-1);
     this.extra = new Int32Array(count);
+    this.intoRegion = new Int32Array(count);
+    this.intoOffset = new Float64Array(count);
+    this.intoLength = new Int32Array(count);
+    this.intoToken = new Int32Array(count);
   }
 
   handle(slot: number): number {

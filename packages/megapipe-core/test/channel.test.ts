@@ -1,9 +1,11 @@
 /** The verbs and the traps, on every backend, against real sockets. */
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
-import type net from 'node:net';
+import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { NET, native } from '@megapipe/native';
 import fc from 'fast-check';
 import { afterEach, describe, expect, test } from 'vitest';
 import {
@@ -224,20 +226,177 @@ describe.each(BACKENDS)('%s', (backend) => {
       expect(() => new Channel(sink({}), { backend: 'kqueue' as 'auto' })).toThrow(/kqueue/);
     });
 
-    test('a pipe and a descriptor that is none', async () => {
+    test('what is no stream is refused by name', async () => {
       const channel = channelWith({});
       expect(() => channel.register(987_654, 0)).toThrow(/EBADF/);
+      const datagram = native.socket(NET.AF_INET, NET.SOCK_DGRAM);
+      expect(() => channel.register(datagram, 0)).toThrow(/not a stream socket/);
+      native.close(datagram);
     });
 
-    test('unregister hands the descriptor back, still open', async () => {
+    test('both ends of a pipe and of a Unix socket pair carry bytes', async () => {
+      const got: Record<number, Buffer[]> = { 1: [], 2: [] };
+      const ends: number[] = [];
+      const channel = channelWith({
+        onRead: (_h, cookie, offset, length) =>
+          void got[cookie]!.push(Buffer.from(channel.memory.slice(offset, offset + length))),
+        onEnd: (handle, cookie) => {
+          ends.push(cookie);
+          channel.close(handle);
+        },
+      });
+      const pair = native.socketpair() as [number, number];
+      /* The shell's stdout is a pipe whose reading end this process gets by its number. */
+      const child = spawn('sh', ['-c', 'printf piped; sleep 0.2; printf " twice"'], {
+        stdio: ['ignore', 'pipe', 'ignore'],
+      });
+      const fd = (child.stdout as unknown as { _handle: { fd: number; readStop(): void } })._handle.fd;
+      channel.read(channel.register(fd, 1, { shared: true }));
+      child.stdout.destroy();
+      channel.read(channel.register(pair[0], 2));
+      const writer = channel.register(pair[1], 3);
+      channel.writeCopy(writer, pattern(100_000, 4));
+      channel.close(writer);
+      for (let i = 0; i < 100 && ends.length < 2; i++) channel.dispatch(100);
+      expect(Buffer.concat(got[1]!).toString()).toBe('piped twice');
+      expect(Buffer.concat(got[2]!).equals(pattern(100_000, 4))).toBe(true);
+      expect(ends.sort()).toEqual([1, 2]);
+    });
+
+    test('unregister cancels what is pending and hands the descriptor back, still open', async () => {
+      const back: number[][] = [];
+      const channel = channelWith({ onUnregister: (_h, cookie, fd) => void back.push([cookie, fd]) });
       const fd = listenTcp({ host: '127.0.0.1', port: 0 });
-      const channel = channelWith({});
-      const handle = channel.register(fd, 0);
-      expect(channel.unregister(handle)).toBe(fd);
+      const listener = channel.register(fd, 5);
+      channel.accept(listener);
+      channel.dispatch(10);
+      const pair = native.socketpair() as [number, number];
+      const handle = channel.register(pair[0], 6);
+      channel.read(handle);
+      channel.dispatch(10);
+      channel.unregister(listener);
+      channel.unregister(handle);
+      for (let i = 0; i < 20 && back.length < 2; i++) channel.dispatch(50);
+      expect(back.sort()).toEqual([
+        [5, fd],
+        [6, pair[0]],
+      ]);
       expect(localAddress(fd).family).toBe('IPv4');
-      channel.close(channel.register(fd, 0));
-      channel.dispatch(20);
-      expect(() => localAddress(fd)).toThrow(/EBADF/);
+      expect(() => channel.read(handle)).toThrow(/STALE/);
+      expect(channel.stats().open).toBe(0);
+      for (const open of [fd, ...pair]) expect(native.close(open)).toBe(0);
+    });
+
+    test('unregister of an lwsocket, or without a method to report to, is refused', async () => {
+      const r = acceptor();
+      await r.client();
+      await until(() => r.handles.length === 1);
+      expect(() => r.channel.unregister(r.handles[0]!)).toThrow(backend === 'uring' ? /lwsocket/ : /onUnregister/);
+    });
+
+    test('readInto puts bytes into the region, in order with onRead, and reading goes on', async () => {
+      const heard: string[] = [];
+      const into: [number, number, number][] = [];
+      const r = acceptor({
+        onRead: (_h, _c, offset, length) =>
+          void heard.push(Buffer.from(r.channel.memory.slice(offset, offset + length)).toString()),
+        onReadInto: (_h, _c, token, bytes, errno) => void into.push([token, bytes, errno]),
+      });
+      const client = await r.client();
+      await until(() => r.handles.length === 1);
+      const handle = r.handles[0]!;
+      const memory = new SharedArrayBuffer(100);
+      const region = r.channel.registerRegion(memory);
+      r.channel.read(handle);
+      client.write('first');
+      await until(() => heard.join('') === 'first');
+      r.channel.readInto(handle, region, 10, 50, 77);
+      expect(() => r.channel.readInto(handle, region, 0, 1, 78)).toThrow(/not done/);
+      expect(() => r.channel.unregisterRegion(region)).toThrow(/not finished/);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      client.write('second');
+      await until(() => into.length === 1);
+      expect(into[0]).toEqual([77, 6, 0]);
+      expect(Buffer.from(new Uint8Array(memory)).toString('latin1', 9, 17)).toBe('\0second\0');
+      client.write('third');
+      await until(() => heard.join('') === 'firstthird');
+      expect(() => r.channel.readInto(handle, region, 90, 11, 0)).toThrow(/outside region/);
+      r.channel.readInto(handle, region, 0, 100, 79);
+      client.end();
+      await until(() => into.length === 2);
+      expect(into[1]).toEqual([79, 0, 0]);
+      r.channel.unregisterRegion(region);
+    });
+
+    test('close and destroy answer a readInto that waits with ECANCELED', async () => {
+      const into: [number, number, number][] = [];
+      const r = acceptor({ onReadInto: (_h, _c, token, bytes, errno) => void into.push([token, bytes, errno]) });
+      await Promise.all([r.client(), r.client()]);
+      await until(() => r.handles.length === 2);
+      const region = r.channel.registerRegion(new SharedArrayBuffer(100));
+      r.channel.readInto(r.handles[0]!, region, 0, 10, 1);
+      r.channel.readInto(r.handles[1]!, region, 10, 10, 2);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      r.channel.close(r.handles[0]!);
+      await until(() => into.length === 1);
+      expect(into[0]).toEqual([1, 0, 125]);
+      r.channel.destroy();
+      expect(into[1]).toEqual([2, 0, 125]);
+    });
+
+    test('writev sends its parts in order, and reports once', async () => {
+      const written: [number, number][] = [];
+      const r = acceptor({ onWritten: (_h, _c, token, errno) => void written.push([token, errno]) });
+      const client = await r.client();
+      await until(() => r.handles.length === 1);
+      const memory = new SharedArrayBuffer(1 << 16);
+      const bytes = Buffer.from(memory);
+      bytes.set(pattern(1 << 16, 8));
+      const region = r.channel.registerRegion(memory);
+      const parts: number[] = [];
+      const expected: Buffer[] = [];
+      for (let i = 0; i < 150; i++) {
+        const offset = (i * 7919) % 60_000;
+        const length = (i * 31) % 700;
+        parts.push(region, offset, length);
+        expected.push(Buffer.from(bytes.subarray(offset, offset + length)));
+      }
+      expect(r.channel.writev(r.handles[0]!, parts, 5)).toBe(Write.Sent);
+      const all = Buffer.concat(expected);
+      expect((await take(client, all.length)).equals(all)).toBe(true);
+      await until(() => written.length === 1);
+      expect(written).toEqual([[5, 0]]);
+      expect(() => r.channel.writev(r.handles[0]!, [region, 0, 10, region, 65_530, 7], 0)).toThrow(/outside region/);
+      expect(() => r.channel.writev(r.handles[0]!, [region, 0], 0)).toThrow(/triples/);
+      r.channel.writev(r.handles[0]!, [region, 0, 0], 6);
+      await until(() => written.length === 2);
+      expect(written[1]).toEqual([6, 0]);
+    });
+
+    test('an accept tells how many connections still wait', async () => {
+      const pendings: number[] = [];
+      const channel = channelWith({
+        onAccept(_cookie, socket, pending) {
+          pendings.push(pending);
+          channel.discard(socket);
+        },
+      });
+      const fd = listenTcp({ host: '127.0.0.1', port: 0 });
+      const listener = channel.register(fd, 0);
+      const { port } = localAddress(fd);
+      const clients = await Promise.all(
+        Array.from({ length: 10 }, async () => {
+          const client = net.connect(port, '127.0.0.1');
+          await once(client, 'connect');
+          return client;
+        }),
+      );
+      for (let left = 9; left >= 0; left--) {
+        channel.accept(listener, 1);
+        for (let i = 0; i < 20 && pendings.length < 10 - left; i++) channel.dispatch(50);
+        expect(pendings.at(-1)).toBe(left);
+      }
+      for (const client of clients) client.destroy();
     });
   });
 

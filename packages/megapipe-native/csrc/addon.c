@@ -248,6 +248,7 @@ static napi_value init(napi_env env, napi_value exports) {
       MP_VERB("setBlocking", mp_set_blocking),
       MP_VERB("setsockopt", mp_setsockopt),
       MP_VERB("getsockopt", mp_getsockopt),
+      MP_VERB("listenQueue", mp_listen_queue),
       MP_VERB("getsockname", mp_getsockname),
       MP_VERB("sockaddr", mp_sockaddr),
       MP_VERB("reuseportSteer", mp_reuseport_steer),

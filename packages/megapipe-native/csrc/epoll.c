@@ -80,12 +80,19 @@ static bool hot(napi_env env, napi_callback_info info, size_t want, int32_t *out
 
 /* recv(fd, region, offset, length) -> bytes (0 = end) or -errno. Falls back to read() for pipes. */
 VERB(mp_recv) {
-  int32_t a[4];
-  if (!hot(env, info, 4, a, "recv")) return NULL;
-  uint8_t *p = mp_range(env, mp_instance(env), (uint32_t)a[1], (size_t)a[2], (size_t)a[3], "recv");
+  napi_value argv[4];
+  int32_t fd, length;
+  uint32_t region;
+  size_t offset;
+  static const char verb[] = "recv";
+  if (!mp_args(env, info, 4, argv, verb) || !mp_int(env, argv[0], &fd, verb, "fd") || !mp_uint(env, argv[1], &region, verb, "region") ||
+      !mp_size(env, argv[2], &offset, verb, "offset") || !mp_int(env, argv[3], &length, verb, "length"))
+    return NULL;
+  if (length < 0) return mp_throw(env, "ERR_MEGAPIPE_RANGE", "recv: length must not be negative, got %d", length);
+  uint8_t *p = mp_range(env, mp_instance(env), region, offset, (size_t)length, verb);
   if (!p) return NULL;
-  ssize_t n = recv(a[0], p, (size_t)a[3], MSG_DONTWAIT);
-  if (n < 0 && errno == ENOTSOCK) n = read(a[0], p, (size_t)a[3]);
+  ssize_t n = recv(fd, p, (size_t)length, MSG_DONTWAIT);
+  if (n < 0 && errno == ENOTSOCK) n = read(fd, p, (size_t)length);
   return mp_i32(env, n < 0 ? -errno : (int32_t)n);
 }
 

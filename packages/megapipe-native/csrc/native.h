@@ -126,6 +126,7 @@ VERB(mp_dup);
 VERB(mp_set_blocking);
 VERB(mp_setsockopt);
 VERB(mp_getsockopt);
+VERB(mp_listen_queue);
 VERB(mp_getsockname);
 VERB(mp_sockaddr);
 VERB(mp_reuseport_steer);

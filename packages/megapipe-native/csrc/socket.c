@@ -173,7 +173,7 @@ VERB(mp_dup) {
   return result(env, mp_instance(env), fcntl(fd, F_DUPFD_CLOEXEC, 3));
 }
 
-/* setBlocking(fd, on: 0 | 1) -> 0 or -errno */
+/* setBlocking(fd, on: 0 | 1) -> what it was: 1 non-blocking, 0 blocking; or -errno */
 VERB(mp_set_blocking) {
   napi_value argv[2];
   int32_t fd, on;
@@ -181,7 +181,7 @@ VERB(mp_set_blocking) {
     return NULL;
   int flags = fcntl(fd, F_GETFL);
   if (flags < 0 || fcntl(fd, F_SETFL, on ? flags & ~O_NONBLOCK : flags | O_NONBLOCK) < 0) return mp_i32(env, -errno);
-  return mp_i32(env, 0);
+  return mp_i32(env, (flags & O_NONBLOCK) != 0);
 }
 
 /* setsockopt(fd, level, name, value) -> 0 or -errno, for integer options; SO_LINGER (13) takes seconds, -1 turns it off */
@@ -211,6 +211,17 @@ VERB(mp_getsockopt) {
   if (getsockopt(fd, level, name, &value, &len) < 0)
     return mp_throw(env, "ERR_MEGAPIPE_SYSTEM", "getsockopt(%d, %d, %d): %s", fd, level, name, strerror(errno));
   return mp_i32(env, value);
+}
+
+/* listenQueue(fd) -> connections that wait to be accepted (TCP_INFO's tcpi_unacked of a listening socket), 0 if unknown */
+VERB(mp_listen_queue) {
+  napi_value argv[1];
+  int32_t fd;
+  if (!mp_args(env, info, 1, argv, "listenQueue") || !mp_int(env, argv[0], &fd, "listenQueue", "fd")) return NULL;
+  struct tcp_info ti;
+  socklen_t len = sizeof ti;
+  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len) < 0) return mp_i32(env, 0);
+  return mp_i32(env, (int32_t)ti.tcpi_unacked);
 }
 
 /* getsockname(fd, peer: 0 | 1) -> { family, host, port } or -errno */

@@ -72,6 +72,7 @@ export interface Native {
   setBlocking(fd: number, on: 0 | 1): number;
   setsockopt(fd: number, level: number, name: number, value: number): number;
   getsockopt(fd: number, level: number, name: number): number;
+  listenQueue(fd: number): number;
   getsockname(fd: number, peer: 0 | 1): { family: number; host: string; port: number } | number;
   sockaddr(region: number, offset: number, host: string, port: number): number;
   reuseportSteer(fd: number, cpus: number[]): number;
