@@ -10,12 +10,13 @@ import { lookup } from 'node:dns/promises';
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { Worker } from 'node:worker_threads';
-import { errnoMessage, listenGroup, listenTcp, listenUnix, localAddress, MegapipeError } from '@megapipe/core';
+import { listenGroup, listenTcp, listenUnix, localAddress, MegapipeError } from '@megapipe/core';
 import { createCache } from './engine/cache.ts';
 import { D_STARTED, W_TIME, W_VERBOSITY } from './engine/layout.ts';
 import { EX_NOUSER, EX_OSERR, EX_USAGE, HELP, parseCommandLine, UsageError } from './options.ts';
 import { VERSION } from './proto_text.ts';
 import type { Settings } from './settings.ts';
+import { strerror } from './strerror.ts';
 import type { WorkerInput, WorkerMessage } from './worker.ts';
 
 const TICK_MS = 250;
@@ -28,19 +29,10 @@ function fail(message: string, exitCode: number): never {
   process.exit(exitCode);
 }
 
-/** C's words, where they are not the runtime's with a capital letter. */
-const STRERROR: Record<string, string> = {
-  EADDRNOTAVAIL: 'Cannot assign requested address',
-  EADDRINUSE: 'Address already in use',
-  EMFILE: 'Too many open files',
-};
-
 /** The system's words for a failed call. */
 function reason(error: unknown): string {
-  if (!(error instanceof MegapipeError) || error.errno === 0)
-    return error instanceof Error ? error.message : String(error);
-  const text = STRERROR[error.code] ?? errnoMessage(error.errno);
-  return text.charAt(0).toUpperCase() + text.slice(1);
+  if (error instanceof MegapipeError && error.errno > 0) return strerror(error.errno);
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** `host`, `host:port`, `[v6]:port`, `*`. */
@@ -76,7 +68,7 @@ async function addressesOf(settings: Settings): Promise<{ host: string; port: nu
   return addresses;
 }
 
-/** Opens every listening socket, before any privilege is dropped. One list for each worker. */
+/** Opens every listening socket. One list for each worker. */
 async function listen(settings: Settings): Promise<{ listeners: Listeners; ports: number[] }> {
   const listeners: Listeners = Array.from({ length: settings.threads }, () => []);
   const ports: number[] = [];
@@ -151,57 +143,25 @@ function dropPrivileges(user: string | undefined): void {
   process.setuid?.(Number(entry[2]));
 }
 
-/** Starts one worker; resolves once it accepts. */
-function startWorker(input: WorkerInput): Promise<{ worker: Worker; message: WorkerMessage }> {
+/** Starts one worker; its message comes once it accepts. */
+function startWorker(input: WorkerInput): { worker: Worker; message: Promise<WorkerMessage> } {
   const file = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url);
   const worker = new Worker(file, { workerData: input, name: `worker ${input.thread}` });
-  return new Promise((resolve) => {
-    worker.once('message', (message: WorkerMessage) => resolve({ worker, message }));
-    worker.once('error', (error) => {
-      fail(
-        `worker thread ${input.thread} failed: ${error instanceof Error ? (error.stack ?? error.message) : error}`,
-        EX_OSERR,
-      );
-    });
+  worker.once('error', (error) => {
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    fail(`worker thread ${input.thread} failed: ${text}`, EX_OSERR);
   });
+  return { worker, message: new Promise((resolve) => worker.once('message', resolve)) };
 }
 
-async function serve(settings: Settings): Promise<void> {
-  const { listeners, ports } = await listen(settings);
-  dropPrivileges(settings.user);
-  let cache: ReturnType<typeof createCache>;
-  try {
-    cache = createCache(settings.cache, 'none', 0, (Math.random() * 2 ** 32) | 0);
-  } catch {
-    return fail(`failed to allocate ${settings.cache.memoryBytes} bytes of item memory`, EX_OSERR);
-  }
-  const { i32, f64, shared } = cache.memory;
-  i32[W_VERBOSITY] = settings.verbosity;
-  const started = await Promise.all(
-    listeners.map((list, i) => startWorker({ shared, settings, thread: i + 1, listeners: list })),
-  );
-  const backend = started[0]!.message;
-  if (settings.io === 'megapipe' && backend.backend !== 'uring') {
-    process.stderr.write(`--io megapipe is not possible here: ${backend.reason}\n`);
-  } else if (settings.verbosity > 0) {
-    process.stderr.write(`serving with ${backend.backend}: ${backend.reason}\n`);
-  }
-  if (settings.pidFile !== undefined) writeFileSync(settings.pidFile, `${process.pid}\n`);
-  writePortFile(ports);
-
-  const clock = setInterval(() => {
-    // Seconds since start, from the clock rather than from counting ticks: a suspended machine must not keep items alive.
-    const seconds = Math.floor(Date.now() / 1000) - f64[D_STARTED];
-    if (seconds > i32[W_TIME]) Atomics.store(i32, W_TIME, seconds);
-  }, TICK_MS);
-
+/** Ends the process on SIGINT and SIGTERM, from now on: workers that run by then are told to close what they serve. */
+function stopOnSignals(settings: Settings, workers: readonly Worker[]): void {
   let stopping = false;
   const stop = (): void => {
     if (stopping) return;
     stopping = true;
-    clearInterval(clock);
-    const gone = started.map(({ worker }) => new Promise((resolve) => worker.once('exit', resolve)));
-    for (const { worker } of started) worker.postMessage('stop');
+    const gone = workers.map((worker) => new Promise((resolve) => worker.once('exit', resolve)));
+    for (const worker of workers) worker.postMessage('stop');
     // A worker in a long operation must not keep the process.
     const timeout = new Promise((resolve) => setTimeout(resolve, STOP_MS).unref());
     void Promise.race([Promise.all(gone), timeout]).then(() => {
@@ -213,6 +173,40 @@ async function serve(settings: Settings): Promise<void> {
   };
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
+}
+
+async function serve(settings: Settings): Promise<void> {
+  const workers: Worker[] = [];
+  stopOnSignals(settings, workers);
+  dropPrivileges(settings.user);
+  const { listeners, ports } = await listen(settings);
+  let cache: ReturnType<typeof createCache>;
+  try {
+    cache = createCache(settings.cache, 'none', 0, (Math.random() * 2 ** 32) | 0);
+  } catch {
+    return fail(`failed to allocate ${settings.cache.memoryBytes} bytes of item memory`, EX_OSERR);
+  }
+  const { i32, f64, shared } = cache.memory;
+  i32[W_VERBOSITY] = settings.verbosity;
+  const ready = listeners.map((list, i) => {
+    const { worker, message } = startWorker({ shared, settings, thread: i + 1, listeners: list });
+    workers.push(worker);
+    return message;
+  });
+  const { backend, reason: why } = (await Promise.all(ready))[0]!;
+  if (settings.io === 'megapipe' && backend !== 'uring') {
+    process.stderr.write(`--io megapipe is not possible here: ${why}\n`);
+  } else if (settings.verbosity > 0) {
+    process.stderr.write(`serving with ${backend}: ${why}\n`);
+  }
+  if (settings.pidFile !== undefined) writeFileSync(settings.pidFile, `${process.pid}\n`);
+  writePortFile(ports);
+
+  setInterval(() => {
+    // Seconds since start, from the clock rather than from counting ticks: a suspended machine must not keep items alive.
+    const seconds = Math.floor(Date.now() / 1000) - f64[D_STARTED];
+    if (seconds > i32[W_TIME]) Atomics.store(i32, W_TIME, seconds);
+  }, TICK_MS);
 }
 
 try {

@@ -22,6 +22,7 @@ import {
 import { CARRY_BYTES_MAX, type Host, LINE_BYTES_MAX, ProtoText } from './proto_text.ts';
 import type { Settings } from './settings.ts';
 import { statsText } from './stats_text.ts';
+import { strerror } from './strerror.ts';
 
 /** What main.ts hands to each worker. */
 export interface WorkerInput {
@@ -110,7 +111,7 @@ class Server implements Sink, Host {
   onAcceptError(_listener: number, errno: number): void {
     const count = (this.f64[this.counters + T_ACCEPT_ERRORS] += 1);
     // One line for the first and then every thousandth: a flood must not drown the log.
-    if (count % 1000 === 1) process.stderr.write(`accept(): errno ${errno} (${count} times); going on\n`);
+    if (count % 1000 === 1) process.stderr.write(`accept(): ${strerror(errno)} (${count} times so far)\n`);
   }
 
   onRead(handle: Handle, cookie: number, offset: number, length: number): void {

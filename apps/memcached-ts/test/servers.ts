@@ -24,10 +24,13 @@ export interface Server {
   stop(signal?: NodeJS.Signals): Promise<number | null>;
 }
 
-export async function start(command: string, args: string[]): Promise<Server> {
+/** `descriptorsMax`: RLIMIT_NOFILE of the server. */
+export async function start(command: string, args: string[], descriptorsMax?: number): Promise<Server> {
   const folder = mkdtempSync(join(tmpdir(), 'memcached-ts-'));
   const portFile = join(folder, 'port');
-  const child: ChildProcess = spawn(command, ['-l', '127.0.0.1', '-p', '-1', '-u', 'root', ...args], {
+  const line = [command, '-l', '127.0.0.1', '-p', '-1', '-u', 'root', ...args];
+  if (descriptorsMax !== undefined) line.unshift('/bin/sh', '-c', `ulimit -n ${descriptorsMax}; exec "$0" "$@"`);
+  const child: ChildProcess = spawn(line[0]!, line.slice(1), {
     env: { ...process.env, MEMCACHED_PORT_FILENAME: portFile },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
@@ -155,6 +158,7 @@ export class Client {
 
   /** `stats` as an object. */
   async stats(subcommand = ''): Promise<Record<string, string>> {
+    if (this.closed) throw new Error('the server closed this connection');
     const text = await this.ask(`stats${subcommand === '' ? '' : ` ${subcommand}`}\r\n`, 'END\r\n');
     return Object.fromEntries([...text.matchAll(/^STAT (\S+) (.*)\r$/gm)].map((match) => [match[1]!, match[2]!]));
   }

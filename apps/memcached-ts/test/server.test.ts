@@ -1,0 +1,353 @@
+/** The real server process under bad and hostile clients: each gets its answer, and every other connection goes on. */
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { createConnection, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import {
+  ask,
+  Client,
+  connect,
+  DEBIANS,
+  hasDebians,
+  IO_MODES,
+  OURS,
+  runToEnd,
+  type Server,
+  start,
+  startOurs,
+} from './servers.ts';
+
+const running: Server[] = [];
+afterEach(async () => {
+  await Promise.all(running.splice(0).map((server) => server.stop('SIGKILL')));
+});
+
+async function serve(io: string, args: string[] = []): Promise<Server> {
+  const server = await startOurs(io, args);
+  running.push(server);
+  return server;
+}
+
+function rssMegabytes(server: Server): number {
+  const status = readFileSync(`/proc/${server.pid}/status`, 'latin1');
+  return Number(/VmRSS:\s+(\d+)/.exec(status)![1]) / 1024;
+}
+
+/** Asks for stats until they are as wanted. */
+async function statsUntil(
+  client: Client,
+  wanted: (stats: Record<string, string>) => boolean,
+): Promise<Record<string, string>> {
+  for (;;) {
+    const stats = await client.stats();
+    if (wanted(stats)) return stats;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+async function usedChunks(client: Client): Promise<number> {
+  const counts = Object.entries(await client.stats('slabs')).filter(([name]) => name.endsWith(':used_chunks'));
+  return counts.reduce((sum, [, count]) => sum + Number(count), 0);
+}
+
+function closed(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    if (socket.destroyed) resolve();
+    socket.once('close', () => resolve());
+  });
+}
+
+describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
+  it('serves others while a client sends one byte after the other', async () => {
+    const server = await serve(io);
+    const slow = await Client.connect(server.port);
+    const quick = await Client.connect(server.port);
+    for (const byte of 'set slow 0 0 4\r\nbyte\r\nget slow\r\n') {
+      slow.send(byte);
+      expect(await quick.ask('version\r\n')).toBe('VERSION 1.6.45\r\n');
+    }
+    expect(await slow.until('END\r\n')).toBe('STORED\r\nVALUE slow 0 4\r\nbyte\r\nEND\r\n');
+  });
+
+  it('answers a thousand pipelined gets in order', async () => {
+    const server = await serve(io);
+    let stores = '';
+    let gets = '';
+    let want = '';
+    for (let i = 0; i < 1000; i++) {
+      const value = String(i).repeat(1 + (i % 100));
+      stores += `set k${i} ${i} 0 ${value.length} noreply\r\n${value}\r\n`;
+      gets += `get k${i}\r\n`;
+      want += `VALUE k${i} ${i} ${value.length}\r\n${value}\r\nEND\r\n`;
+    }
+    expect(await ask(server.port, stores + gets)).toBe(want);
+  });
+
+  it('stops at a client that never reads, keeps its memory bounded, and answers it all the same', async () => {
+    const server = await serve(io, ['-t', '1', '-I', '2m']);
+    const other = await Client.connect(server.port);
+    const value = 'v'.repeat(100_000);
+    const small = 's'.repeat(1000);
+    await other.ask(`set big 0 0 ${value.length}\r\n${value}\r\n`);
+    await other.ask(`set small 0 0 ${small.length}\r\n${small}\r\n`);
+    const before = rssMegabytes(server);
+    // 400 MB of replies asked for by 20 clients, and none of them reads.
+    const deaf: Socket[] = [];
+    const rounds = 200;
+    for (let i = 0; i < 20; i++) {
+      const socket = await connect(server.port);
+      socket.pause();
+      socket.on('error', () => {});
+      socket.write('get big small\r\nget small\r\n'.repeat(rounds));
+      deaf.push(socket);
+    }
+    for (let i = 0; i < 200; i++) expect(await other.ask('get small\r\n', 'END\r\n')).toContain(small);
+    expect(rssMegabytes(server) - before).toBeLessThan(60);
+    // One of them begins to read: nothing is missing.
+    const late = deaf[0]!;
+    let received = 0;
+    const want =
+      rounds *
+      (`VALUE big 0 100000\r\n${value}\r\nEND\r\n`.length + 2 * `VALUE small 0 1000\r\n${small}\r\n`.length + 5);
+    await new Promise<void>((resolve) => {
+      late.on('data', (data) => {
+        received += data.length;
+        if (received >= want) resolve();
+      });
+      late.resume();
+    });
+    expect(received).toBe(want);
+    for (const socket of deaf) socket.destroy();
+    await statsUntil(other, (stats) => stats['curr_connections'] === '1');
+    // What was being sent to them is free again: the item's memory can be used for others.
+    expect(await other.ask('delete big\r\n')).toBe('DELETED\r\n');
+    expect(await usedChunks(other)).toBe(1);
+  });
+
+  it('frees what a client that vanishes in mid-value had begun', async () => {
+    const server = await serve(io, ['-m', '64']);
+    const other = await Client.connect(server.port);
+    for (let round = 0; round < 10; round++) {
+      const sockets = await Promise.all(Array.from({ length: 20 }, () => connect(server.port)));
+      for (const socket of sockets) {
+        socket.on('error', () => {});
+        socket.write(`set vanish 0 0 ${round % 2 === 0 ? 400_000 : 900_000}\r\nhalf of it`);
+      }
+      // Their lines have arrived once their items are there: one chunk each, or a header and two.
+      const chunks = round % 2 === 0 ? 20 : 60;
+      while ((await usedChunks(other)) < chunks) await new Promise((resolve) => setImmediate(resolve));
+      for (const socket of sockets) socket.destroy();
+      await statsUntil(other, (stats) => stats['curr_connections'] === '1');
+      expect(await usedChunks(other)).toBe(0);
+    }
+    expect(await other.ask('get vanish\r\n', 'END\r\n')).toBe('END\r\n');
+  });
+
+  it('closes a connection whose line does not end, and only that one', async () => {
+    const server = await serve(io);
+    const other = await Client.connect(server.port);
+    const endless = await Client.connect(server.port);
+    endless.send('x'.repeat(3000));
+    expect(await endless.until('never')).toBe('');
+    expect(endless.closed).toBe(true);
+    // The keys of a get may be longer, up to a megabyte.
+    const keys = await Client.connect(server.port);
+    keys.send(`get ${'key '.repeat(200_000)}`);
+    expect(await other.ask('version\r\n')).toBe('VERSION 1.6.45\r\n');
+    expect(await keys.ask('\r\n')).toBe('END\r\n');
+    keys.send(`get ${'key '.repeat(400_000)}`);
+    expect(await keys.until('never')).toBe('');
+    expect(await other.ask('version\r\n')).toBe('VERSION 1.6.45\r\n');
+  });
+
+  it('refuses connections above -c in words, and serves again once there is room', async () => {
+    const server = await serve(io, ['-c', '5', '-t', '2']);
+    const clients: Client[] = [];
+    for (let i = 0; i < 5; i++) {
+      clients.push(await Client.connect(server.port));
+      expect(await clients[i]!.ask('version\r\n')).toBe('VERSION 1.6.45\r\n');
+    }
+    const refused = await Client.connect(server.port);
+    expect(await refused.until('never')).toBe('ERROR Too many open connections\r\n');
+    const stats = await clients[0]!.stats();
+    expect(stats).toMatchObject({ max_connections: '5', curr_connections: '5', rejected_connections: '1' });
+    clients[4]!.close();
+    await statsUntil(clients[0]!, (now) => now['curr_connections'] === '4');
+    const next = await Client.connect(server.port);
+    expect(await next.ask('version\r\n')).toBe('VERSION 1.6.45\r\n');
+  });
+
+  it('holds 10,000 connections at once, each answered', async () => {
+    const server = await serve(io, ['-c', '12000', '-t', '2']);
+    const sockets: Socket[] = [];
+    let answered = 0;
+    for (let batch = 0; batch < 20; batch++) {
+      const fresh = await Promise.all(Array.from({ length: 500 }, () => connect(server.port)));
+      sockets.push(...fresh);
+    }
+    await new Promise<void>((resolve) => {
+      for (const socket of sockets) {
+        socket.once('data', (data) => {
+          expect(data.toString()).toBe('VERSION 1.6.45\r\n');
+          if (++answered === sockets.length) resolve();
+        });
+        socket.write('version\r\n');
+      }
+    });
+    expect(answered).toBe(10_000);
+    const client = await Client.connect(server.port);
+    expect((await client.stats())['curr_connections']).toBe('10001');
+    for (const socket of sockets) socket.destroy();
+    await statsUntil(client, (stats) => stats['curr_connections'] === '1');
+  });
+
+  it('goes on when descriptors run out', async () => {
+    const server = await start(OURS, ['--io', io, '-t', '1'], 80);
+    running.push(server);
+    const first = await Client.connect(server.port);
+    expect(await first.ask('version\r\n')).toBe('VERSION 1.6.45\r\n');
+    const clients = await Promise.all(Array.from({ length: 120 }, () => Client.connect(server.port)));
+    for (const client of clients) client.send('version\r\n');
+    // Some wait in the listen queue (an lwsocket takes no descriptor, but the ring's table has no more entries than
+    // descriptors are allowed), and the log says why.
+    while (!server.stderr().includes('accept(): Too many open files')) await first.ask('version\r\n');
+    for (const client of clients.slice(0, 100)) client.close();
+    for (const client of clients.slice(100)) expect(await client.until('\r\n')).toBe('VERSION 1.6.45\r\n');
+    expect(await first.ask('version\r\n')).toBe('VERSION 1.6.45\r\n');
+  });
+
+  it('shows every worker thread the same cache', async () => {
+    const server = await serve(io, ['-t', '4']);
+    const clients = await Promise.all(Array.from({ length: 32 }, () => Client.connect(server.port)));
+    for (const [i, client] of clients.entries()) {
+      expect(await client.ask(`set k${i} 0 0 2\r\n${10 + i}\r\n`)).toBe('STORED\r\n');
+    }
+    for (const [i, client] of clients.entries()) {
+      const j = (i + 17) % clients.length;
+      expect(await client.ask(`get k${j}\r\n`, 'END\r\n')).toBe(`VALUE k${j} 0 2\r\n${10 + j}\r\nEND\r\n`);
+    }
+    await clients[0]!.ask('set n 0 0 1\r\n0\r\n');
+    await Promise.all(
+      clients.map(async (client) => {
+        for (let i = 0; i < 50; i++) await client.ask('incr n 1\r\n');
+      }),
+    );
+    expect(await clients[0]!.ask('get n\r\n', 'END\r\n')).toContain(`\r\n${32 * 50}\r\n`);
+    const stats = await clients[0]!.stats();
+    expect(stats).toMatchObject({ incr_hits: '1600', cmd_set: '33', curr_items: '33', threads: '4' });
+    expect(stats['total_connections']).toBe('32');
+  });
+
+  it.each(['SIGINT', 'SIGTERM'] as const)('ends with %s: exit code 0, connections closed', async (signal) => {
+    const server = await serve(io, ['-t', '2', '-v']);
+    const client = await Client.connect(server.port);
+    await client.ask('set a 0 0 1\r\n1\r\n');
+    const gone = closed(client.socket);
+    expect(await server.stop(signal)).toBe(0);
+    await gone;
+    expect(server.stderr()).toContain('Exiting normally');
+  });
+
+  it('says that its port is in use, and exits with 71', async () => {
+    const server = await serve(io, ['-t', '2']);
+    for (const threads of ['1', '2']) {
+      const args = ['--io', io, '-t', threads, '-u', 'root', '-l', '127.0.0.1', '-p', String(server.port)];
+      expect(await runToEnd(OURS, args)).toEqual({
+        code: 71,
+        stdout: '',
+        stderr: 'failed to listen on one of interface(s) 127.0.0.1: Address already in use\n',
+      });
+    }
+    expect(await ask(server.port, 'version\r\n')).toBe('VERSION 1.6.45\r\n');
+  });
+
+  it('serves a Unix socket, and takes its file away when it ends', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'memcached-ts-'));
+    const path = join(folder, 'socket');
+    const child = spawn(OURS, ['--io', io, '-t', '2', '-s', path, '-a', '755'], { stdio: 'ignore' });
+    const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
+    while (!existsSync(path)) await new Promise((resolve) => setTimeout(resolve, 10));
+    expect(statSync(path).mode & 0o777).toBe(0o755);
+    const answer = await new Promise<string>((resolve, reject) => {
+      const socket = createConnection(path).setEncoding('latin1').once('data', resolve).once('error', reject);
+      socket.end('version\r\n');
+    });
+    expect(answer).toBe('VERSION 1.6.45\r\n');
+    child.kill('SIGTERM');
+    expect(await ended).toBe(0);
+    expect(existsSync(path)).toBe(false);
+    rmSync(folder, { recursive: true });
+  });
+
+  it('closes connections that are idle for longer than idle_timeout', async () => {
+    const server = await serve(io, ['-o', 'idle_timeout=1']);
+    const idle = await Client.connect(server.port);
+    expect(await idle.ask('version\r\n')).toBe('VERSION 1.6.45\r\n');
+    await closed(idle.socket);
+    const client = await Client.connect(server.port);
+    expect(await client.stats()).toMatchObject({ idle_kicks: '1', curr_connections: '1' });
+  });
+
+  it('logs commands and replies with -vv', async () => {
+    const server = await serve(io, ['-vv', '-t', '1']);
+    const client = await Client.connect(server.port);
+    await client.ask('get nothing\r\n');
+    await client.ask('verbosity 0\r\n');
+    await client.ask('get nothing\r\n');
+    await server.stop();
+    expect(server.stderr().match(/get nothing/g)).toHaveLength(1);
+    expect(server.stderr()).toMatch(/^<\d+ get nothing\n>\d+ END$/m);
+  });
+
+  it('obeys -F, -C, -M and -I', async () => {
+    const server = await serve(io, ['-F', '-C', '-M', '-m', '8', '-I', '512k']);
+    const client = await Client.connect(server.port);
+    expect(await client.ask('flush_all\r\n')).toBe('CLIENT_ERROR flush_all not allowed\r\n');
+    expect(await client.ask('set a 0 0 1\r\n1\r\n')).toBe('STORED\r\n');
+    expect(await client.ask('gets a\r\n', 'END\r\n')).toBe('VALUE a 0 1 0\r\n1\r\nEND\r\n');
+    const large = 'x'.repeat(600_000);
+    expect(await client.ask(`set b 0 0 600000\r\n${large}\r\n`)).toBe('SERVER_ERROR object too large for cache\r\n');
+    const value = 'x'.repeat(100_000);
+    let reply = '';
+    for (let i = 0; i < 200 && !reply.startsWith('SERVER'); i++) {
+      reply = await client.ask(`set k${i} 0 0 100000\r\n${value}\r\n`);
+    }
+    expect(reply).toBe('SERVER_ERROR out of memory storing object\r\n');
+    expect(await client.stats()).toMatchObject({ evictions: '0', store_no_memory: '1', store_too_large: '1' });
+    const settings = await client.stats('settings');
+    expect(settings).toMatchObject({
+      cas_enabled: 'no',
+      evictions: 'off',
+      flush_enabled: 'no',
+      item_size_max: '524288',
+    });
+  });
+
+  it('keeps within -m while it evicts', async () => {
+    const server = await serve(io, ['-m', '16', '-t', '2']);
+    const client = await Client.connect(server.port);
+    const value = 'x'.repeat(1000);
+    for (let round = 0; round < 40; round++) {
+      let text = '';
+      for (let i = 0; i < 1000; i++) text += `set k${round * 1000 + i} 0 0 1000 noreply\r\n${value}\r\n`;
+      client.send(text);
+      expect(await client.ask('mn\r\n')).toBe('MN\r\n');
+    }
+    const stats = await client.stats();
+    expect(Number(stats['evictions'])).toBeGreaterThan(20_000);
+    expect(Number(stats['bytes'])).toBeLessThanOrEqual(16 * 1024 * 1024);
+    expect(Number(stats['curr_items']) + Number(stats['evictions'])).toBe(40_000);
+    expect(Number((await client.stats('slabs'))['total_malloced'])).toBeLessThanOrEqual(16 * 1024 * 1024);
+  });
+
+  it.skipIf(!hasDebians)("tells everything that Debian's stats tell, but its event library", async () => {
+    const debian = await start(DEBIANS, []);
+    running.push(debian);
+    const server = await serve(io);
+    const theirs = await (await Client.connect(debian.port)).stats();
+    const ours = await (await Client.connect(server.port)).stats();
+    expect(Object.keys(theirs).filter((name) => ours[name] === undefined)).toEqual(['libevent']);
+  });
+});
