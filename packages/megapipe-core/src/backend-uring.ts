@@ -830,7 +830,7 @@ export class UringBackend implements Backend {
         )
           this.cancelArmed(slot);
       }
-      if (alive && !(slots.state[slot]! & S.Closing)) channel.accepted(slot, direct ? result : -1, result);
+      if (alive) channel.accepted(slot, direct ? result : -1, result);
       else if (direct) {
         this.closeSlot(result);
         slots.free(result);

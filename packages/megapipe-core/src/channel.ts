@@ -27,6 +27,7 @@ import { Deadlines, TICK_MS } from './deadlines.ts';
 import { errnoName, MegapipeError, systemError, wholeNumber } from './errors.ts';
 import { ARENA, LARGE_CHUNK_BYTES } from './output.ts';
 import { NO_SEGMENT, S, Slots } from './slots.ts';
+import { closed, failed, opened, tracedBackend, tracedSink, tracer, tracing } from './trace.ts';
 
 const EPIPE = 32;
 const ECANCELED = 125;
@@ -140,10 +141,13 @@ export class Channel {
   #round = 0;
   /** Listeners to arm again, and when. */
   #retries: { slot: number; generation: number; at: number }[] = [];
+  /** Listeners to close once their queues are empty, and from when on. */
+  #retiring: { slot: number; generation: number; at: number }[] = [];
 
   constructor(sink: Sink, options: ChannelOptions = {}) {
     const o = checked(options);
-    this.sink = sink;
+    const line = tracing() ? tracer() : null;
+    this.sink = line ? tracedSink(sink, line) : sink;
     this.options = o;
     this.#outputMax = o.outputMax;
     this.#outputLow = o.outputMax >> 2;
@@ -171,7 +175,7 @@ export class Channel {
       this.arena.free();
       throw error;
     }
-    this.#backend = backend;
+    this.#backend = line ? tracedBackend(backend, () => this.slots, line) : backend;
     this.backend = backend.name;
     this.backendReason = reason;
     this.slots = new Slots(backend.slots);
@@ -180,6 +184,7 @@ export class Channel {
     this.#finish = new Int32Array(backend.slots);
     this.#rearm = new Int32Array(backend.slots);
     this.deadlines.advance(0, () => {});
+    if (opened.hasSubscribers) opened.publish({ channel: this, backend: this.backend, reason });
   }
 
   // ---------------------------------------------------------------- handles
@@ -315,6 +320,21 @@ export class Channel {
     slots.extra[slot] = 0;
     slots.state[slot]! &= ~(S.Reading | S.AcceptAll);
     this.#cancelArmed(slot);
+  }
+
+  /**
+   * Closes a listening socket without losing a connection that a client has seen established: goes on accepting for
+   * `graceMs` (handshakes on the way need their round trip) and until its queue is empty, then closes; `onClose` tells.
+   * First keep new connections away from it: `ListenGroup.retire`. What arrives later still is reset by the kernel,
+   * unless net.ipv4.tcp_migrate_req is 1.
+   */
+  retire(listener: Handle, graceMs = 1000): void {
+    const slot = this.#slot(listener, 'retire');
+    if (!(this.slots.state[slot]! & S.Listener))
+      throw new MegapipeError('ERR_MEGAPIPE_STATE', 'retire: the handle is not a listening socket');
+    this.accept(listener);
+    this.#retiring.push({ slot, generation: this.slots.generation[slot]!, at: this.#clock() + graceMs });
+    if (this.#attached && this.#ticker === null) this.#startTicker();
   }
 
   /** Connects to an IPv4 or IPv6 address, or an absolute path of a Unix socket (port is then ignored). `onConnect` follows. */
@@ -639,7 +659,7 @@ export class Channel {
     for (;;) {
       if (this.#destroyed) break;
       const left = Math.max(0, until - performance.now());
-      const slice = this.deadlines.queued > 0 || this.#retries.length > 0 ? Math.min(left, TICK_MS) : left;
+      const slice = this.#timed() ? Math.min(left, TICK_MS) : left;
       const done = this.counters.completions - before;
       const waited = this.#backend.wait(done > 0 ? 0 : slice === Number.POSITIVE_INFINITY ? -1 : Math.ceil(slice));
       const bits = this.#drain(waited);
@@ -679,7 +699,7 @@ export class Channel {
       1024,
     );
     this.#attached = true;
-    if (this.deadlines.queued > 0 || this.#retries.length > 0) this.#startTicker();
+    if (this.#timed()) this.#startTicker();
   }
 
   /** Back to manual driving. */
@@ -720,6 +740,7 @@ export class Channel {
     for (let id = 0; id < this.#regionLength.length; id++) if (this.#regionLength[id]! > 0) native.memoryRelease(id);
     this.#regionLength.fill(0);
     this.arena.free();
+    if (closed.hasSubscribers) closed.publish({ channel: this });
   }
 
   stats(): ChannelStats {
@@ -756,6 +777,7 @@ export class Channel {
   acceptFailed(slot: number, errno: number): void {
     this.#retries.push({ slot, generation: this.slots.generation[slot]!, at: this.#clock() + ACCEPT_RETRY_MS });
     if (this.#attached && this.#ticker === null) this.#startTicker();
+    this.#report(slot, 'accept', errno);
     this.sink.onAcceptError(this.slots.cookie[slot]!, errno);
   }
 
@@ -763,7 +785,10 @@ export class Channel {
   connected(slot: number, errno: number): void {
     const slots = this.slots;
     slots.state[slot]! &= ~S.Connecting;
-    if (errno) slots.state[slot]! |= S.Broken;
+    if (errno) {
+      slots.state[slot]! |= S.Broken;
+      this.#report(slot, 'connect', errno);
+    }
     if (slots.state[slot]! & S.Closing) {
       this.settled(slot);
       return;
@@ -804,6 +829,7 @@ export class Channel {
     if (state & S.Ended) return;
     slots.state[slot]! = (state | S.Ended | (errno ? S.Broken : 0)) & ~S.Reading;
     if (state & S.Closing) return;
+    if (errno) this.#report(slot, 'connection', errno);
     /* A send in flight still reads its chunk; it will fail by itself and drop the queue then. */
     if (errno && !(state & S.Sending)) this.#dropOutput(slot, errno);
     if ((state & (S.Into | S.IntoArmed)) === S.Into) this.#intoDone(slot, 0, errno);
@@ -935,6 +961,12 @@ export class Channel {
     this.#regionUses[region]!++;
     this.#append(slot, s);
     this.slots.outBytes[slot]! += length;
+  }
+
+  #report(slot: number, operation: string, errno: number): void {
+    if (!failed.hasSubscribers) return;
+    const { slots } = this;
+    failed.publish({ channel: this, handle: slots.handle(slot), cookie: slots.cookie[slot], operation, errno });
   }
 
   #alive(): void {
@@ -1127,12 +1159,39 @@ export class Channel {
       this.#retries = this.#retries.filter((r) => r.at > this.#now);
       for (const r of due) if (this.slots.generation[r.slot] === r.generation) this.rearm(r.slot);
     }
+    if (this.#retiring.length > 0)
+      this.#retiring = this.#retiring.filter(
+        (r) => this.slots.generation[r.slot] === r.generation && (r.at > this.#now || !this.#retireStep(r.slot)),
+      );
+  }
+
+  /** Whether something happens by the clock alone. */
+  #timed(): boolean {
+    return this.deadlines.queued > 0 || this.#retries.length > 0 || this.#retiring.length > 0;
+  }
+
+  /** One step towards the end of a retiring listener; true when it is closing. */
+  #retireStep(slot: number): boolean {
+    const slots = this.slots;
+    if (this.wantsAccept(slot)) {
+      slots.state[slot]! &= ~(S.Reading | S.AcceptAll);
+      this.#cancelArmed(slot);
+    }
+    /* What a cancelled accept had already taken comes before its last completion. */
+    if (slots.state[slot]! & S.Armed) return false;
+    if (native.listenQueue(slots.fd[slot]!) > 0) {
+      slots.state[slot]! |= S.Reading | S.AcceptAll;
+      this.rearm(slot);
+      return false;
+    }
+    this.close(slots.handle(slot));
+    return true;
   }
 
   #startTicker(): void {
     this.#ticker = setInterval(() => {
       this.#poke();
-      if (this.deadlines.queued === 0 && this.#retries.length === 0) this.#stopTicker();
+      if (!this.#timed()) this.#stopTicker();
     }, TICK_MS);
     this.#ticker.unref();
   }

@@ -19,6 +19,7 @@ export { errnoMessage, errnoName, MegapipeError } from './errors.ts';
 export {
   closeDescriptor,
   getAffinity,
+  ListenGroup,
   type ListenGroupOptions,
   type ListenTcpOptions,
   type ListenUnixOptions,

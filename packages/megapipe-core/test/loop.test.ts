@@ -7,8 +7,17 @@ import net from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, test } from 'vitest';
-import { closeDescriptor, getAffinity, listenGroup, listenTcp, localAddress, setAffinity } from '../src/index.ts';
-import { BACKENDS, echo, pattern, Rig, take, until } from './support.ts';
+import {
+  Channel,
+  closeDescriptor,
+  getAffinity,
+  ListenGroup,
+  listenGroup,
+  listenTcp,
+  localAddress,
+  setAffinity,
+} from '../src/index.ts';
+import { BACKENDS, echo, pattern, Rig, sink, take, until } from './support.ts';
 
 const program = (name: string): string => fileURLToPath(new URL(`programs/${name}`, import.meta.url));
 
@@ -203,6 +212,73 @@ describe.each(BACKENDS)('%s', (backend) => {
     expect(Math.min(...counts)).toBeGreaterThan(20);
     expect(() => listenGroup({ host: '127.0.0.1', port, count: 2 })).toThrow(/EADDRINUSE/);
     for (const client of clients) client.destroy();
+  });
+
+  test('channels join and leave a group under load, and no connection is lost', async () => {
+    const group = new ListenGroup({ host: '127.0.0.1', port: 0, backlog: 4096 });
+    const accepts: number[] = [];
+    let left = 0;
+    const join = (): { fd: number; channel: Channel; listener: number } => {
+      const fd = group.add();
+      const n = accepts.push(0) - 1;
+      const base = echo(() => channel);
+      const channel: Channel = new Channel(
+        sink({
+          ...base,
+          onAccept(cookie, socket, pending) {
+            accepts[n]!++;
+            base.onAccept!(cookie, socket, pending);
+          },
+          onClose(handle, cookie) {
+            if (cookie === -1) {
+              group.left(fd);
+              left++;
+            }
+            base.onClose!(handle, cookie);
+          },
+        }),
+        { backend },
+      );
+      const listener = channel.register(fd, -1);
+      channel.accept(listener);
+      channel.attach();
+      ends.push(() => channel.destroy());
+      return { fd, channel, listener };
+    };
+    const members = [join(), join()];
+    let stop = false;
+    let served = 0;
+    const lost: string[] = [];
+    const load = Promise.all(
+      Array.from({ length: 30 }, async (_, worker) => {
+        for (let n = 0; !stop; n++) {
+          const client = net.connect(group.port, '127.0.0.1');
+          const bytes = pattern(64, worker * 10_000 + n);
+          client.on('error', (error) => lost.push(error.message));
+          client.write(bytes);
+          if ((await take(client, 64)).equals(bytes)) served++;
+          else lost.push('cut');
+          client.destroy();
+        }
+      }),
+    );
+    for (let change = 1; change <= 6; change++) {
+      members.push(join());
+      await until(() => served > change * 500);
+      const leaving = members.shift()!;
+      group.retire(leaving.fd);
+      leaving.channel.retire(leaving.listener, 100);
+      await until(() => left === change);
+    }
+    await until(() => served > 4000);
+    stop = true;
+    await load;
+    expect(lost).toEqual([]);
+    expect(Math.min(...accepts)).toBeGreaterThan(0);
+    expect(accepts.reduce((a, b) => a + b)).toBe(served);
+    const last = members.pop()!;
+    group.retire(last.fd);
+    expect(() => group.retire(members[0]!.fd)).toThrow(/last socket/);
   });
 
   const cpus = getAffinity();

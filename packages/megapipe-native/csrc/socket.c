@@ -279,26 +279,43 @@ static bool cpu_list(napi_env env, napi_value list, uint32_t *out, uint32_t cap,
   return true;
 }
 
+#define STEER_MAX 256
+
+/* Appends: for A = i, return targets[i]. */
+static uint32_t jump_table(struct sock_filter *code, uint32_t n, const uint32_t *keys, const uint32_t *targets, uint32_t count) {
+  for (uint32_t i = 0; i < count; i++) {
+    code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, keys ? keys[i] : i, 0, 1);
+    code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, targets[i]);
+  }
+  return n;
+}
+
 /*
- * reuseportSteer(fd, cpus) -> 0 or -errno. Classic BPF for fd's SO_REUSEPORT group: a connection that CPU cpus[i]
- * received goes to the group's i-th socket, in the order they began to listen; other CPUs wrap around.
+ * reuseportSteer(fd, cpus, targets) -> 0 or -errno. Replaces the program that picks a socket of fd's SO_REUSEPORT group:
+ * a connection that CPU cpus[i] received goes to the group's socket number targets[i] (they are numbered as they began
+ * to listen; when one leaves, the last takes its number). Other CPUs are folded onto the targets. With cpus empty,
+ * targets are picked at random. 1 … 256 targets.
  */
 VERB(mp_reuseport_steer) {
-  napi_value argv[2];
+  napi_value argv[3];
   int32_t fd;
-  uint32_t cpus[512], count;
-  if (!mp_args(env, info, 2, argv, "reuseportSteer") || !mp_int(env, argv[0], &fd, "reuseportSteer", "fd") ||
-      !cpu_list(env, argv[1], cpus, 512, &count, "reuseportSteer"))
-    return NULL;
-  struct sock_filter code[2 * 512 + 3];
+  uint32_t cpus[STEER_MAX], targets[STEER_MAX], cpu_count = 0, count = 0;
+  static const char verb[] = "reuseportSteer";
+  bool is_array = false;
+  if (!mp_args(env, info, 3, argv, verb) || !mp_int(env, argv[0], &fd, verb, "fd")) return NULL;
+  if (napi_is_array(env, argv[1], &is_array) != napi_ok || !is_array || napi_get_array_length(env, argv[1], &cpu_count) != napi_ok)
+    return mp_throw(env, "ERR_MEGAPIPE_ARGUMENT", "reuseportSteer: cpus must be an array");
+  if (cpu_count > 0 && !cpu_list(env, argv[1], cpus, STEER_MAX, &cpu_count, verb)) return NULL;
+  if (!cpu_list(env, argv[2], targets, STEER_MAX, &count, verb)) return NULL;
+  if (cpu_count > 0 && cpu_count != count)
+    return mp_throw(env, "ERR_MEGAPIPE_ARGUMENT", "reuseportSteer: %u cpus for %u targets", cpu_count, count);
+  struct sock_filter code[4 * STEER_MAX + 4];
   uint32_t n = 0;
-  code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_CPU));
-  for (uint32_t i = 0; i < count; i++) {
-    code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, cpus[i], 0, 1);
-    code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, i);
-  }
+  code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + (cpu_count ? SKF_AD_CPU : SKF_AD_RANDOM)));
+  if (cpu_count) n = jump_table(code, n, cpus, targets, count);
   code[n++] = (struct sock_filter)BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, count);
-  code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_A, 0);
+  n = jump_table(code, n, NULL, targets, count);
+  code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, targets[0]);
   struct sock_fprog prog = {.len = (unsigned short)n, .filter = code};
   return mp_i32(env, setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &prog, sizeof prog) < 0 ? -errno : 0);
 }
