@@ -96,7 +96,8 @@ export interface Native {
 
 function load(): Native {
   const require = createRequire(import.meta.url);
-  const path = '../build/Release/megapipe_native.node';
+  /* MEGAPIPE_ADDON: another build of it, as scripts/sanitize.sh makes one. */
+  const path = process.env['MEGAPIPE_ADDON'] ?? '../build/Release/megapipe_native.node';
   try {
     return require(path) as Native;
   } catch (cause) {
