@@ -3,11 +3,13 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
+import { native } from '../src/index.ts';
 
 const inside = process.env['MEGAPIPE_SANITIZE'] === '1';
 const wanted = process.env['CI'] === 'true' || process.env['MEGAPIPE_SANITIZERS'] === '1';
 
 test.runIf(inside)('the sanitized addon is the one in use', () => {
+  expect(native.addressOf(new Uint8Array(new SharedArrayBuffer(8)))).toBeGreaterThan(0);
   const maps = readFileSync('/proc/self/maps', 'utf8');
   expect(maps).toMatch(/libasan/);
   expect(maps).toMatch(/sanitize\/megapipe_native\.node/);
