@@ -17,7 +17,6 @@ import { type Loaded, loadConfiguration } from './conf/compile.ts';
 import { ConfError } from './conf/errors.ts';
 import { errnoOf, strerror } from './log/errno.ts';
 import { ErrorLogWriter } from './log/error-log.ts';
-import { Master } from './master.ts';
 import { VERSION_LINE } from './version.ts';
 
 /** Set in the environment of the process that `daemon on` starts; names the descriptor of the starter's stderr. */
@@ -184,7 +183,13 @@ async function run(args: readonly string[]): Promise<number | null> {
     return 0;
   }
   if (line.signal !== null) return signal(line.signal, model.pid, log);
-  if (model.user !== null && process.getuid?.() !== 0) {
+  if (model.user !== null && process.getuid?.() === 0) {
+    report(
+      log,
+      'warn',
+      'the "user" directive has no effect: workers are threads of the master process and share its user',
+    );
+  } else if (model.user !== null) {
     report(
       log,
       'warn',
@@ -195,6 +200,8 @@ async function run(args: readonly string[]): Promise<number | null> {
     daemonize(args);
     return null;
   }
+  // Only a server needs the channel and its addon.
+  const { Master } = await import('./master.ts');
   const master = new Master({
     ...places,
     globals: bytes(line.globals),

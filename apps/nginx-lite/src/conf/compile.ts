@@ -217,7 +217,22 @@ function compileListens(builder: Builder, cf: ConfContext): Listen[] {
       listen.servers.push({ server: index, names });
     }
   }
+  for (const listen of listens.values()) refuseBadWildcards(listen);
   return [...listens.values()];
+}
+
+/** A `*` is for the first or the last label; where only one server is there, nobody looks at its names. */
+function refuseBadWildcards(listen: Listen): void {
+  if (listen.servers.length < 2) return;
+  for (const { names } of listen.servers) {
+    for (const { name, regex } of names) {
+      const stars = name.split('*').length - 1;
+      if (regex !== null || stars === 0) continue;
+      if (stars > 1 || name.startsWith('*.') === name.endsWith('.*')) {
+        throw new ConfError(`invalid server name or wildcard "${name}" on ${listen.text}`);
+      }
+    }
+  }
 }
 
 /** A server without `listen`: port 80, or 8000 where the user may not bind low ports. */

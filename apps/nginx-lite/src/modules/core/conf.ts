@@ -68,6 +68,7 @@ export const CORE_DIRECTIVES: Directive[] = [
     set: main('workerProcesses', (cf, args) => {
       if (args[1] === 'auto') return availableParallelism();
       const count = parseNumber(args[1] as string);
+      // nginx takes 0 and then serves nobody.
       return count === null || count === 0 ? cf.reject('invalid value') : count;
     }),
   },
@@ -108,7 +109,14 @@ export const CORE_DIRECTIVES: Directive[] = [
       return undefined;
     },
   },
-  { name: 'worker_connections', contexts: Events, args: Args.Take1, set: main('workerConnections', number) },
+  {
+    name: 'worker_connections',
+    contexts: Events,
+    args: Args.Take1,
+    set: main('workerConnections', (cf, args) => {
+      return parseNumber(args[1] as string) ?? cf.fail(`invalid number "${args[1]}"`);
+    }),
+  },
   {
     name: 'use',
     contexts: Events,

@@ -10,18 +10,17 @@ export const HEADERS_DEFAULTS: Pick<LocConf, 'addHeaders' | 'expires'> = { addHe
 
 function parseExpires(cf: ConfContext, args: string[]): Expires {
   const modified = args.length === 3;
-  if (modified && args[1] !== 'modified') cf.fail(`invalid value "${args[1]}"`);
+  if (modified && args[1] !== 'modified') cf.reject('invalid value');
   const text = args.at(-1) as string;
   if (text.startsWith('@')) {
     const seconds = parseTimeSec(text.slice(1));
-    if (seconds === null || modified) cf.fail('daily time value must be less than 24 hours');
-    if (seconds > 86400) cf.fail('daily time value must be less than 24 hours');
-    return { kind: 'daily', seconds };
+    if (seconds === null || modified) cf.reject('invalid value');
+    return seconds > 86400 ? cf.reject('daily time value must be less than 24 hours') : { kind: 'daily', seconds };
   }
   if (!modified && (text === 'off' || text === 'epoch' || text === 'max')) return { kind: text };
   const sign = text.startsWith('-') ? -1 : 1;
   const seconds = parseTimeSec(/^[-+]/.test(text) ? text.slice(1) : text);
-  if (seconds === null) cf.fail(`invalid value "${text}"`);
+  if (seconds === null) cf.reject('invalid value');
   return { kind: modified ? 'modified' : 'access', seconds: sign * seconds };
 }
 

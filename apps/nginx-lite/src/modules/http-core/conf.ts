@@ -189,9 +189,6 @@ function setServerName(cf: ConfContext, args: string[]): undefined {
       continue;
     }
     const lower = name.toLowerCase();
-    const stars = lower.split('*').length - 1;
-    const atEdge = lower.startsWith('*.') !== lower.endsWith('.*');
-    if (stars > 1 || (stars === 1 && !atEdge)) cf.fail(`invalid server name or wildcard "${given}"`);
     server.names.push({ name: lower, regex: null });
   }
 }

@@ -58,7 +58,7 @@ function applyOption(cf: ConfContext, decl: ListenDecl, option: string): void {
       return;
     case 'backlog=': {
       const backlog = parseNumber(value);
-      if (backlog === null || backlog === 0) cf.fail(`invalid backlog "${value}"`);
+      if (backlog === null || backlog === 0) cf.fail(`invalid backlog "${option}"`);
       decl.hasOptions = true;
       decl.backlog = backlog;
       return;
@@ -76,10 +76,10 @@ function applyOption(cf: ConfContext, decl: ListenDecl, option: string): void {
       return;
     case 'ipv6only=': {
       const only = parseFlag(value);
-      if (only === null) cf.fail(`invalid ipv6only flags "${value}"`);
-      if (decl.family !== 'IPv6') cf.fail(`ipv6only is not supported on addr "${decl.text}"`);
+      if (only === null) cf.fail(`invalid parameter "${option}"`);
       decl.hasOptions = true;
-      decl.ipv6Only = only;
+      // Of no concern to other addresses, where nginx takes it too.
+      if (decl.family === 'IPv6') decl.ipv6Only = only;
       return;
     }
     case 'ssl':

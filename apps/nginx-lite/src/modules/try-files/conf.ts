@@ -19,7 +19,7 @@ export const TRY_FILES_DIRECTIVES: Directive[] = [
       conf.tryFilesCode = 0;
       if (last.startsWith('=')) {
         const code = parseNumber(last.slice(1));
-        conf.tryFilesCode = code === null || code > 999 ? cf.fail(`invalid code "${last.slice(1)}"`) : code;
+        conf.tryFilesCode = code === null || code > 999 ? cf.fail(`invalid code "${last}"`) : code;
       }
       conf.tryFiles = words.map((word, i) => {
         const testDirectory = i < words.length - 1 && word.endsWith('/');

@@ -1,0 +1,361 @@
+/**
+ * Configuration errors: our words are nginx's words, with file and line.
+ *
+ * Each text is given to `nginx -t` of Debian and to ours; the first error line must be the same. Where a row says what
+ * ours prints instead, it says why. Without Debian's nginx the rows with `lite` still hold.
+ */
+
+import { execFileSync } from 'node:child_process';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { loadConfiguration } from '../src/conf/compile.ts';
+import { ConfError } from '../src/conf/errors.ts';
+import { DEBIAN_NGINX, makePrefix, runLite, writeUnder } from './support/server.ts';
+
+const available = existsSync(DEBIAN_NGINX);
+if (!available) console.log(`skipped rows: ${DEBIAN_NGINX} is not installed, so there is no oracle to ask`);
+
+const http = (text: string): string => `events {}\nhttp {\n${text}\n}\n`;
+const server = (text: string): string => http(`server {\nlisten 127.0.0.1:18080;\n${text}\n}`);
+
+const ROWS: { text: string; lite?: string; why?: string }[] = [
+  // Grammar.
+  { text: 'bogus;' },
+  { text: 'events {}\nbogus on;\n' },
+  { text: 'events {\n' },
+  { text: 'events {} }' },
+  { text: 'events' },
+  { text: 'events {} http' },
+  { text: 'worker_processes 1' },
+  { text: 'worker_processes 1\nevents {}' },
+  { text: ';' },
+  { text: '{' },
+  { text: '}' },
+  { text: 'events {} ; ' },
+  { text: 'worker_processes 1 }' },
+  { text: 'worker_processes "1' },
+  { text: "worker_processes '1" },
+  { text: 'worker_processes "1"x;' },
+  { text: 'worker_processes "1";;' },
+  { text: 'worker_processes {' },
+  { text: 'events on;' },
+  { text: 'events x {}' },
+  { text: 'daemon maybe;' },
+  { text: 'daemon on; daemon on;' },
+  {
+    text: 'worker_processes 0;',
+    lite: '"worker_processes" directive invalid value',
+    why: 'nginx starts and serves nobody',
+  },
+  { text: 'worker_processes x;' },
+  { text: 'worker_processes 1 2;' },
+  { text: 'worker_processes;' },
+  { text: `worker_processes ${'x'.repeat(5000)};${' '.repeat(5000)}` },
+  { text: `worker_processes "${'x'.repeat(5000)}";${' '.repeat(5000)}` },
+  { text: 'include missing.conf;' },
+  { text: 'include a b;' },
+  { text: 'include missing/*.conf; bogus;' },
+  { text: '' },
+  { text: '# nothing\n' },
+  { text: 'events {} events {}' },
+  { text: 'events { worker_connections x; }' },
+  { text: 'events { worker_connections 1; worker_connections 2; }' },
+  { text: 'events { use nothing; }' },
+  { text: 'events { server {} }' },
+  { text: 'error_log logs/e.log nolevel;' },
+  { text: 'worker_cpu_affinity 012;' },
+  { text: 'worker_shutdown_timeout 1x;' },
+  // Contexts.
+  { text: 'listen 80;' },
+  { text: 'server {}' },
+  { text: http('location / {}') },
+  { text: http('listen 80;') },
+  { text: server('http {}') },
+  { text: server('server {}') },
+  { text: server('location / { listen 80; }') },
+  { text: server('location / { server_name x; }') },
+  { text: server('worker_processes 1;') },
+  { text: http('return 200;') },
+  { text: server('alias /x;') },
+  { text: server('log_format x y;') },
+  { text: http('try_files a b;') },
+  { text: http('internal;') },
+  { text: server('types_hash_max_size x;') },
+  // listen and server_name.
+  { text: http('server { listen 99999; }') },
+  { text: http('server { listen 0; }') },
+  { text: http('server { listen 127.0.0.1:x; }') },
+  { text: http('server { listen 127.0.0.1:; }') },
+  { text: http('server { listen :80; }') },
+  { text: http('server { listen [::1; }') },
+  { text: http('server { listen [::x]:80; }') },
+  { text: http('server { listen unix:; }') },
+  { text: http('server { listen no.such.host.invalid:80; }') },
+  { text: http('server { listen 8080 what; }') },
+  { text: http('server { listen 8080 backlog=x; }') },
+  { text: http('server { listen 8080 ipv6only=on; }') },
+  { text: http('server { listen [::]:8080 ipv6only=maybe; }') },
+  { text: http('server { listen 8080; listen 8080; }') },
+  { text: http('server { listen 8080 default_server; } server { listen 8080 default_server; }') },
+  { text: http('server { listen 8080 backlog=5; } server { listen 8080 backlog=6; }') },
+  { text: server('server_name *;') },
+  { text: server('server_name .;') },
+  { text: server('server_name ~;') },
+  { text: server('server_name a*b;') },
+  { text: server('server_name *.a.*;') },
+  { text: http('server { listen 8080; server_name a*b; } server { listen 8080; }') },
+  { text: http('server { listen 8080; server_name *.a.*; } server { listen 8080; }') },
+  // Locations.
+  { text: server('location {}') },
+  { text: server('location a b c {}') },
+  { text: server('location ! /x {}') },
+  { text: server('location / {} location / {}') },
+  { text: server('location = /x {} location =/x {}') },
+  { text: server('location / {} location ^~ / {}') },
+  { text: server('location /a { location /b {} }') },
+  { text: server('location = /a { location /a/b {} }') },
+  { text: server('location @n { location /x {} }') },
+  { text: server('location /a { location @n {} }') },
+  { text: server('location ~ ( {}'), lite: 'pcre2_compile() failed: missing closing parenthesis in "("' },
+  { text: server('location ~ "[a" {}') },
+  // Values.
+  { text: server('root;') },
+  { text: server('root a; root b;') },
+  { text: server('location / { root a; alias b; }') },
+  { text: server('location / { alias a; root b; }') },
+  { text: server('root $document_root/x;') },
+  { text: server('location @x { alias y; }') },
+  { text: server('client_max_body_size 1x;') },
+  { text: server('client_max_body_size -1;') },
+  { text: server('client_header_buffer_size 1.5k;') },
+  { text: server('keepalive_timeout x;') },
+  { text: server('keepalive_timeout 1s x;') },
+  { text: server('keepalive_timeout 1m1h;') },
+  { text: server('keepalive_requests x;') },
+  { text: server('send_timeout 1ms2;') },
+  { text: server('large_client_header_buffers 4;') },
+  { text: server('large_client_header_buffers 0 8k;') },
+  {
+    text: server('large_client_header_buffers 4 100;'),
+    lite: 'the "large_client_header_buffers" size must be equal to or greater than "connection_pool_size"',
+    why: 'the line is that of the directive, not of the closing brace',
+  },
+  { text: server('sendfile yes;') },
+  { text: server('sendfile on; sendfile on;') },
+  { text: server('server_tokens maybe;') },
+  { text: server('lingering_close never;') },
+  { text: server('if_modified_since sometimes;') },
+  { text: server('error_page 404;') },
+  { text: server('error_page 200 /x;') },
+  { text: server('error_page 600 /x;') },
+  { text: server('error_page x /x;') },
+  { text: server('error_page =200 /x;') },
+  { text: server('error_page 404 =x /x;') },
+  { text: server('error_page 499 /x;') },
+  { text: server('return;') },
+  { text: server('return x;') },
+  { text: server('return 1000;') },
+  { text: server('return x y;') },
+  { text: server('try_files a;') },
+  { text: server('try_files a =x;') },
+  { text: server('try_files a b; try_files c d;') },
+  { text: server('index "";') },
+  { text: server('add_header a;') },
+  { text: server('add_header a b c;') },
+  { text: server('expires x;') },
+  { text: server('expires modified;') },
+  { text: server('expires a b;') },
+  { text: server('expires @25h;') },
+  { text: server('open_file_cache inactive=1s;') },
+  { text: server('open_file_cache max=x;') },
+  { text: server('open_file_cache what;') },
+  { text: server('types { text/html html') },
+  { text: server('types { a { } }') },
+  { text: server('types { include; }') },
+  { text: server('types { include nothing.types; }') },
+  { text: http('log_format x;') },
+  { text: http('log_format combined "x";') },
+  { text: http('log_format a "x"; log_format a "y";') },
+  { text: http('log_format a escape=xml "x";') },
+  { text: server('access_log logs/a.log nothing;') },
+  { text: server('access_log logs/a.log combined what;') },
+  { text: server('access_log logs/a.log combined buffer=x;') },
+  { text: server('access_log logs/a.log combined flush=1s;') },
+  { text: server('access_log off what;') },
+  { text: server('return 200 $nothing;') },
+  { text: server('return 200 ${uri;') },
+  { text: server('return 200 "$";') },
+  { text: server('return 200 "a$ b";') },
+  { text: server('return 200 "${}";') },
+  // Accepted by nginx with modules that are not here: the directive is named.
+  ...[
+    'gzip on;',
+    'proxy_pass http://x;',
+    'ssl_certificate x;',
+    'rewrite a b;',
+    'if ($a) {}',
+    'autoindex on;',
+    'auth_basic x;',
+    'limit_rate 1;',
+    'charset utf-8;',
+  ].map((text) => ({
+    text: server(`location / { ${text} }`),
+    lite: `"${text.split(' ')[0]}" directive is not supported by this server: it has no `,
+    why: 'the module comes later',
+  })),
+  {
+    text: http('map $a $b { default 1; }'),
+    lite: '"map" directive is not supported by this server: it has no map',
+    why: 'the module comes later',
+  },
+  {
+    text: http('server { listen 8443 ssl; }'),
+    lite: 'the "ssl" parameter of the "listen" directive is not supported',
+    why: 'no TLS yet',
+  },
+];
+
+const dir = makePrefix();
+afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+/** The first [emerg] or [error] line without program, and with a shortened path. */
+function firstError(stderr: string): string {
+  const line = stderr.split('\n').find((each) => /\[(?:emerg|error)\]/.test(each)) ?? '(no error)';
+  return line
+    .replace(/^.*?(?=\[(?:emerg|error)\])/, '')
+    .replace(/^(\[[a-z]+\]) \d+#\d+:/, '$1')
+    .replaceAll(dir, 'DIR');
+}
+
+function ours(file: string): string {
+  try {
+    loadConfiguration({ prefix: `${dir}/`, confFile: file, globals: '', errorLog: 'stderr' });
+    return '(no error)';
+  } catch (error) {
+    if (!(error instanceof ConfError)) throw error;
+    return `[${error.level}] ${error.message}`.replaceAll(dir, 'DIR');
+  }
+}
+
+function debian(file: string): string {
+  try {
+    execFileSync(DEBIAN_NGINX, ['-t', '-p', `${dir}/`, '-c', file, '-e', 'stderr'], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    return '(no error)';
+  } catch (error) {
+    return firstError(String((error as { stderr: Buffer }).stderr));
+  }
+}
+
+describe('nginx -t says the same', () => {
+  const groups: (typeof ROWS)[] = [];
+  for (let i = 0; i < ROWS.length; i += 16) groups.push(ROWS.slice(i, i + 16));
+  test.each(groups.map((rows, i): [number, typeof ROWS] => [i, rows]))('rows of group %i', (group, rows) => {
+    const results = rows.map(({ text, lite }, i) => {
+      const file = join(dir, `c${group}-${i}.conf`);
+      writeFileSync(file, text, 'latin1');
+      const mine = ours(file);
+      if (lite !== undefined) return { text, ours: mine.includes(lite) ? lite : mine, nginx: lite };
+      if (!available) return null;
+      return { text, ours: mine, nginx: debian(file) };
+    });
+    const differences = results.filter((each) => each !== null && each.ours !== each.nginx);
+    expect(differences).toEqual([]);
+  });
+});
+
+describe('-t and its friends', () => {
+  const ok = join(dir, 'ok.conf');
+  writeFileSync(ok, server('root html;'));
+
+  test('success is two lines on stderr and exit code 0', async () => {
+    const result = await runLite(['-t', '-p', dir, '-c', ok]);
+    expect(result).toEqual({
+      code: 0,
+      stdout: '',
+      stderr: `nginx: the configuration file ${ok} syntax is ok\nnginx: configuration file ${ok} test is successful\n`,
+    });
+  });
+
+  test('failure names the file, the line and the verdict', async () => {
+    writeUnder(dir, 'bad.conf', 'events {}\n\nnonsense 1;\n');
+    const result = await runLite(['-qt', '-p', dir, '-c', 'bad.conf']);
+    expect(result.code).toBe(1);
+    expect(result.stderr).toBe(
+      `nginx: [emerg] unknown directive "nonsense" in ${dir}/bad.conf:3\nnginx: configuration file ${dir}/bad.conf test failed\n`,
+    );
+  });
+
+  test('-q silences success, letters combine, values stand attached or apart', async () => {
+    expect(await runLite(['-qt', `-p${dir}`, `-c${ok}`])).toEqual({ code: 0, stdout: '', stderr: '' });
+    expect(await runLite(['-tq', '-p', dir, '-c', ok, '-e', 'stderr'])).toEqual({ code: 0, stdout: '', stderr: '' });
+  });
+
+  test('-T dumps every file once, in the order of reading', async () => {
+    writeUnder(dir, 'inc/b.conf', '# b\n');
+    writeUnder(dir, 'inc/a.conf', '# a\n');
+    writeUnder(dir, 'dump.conf', 'events {}\ninclude inc/*.conf;\ninclude inc/a.conf;\n');
+    const result = await runLite(['-T', '-q', '-p', dir, '-c', 'dump.conf']);
+    expect(result.code).toBe(0);
+    expect(result.stdout).toBe(
+      `# configuration file ${dir}/dump.conf:\nevents {}\ninclude inc/*.conf;\ninclude inc/a.conf;\n\n` +
+        `# configuration file ${dir}/inc/a.conf:\n# a\n\n# configuration file ${dir}/inc/b.conf:\n# b\n\n`,
+    );
+  });
+
+  test('-g is read before the file, and has no line numbers', async () => {
+    expect((await runLite(['-t', '-q', '-p', dir, '-c', ok, '-g', 'worker_processes 2;'])).code).toBe(0);
+    expect((await runLite(['-t', '-p', dir, '-c', ok, '-g', 'nonsense;'])).stderr).toContain(
+      'nginx: [emerg] unknown directive "nonsense" in command line\n',
+    );
+    expect((await runLite(['-t', '-p', dir, '-c', ok, '-g', 'user x'])).stderr).toContain(
+      'unexpected end of parameter, expecting ";" in command line',
+    );
+    expect((await runLite(['-t', '-p', dir, '-c', ok, '-g', 'events {}'])).stderr).toContain(
+      'block directives are not supported in -g option in command line',
+    );
+    expect((await runLite(['-t', '-p', dir, '-c', join(dir, 'dup.conf'), '-g', 'daemon off;'])).code).toBe(1);
+  });
+
+  test('a missing configuration file is an [emerg] without a place', async () => {
+    const result = await runLite(['-t', '-p', dir, '-c', 'none.conf']);
+    expect(result.stderr).toBe(
+      `nginx: [emerg] open() "${dir}/none.conf" failed (2: No such file or directory)\nnginx: configuration file ${dir}/none.conf test failed\n`,
+    );
+  });
+
+  test('-v, -V and -h talk on stderr and end with 0', async () => {
+    const version = await runLite(['-v']);
+    expect(version.code).toBe(0);
+    expect(version.stderr).toMatch(
+      /^nginx version: nginx-lite\/\d+\.\d+\.\d+ \(compatible with nginx\/\d+\.\d+\.\d+\)\n$/,
+    );
+    const configure = await runLite(['-V']);
+    expect(configure.stderr).toContain('configure arguments: --without-http_ssl_module');
+    for (const flag of ['-h', '-?']) expect((await runLite([flag])).stderr).toContain('Usage: nginx-lite [-?hvVtTq]');
+  });
+
+  test.each([
+    [['-x'], 'nginx: invalid option: "x"\n'],
+    [['x'], 'nginx: invalid option: "x"\n'],
+    [['-tx'], 'nginx: invalid option: "x"\n'],
+    [['-c'], 'nginx: option "-c" requires file name\n'],
+    [['-p'], 'nginx: option "-p" requires directory name\n'],
+    [['-e'], 'nginx: option "-e" requires file name\n'],
+    [['-g'], 'nginx: option "-g" requires parameter\n'],
+    [['-s'], 'nginx: option "-s" requires parameter\n'],
+    [['-s', 'dance'], 'nginx: invalid option: "-s dance"\n'],
+    [['-sdance'], 'nginx: invalid option: "-s dance"\n'],
+  ])('%j is refused', async (args, text) => {
+    expect(await runLite(args)).toEqual({ code: 1, stdout: '', stderr: text });
+  });
+
+  test('a log that cannot be opened fails the test', async () => {
+    writeUnder(dir, 'log.conf', 'error_log nowhere/e.log;\nevents {}\n');
+    expect((await runLite(['-t', '-p', dir, '-c', 'log.conf'])).stderr).toContain(
+      `nginx: [emerg] open() "${dir}/nowhere/e.log" failed (2: No such file or directory)`,
+    );
+  });
+});
