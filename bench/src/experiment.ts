@@ -71,6 +71,8 @@ export interface Experiment {
   /** The server that the tables' ratio columns divide by. */
   peer: string;
   targets: readonly Target[];
+  /** Left out unless it is asked for by name: too long for the quick evaluation. */
+  byNameOnly?: boolean;
 }
 
 /** The three lengths of connection that the paper's figures are about. */

@@ -101,7 +101,10 @@ if (values.help) {
   process.exit(0);
 }
 if (values.quick && values.full) usage('--quick and --full exclude each other');
-const chosen = values.only.length === 0 ? experiments : experiments.filter((one) => values.only.includes(one.name));
+const chosen =
+  values.only.length === 0
+    ? experiments.filter((one) => !one.byNameOnly)
+    : experiments.filter((one) => values.only.includes(one.name));
 for (const name of values.only) {
   if (!experiments.some((one) => one.name === name)) usage(`--only: no experiment "${name}"`);
 }

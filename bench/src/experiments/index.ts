@@ -1,7 +1,9 @@
 /** All experiments, in the order they run. A new figure is a new folder and one line here. */
 import type { Experiment } from '../experiment.ts';
+import { breakdown } from './breakdown/index.ts';
 import { echo } from './echo/index.ts';
 import { memcached } from './memcached/index.ts';
 import { nginx } from './nginx/index.ts';
+import { sizes } from './sizes/index.ts';
 
-export const experiments: readonly Experiment[] = [echo, memcached, nginx];
+export const experiments: readonly Experiment[] = [echo, memcached, nginx, breakdown, sizes];

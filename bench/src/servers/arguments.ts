@@ -6,6 +6,11 @@ export interface ServerArguments {
   port: number;
   backend: 'uring' | 'epoll';
   size: number;
+  /** Worker threads, each with a channel; 0: one channel on the main thread. */
+  threads: number;
+  partition: boolean;
+  lightweight: boolean;
+  batch: boolean;
 }
 
 export function serverArguments(): ServerArguments {
@@ -15,8 +20,15 @@ export function serverArguments(): ServerArguments {
       port: { type: 'string', short: 'p' },
       backend: { type: 'string', default: 'uring' },
       size: { type: 'string', default: '1024' },
+      threads: { type: 'string', default: '0' },
+      'no-partition': { type: 'boolean', default: false },
+      'no-lightweight': { type: 'boolean', default: false },
+      'no-batch': { type: 'boolean', default: false },
     },
   });
+  const threads = Number(values.threads);
+  if (!Number.isInteger(threads) || threads < 0 || threads > 64)
+    throw new Error(`--threads: expected 0 … 64, got ${values.threads}`);
   const port = Number(values.port ?? '-1');
   const size = Number(values.size);
   const backend = values.backend;
@@ -24,7 +36,16 @@ export function serverArguments(): ServerArguments {
     throw new Error(`-p: expected 0 … 65535, got ${values.port}`);
   if (!Number.isInteger(size) || size < 0) throw new Error(`--size: expected bytes, got ${values.size}`);
   if (backend !== 'uring' && backend !== 'epoll') throw new Error(`--backend: expected uring or epoll, got ${backend}`);
-  return { host: values.listen, port, backend, size };
+  return {
+    host: values.listen,
+    port,
+    backend,
+    size,
+    threads,
+    partition: !values['no-partition'],
+    lightweight: !values['no-lightweight'],
+    batch: !values['no-batch'],
+  };
 }
 
 export function announce(host: string, port: number): void {

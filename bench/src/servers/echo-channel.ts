@@ -1,11 +1,15 @@
 /**
  * Echo on Channel: `node src/servers/echo-channel.ts -p 7000 --backend uring|epoll`.
  *
+ * `--threads N` serves from N worker threads; `--no-partition`, `--no-lightweight` and `--no-batch` switch MegaPipe's parts off,
+ * each by itself.
+ *
  * Invariant: what was received goes out once and in order, also when the peer does not read: then the rest is kept here
  * until onDrain, and the channel has paused reading, so the rest is at most what had already arrived.
  */
-import { Channel, listenTcp, localAddress, type Sink, Write } from '@megapipe/core';
-import { announce, serverArguments } from './arguments.ts';
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import { Channel, listenGroup, listenTcp, localAddress, type Sink, Write } from '@megapipe/core';
+import { announce, type ServerArguments, serverArguments } from './arguments.ts';
 
 const LISTENER = 1;
 /** Messages up to this size are copied word by word, without a view for each. */
@@ -19,8 +23,8 @@ class Echo implements Sink {
   /** Handles whose peer is done, but not its rest. */
   private readonly ended = new Set<number>();
 
-  constructor(backend: 'uring' | 'epoll') {
-    this.channel = new Channel(this, { backend });
+  constructor({ backend, lightweight, batch }: ServerArguments) {
+    this.channel = new Channel(this, { backend, lightweight, batch });
     const { buffer, byteOffset, byteLength } = this.channel.memory;
     this.words = new Int32Array(buffer, byteOffset, byteLength >>> 2);
   }
@@ -83,10 +87,43 @@ class Echo implements Sink {
   onTimeout(): void {}
 }
 
-const { host, port, backend } = serverArguments();
-const { channel } = new Echo(backend);
-const socket = listenTcp({ host, port, backlog: 4096 });
-const address = localAddress(socket);
-channel.accept(channel.register(socket, LISTENER));
-channel.attach();
-announce(host, address.port);
+/** What a thread needs to serve: a listening descriptor, its own or shared with the other threads. */
+interface Share {
+  socket: number;
+  shared: boolean;
+}
+
+function serve(options: ServerArguments, { socket, shared }: Share): void {
+  const { channel } = new Echo(options);
+  channel.accept(channel.register(socket, LISTENER, { shared }));
+  channel.attach();
+}
+
+function main(options: ServerArguments): void {
+  const { host, port, threads } = options;
+  if (threads === 0) {
+    const socket = listenTcp({ host, port, backlog: 4096 });
+    const address = localAddress(socket);
+    serve(options, { socket, shared: false });
+    announce(host, address.port);
+    return;
+  }
+  const sockets = options.partition
+    ? listenGroup({ host, port, backlog: 4096, count: threads })
+    : [listenTcp({ host, port, backlog: 4096 })];
+  const address = localAddress(sockets[0]!);
+  let ready = 0;
+  for (let i = 0; i < threads; i++) {
+    const share: Share = { socket: sockets[i % sockets.length]!, shared: !options.partition };
+    new Worker(new URL(import.meta.url), { argv: process.argv.slice(2), workerData: share }).once('message', () => {
+      if (++ready === threads) announce(host, address.port);
+    });
+  }
+}
+
+const options = serverArguments();
+if (isMainThread) main(options);
+else {
+  serve(options, workerData as Share);
+  parentPort!.postMessage('ready');
+}
