@@ -61,6 +61,9 @@ export interface StartOptions {
   dir?: string;
   args?: string[];
   env?: Record<string, string>;
+  /** Run as another user (root only). */
+  uid?: number;
+  gid?: number;
 }
 
 /** Main part that every test configuration needs; `%PORT%` stands for the port. */
@@ -87,6 +90,7 @@ async function start(bin: string, args: string[], config: string, options: Start
   const child = spawn(bin, ['-p', `${dir}/`, '-c', confFile, ...args], {
     stdio: ['ignore', 'ignore', 'pipe'],
     env: { ...process.env, ...options.env },
+    ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.gid }),
   });
   let stderr = '';
   child.stderr?.on('data', (data: Buffer) => {
