@@ -1,0 +1,58 @@
+#!/bin/sh
+# Boots Debian 12's stock cloud kernel in QEMU with the pinned Node and the workspace's packages inside, runs a suite
+# there, shows its output and the kernel's complaints, and exits with its result.
+#
+# usage: sh kernel/testbed/run.sh SUITE
+# Needs a workspace that is set up (`npm run setup`). Exit status: 0 passed, 77 skipped (the reason is printed), 70 the
+# kernel crashed or complained, 124 the time was up, anything else failed.
+# Environment: MEGAPIPE_QEMU_ACCEL (tcg), MEGAPIPE_GUEST_SECONDS (540), MEGAPIPE_GUEST_MEMORY in MiB (2048).
+set -eu
+here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd -P)
+root=$(CDPATH= cd -- "$here/../.." && pwd -P)
+suite=${1:-}
+if [ ! -f "$here/suites/$suite.sh" ]; then
+  echo "usage: sh kernel/testbed/run.sh SUITE, one of: $(cd "$here/suites" && echo ./*.sh | sed 's|\./||g; s|\.sh||g')" >&2
+  exit 64
+fi
+
+work=$(mktemp -d)
+pids=""
+cleanup() {
+  for pid in $pids; do kill "$pid" 2>/dev/null || true; done
+  rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+packages=$(sh "$here/packages.sh")
+kernel=$(echo "$packages" | sed -n 's/^kernel=//p')
+busybox=$(echo "$packages" | sed -n 's/^busybox=//p')
+sh "$root/scripts/run.sh" node "$here/image.ts" "$suite" "$busybox/bin/busybox" "$work/initramfs"
+
+# A pipe of its own between QEMU and our stdout: QEMU makes its end non-blocking, which the caller's stdout must not be.
+mkfifo "$work/output"
+cat <"$work/output" &
+reader=$!
+timeout -k 5 "${MEGAPIPE_GUEST_SECONDS:-540}" qemu-system-x86_64 -accel "${MEGAPIPE_QEMU_ACCEL:-tcg}" -M q35 -cpu max -smp 2 \
+  -m "${MEGAPIPE_GUEST_MEMORY:-2048}" -nodefaults -no-user-config -display none -no-reboot \
+  -kernel "$kernel"/boot/vmlinuz-* -initrd "$work/initramfs" \
+  -append 'console=ttyS0 loglevel=5 panic=-1 oops=panic' \
+  -serial "file:$work/console" -serial stdio </dev/null >"$work/output" &
+machine=$!
+pids="$machine $reader"
+ended=0
+wait "$machine" || ended=$?
+wait "$reader" || true
+pids=""
+
+result=$(tr -d '\r' <"$work/console" | sed -n 's/^testbed-result \([0-9]*\)$/\1/p' | tail -n 1)
+[ -z "$result" ] || exit "$result"
+if [ "$ended" = 124 ]; then
+  echo "testbed: no result after ${MEGAPIPE_GUEST_SECONDS:-540} s (MEGAPIPE_GUEST_SECONDS). The kernel's console:" >&2
+else
+  echo "testbed: the guest ended without a result (QEMU's exit status $ended). The kernel's console:" >&2
+  ended=70
+fi
+tail -n 100 "$work/console" >&2
+exit "$ended"
