@@ -165,8 +165,10 @@ export class UringBackend implements Backend {
 
     /* The file table may not be larger than RLIMIT_NOFILE. */
     const limit = descriptorLimit();
-    const connects = Math.min(o.maxConnects, limit >>> 1);
-    this.#accepted = Math.min(o.maxHandles, limit - connects);
+    const wanted = o.maxHandles + o.maxConnects;
+    const scale = Math.min(1, limit / wanted);
+    const connects = Math.floor(o.maxConnects * scale);
+    this.#accepted = Math.floor(o.maxHandles * scale);
     this.#direct = this.#accepted + connects;
     this.slots = this.#direct + o.maxHandles;
     for (let i = this.#direct - 1; i >= this.#accepted; i--) this.#freeConnect.push(i);
