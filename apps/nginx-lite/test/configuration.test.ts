@@ -184,10 +184,10 @@ const ROWS: { text: string; lite?: string; why?: string }[] = [
   { text: server('access_log logs/a.log combined flush=1s;') },
   { text: server('access_log off what;') },
   { text: server('return 200 $nothing;') },
-  { text: server('return 200 ${uri;') },
+  { text: server(`return 200 ${'$'}{uri;`) },
   { text: server('return 200 "$";') },
   { text: server('return 200 "a$ b";') },
-  { text: server('return 200 "${}";') },
+  { text: server(`return 200 "${'$'}{}";`) },
   // Accepted by nginx with modules that are not here: the directive is named.
   ...[
     'gzip on;',

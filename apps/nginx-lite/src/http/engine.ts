@@ -40,6 +40,10 @@ const STREAM_BYTES = 64 * 1024 * 1024;
 const SMALL_PIECE_BYTES = 16 * 1024;
 /** Longest answer that is put together in one reservation. */
 const RESERVE_MAX = 65_536;
+/** After this much time no accepted connection is on its way to a worker that stopped accepting. */
+const LAST_ACCEPT_MS = 200;
+/** How long a worker that ends waits for the first request of a connection. */
+const LAST_REQUEST_MS = 1000;
 /** Idle connections closed at a time when a new one finds no place. */
 const DRAIN_IDLE = 32;
 
@@ -77,6 +81,7 @@ export type EngineChannel = Pick<
   | 'register'
   | 'discard'
   | 'accept'
+  | 'acceptStop'
   | 'read'
   | 'readStop'
   | 'reserve'
@@ -101,6 +106,7 @@ export class Engine implements Sink {
   /** The Date header's value, prepared once a second. */
   dateText = '';
   exiting = false;
+  private accepting = true;
 
   private readonly channel: EngineChannel;
   private readonly memory: Uint8Array;
@@ -173,24 +179,36 @@ export class Engine implements Sink {
     this.channel.accept(handle);
   }
 
-  /** Graceful end: no new connections, idle ones are closed, requests in flight are finished. */
+  /**
+   * Graceful end. Connections that the kernel has already given to this worker are still served; what comes later is
+   * for other workers. Kept-alive connections are closed, those that have not asked yet get a moment to do so.
+   */
   quit(): void {
     if (this.exiting) return;
     this.exiting = true;
     this.memos.clear();
     this.lastMemo = null;
-    for (const listener of this.listeners) this.channel.close(listener);
+    for (const listener of this.listeners) this.channel.acceptStop(listener);
+    setTimeout(() => {
+      for (const listener of this.listeners) this.channel.close(listener);
+      this.accepting = false;
+      this.idleCheck();
+    }, LAST_ACCEPT_MS);
     for (const c of this.connections) {
-      if (c === undefined) continue;
       c.memo = null;
-      if (c.state === State.Idle) this.close(c);
+      if (c.state !== State.Idle) continue;
+      if (c.requests > 0) this.close(c);
+      else this.channel.setDeadline(c.handle, LAST_REQUEST_MS);
     }
-    if (this.open === 0) this.options.onIdle();
+  }
+
+  private idleCheck(): void {
+    if (this.exiting && !this.accepting && this.open === 0) this.options.onIdle();
   }
 
   /** worker_shutdown_timeout: whoever is still there is cut off. */
   abortAll(): void {
-    for (const c of this.connections) if (c !== undefined && c.state !== State.Free) this.abort(c);
+    for (const c of this.connections) if (c.state !== State.Free) this.abort(c);
   }
 
   /* ------------------------------------------------------------------ sink */
@@ -202,7 +220,7 @@ export class Engine implements Sink {
       return;
     }
     const virtual = this.virtuals[listenerCookie];
-    if (virtual === undefined || this.exiting) {
+    if (virtual === undefined) {
       this.channel.discard(socket);
       return;
     }
@@ -216,7 +234,11 @@ export class Engine implements Sink {
     }
     this.open++;
     c.begin(handle, listenerCookie, virtual, Atomics.add(this.options.counters, COUNTER_CONNECTIONS, 1) + 1, this.tick);
-    this.channel.setDeadline(handle, virtual.defaultServer.conf.clientHeaderTimeoutMs);
+    const { clientHeaderTimeoutMs } = virtual.defaultServer.conf;
+    this.channel.setDeadline(
+      handle,
+      this.exiting ? Math.min(LAST_REQUEST_MS, clientHeaderTimeoutMs) : clientHeaderTimeoutMs,
+    );
     this.channel.read(handle);
   }
 
@@ -344,7 +366,7 @@ export class Engine implements Sink {
       this.giveBack(r);
     }
     this.open--;
-    if (this.exiting && this.open === 0) this.options.onIdle();
+    this.idleCheck();
   }
 
   /* ------------------------------------------------------------------ requests */
@@ -575,7 +597,14 @@ export class Engine implements Sink {
     r.length = r.headEnd;
     beginBody(c, 0, false);
     c.state = State.Busy;
-    handleRequest(r);
+    try {
+      handleRequest(r);
+    } catch (error) {
+      // A fault of ours ends the connection that met it, and no other.
+      const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      this.logError(r, 'alert', `unexpected error: ${printable(text)}`);
+      this.abort(c);
+    }
   }
 
   /** URI and arguments from the request line. */
@@ -1060,7 +1089,7 @@ export class Engine implements Sink {
   private drainIdle(): boolean {
     let closed = 0;
     for (const c of this.connections) {
-      if (c === undefined || c.state !== State.Idle || c.requests === 0) continue;
+      if (c.state !== State.Idle || c.requests === 0) continue;
       this.close(c);
       if (++closed === DRAIN_IDLE) break;
     }
