@@ -1,13 +1,15 @@
 #!/bin/sh
-# The Debian packages that tests and benchmarks compare with: memcached and nginx (the C originals).
+# The Debian packages that tests and benchmarks use: memcached and nginx (the C originals), strace (failing system calls).
 # Installs what is missing when root; otherwise prints the one line to type. Never an error: what needs a
 # package that is not there is skipped, and says so.
 wanted=""
 [ -x /usr/bin/memcached ] || wanted="$wanted memcached"
 [ -x /usr/sbin/nginx ] || wanted="$wanted nginx-light"
+[ -x /usr/bin/strace ] || wanted="$wanted strace"
+[ -x /usr/bin/memccapable ] || wanted="$wanted libmemcached-tools"
 [ -n "$wanted" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-  echo "setup: installing$wanted (to compare with)"
+  echo "setup: installing$wanted (for comparisons and tests)"
   # They must not start as services: the ports and the CPU are wanted for measuring.
   policy=/usr/sbin/policy-rc.d
   made=""
@@ -17,9 +19,9 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   export DEBIAN_FRONTEND=noninteractive
   # shellcheck disable=SC2086
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends $wanted; } >/dev/null 2>&1 ||
-    echo "setup: that did not work; comparisons with$wanted will be skipped" >&2
+    echo "setup: that did not work; what needs$wanted will be skipped" >&2
   [ -z "$made" ] || rm -f $policy
 else
-  echo "setup: to compare with the C originals, type as root: apt-get install$wanted"
+  echo "setup: for the comparisons with the C originals, type as root: apt-get install$wanted"
 fi
 exit 0

@@ -9,16 +9,17 @@ import { NET, native } from '@megapipe/native';
 import { type Arena, EVENTS_MAX, GATHER_MAX } from './arena.ts';
 import { type Backend, DRAIN_LEAVE, DRAIN_MORE } from './backend.ts';
 import type { Channel } from './channel.ts';
-import { errnoMessage, errnoName, MegapipeError, systemError } from './errors.ts';
+import { systemError } from './errors.ts';
 import { ARENA } from './output.ts';
 import { NO_SEGMENT, S } from './slots.ts';
 
 const EINTR = 4;
 const EAGAIN = 11;
+const ENOMEM = 12;
 const ECONNABORTED = 103;
+const ENOBUFS = 105;
 const EINPROGRESS = 115;
 const EPROTO = 71;
-const EPERM = 1;
 const EPIPE = 32;
 const ENFILE = 23;
 
@@ -27,6 +28,11 @@ const HOST = 0xffff_ffff;
 /** Accepts for one event, so that a connection storm leaves room for the others. */
 const ACCEPTS_PER_EVENT = 64;
 const RECV_MAX = 65_536;
+
+/** Not this connection's failure: the kernel has nothing, or no memory, at the moment. The event comes again. */
+function transient(result: number): boolean {
+  return result === -EAGAIN || result === -EINTR || result === -ENOBUFS || result === -ENOMEM;
+}
 
 export class EpollBackend implements Backend {
   readonly name = 'epoll';
@@ -91,14 +97,10 @@ export class EpollBackend implements Backend {
     const op = before === 0 ? NET.EPOLL_CTL_ADD : mask === 0 ? NET.EPOLL_CTL_DEL : NET.EPOLL_CTL_MOD;
     const result = native.epollCtl(this.id, op, slots.fd[slot]!, mask, slot, slots.generation[slot]! >>> 0);
     if (result < 0) {
-      const what =
-        result === -EPERM ? 'this kind of file cannot be waited for (a regular file?)' : errnoMessage(-result);
-      throw new MegapipeError(
-        errnoName(-result),
-        `epoll_ctl on descriptor ${slots.fd[slot]}: ${what}`,
-        -result,
-        'epoll_ctl',
-      );
+      /* ENOMEM, ENOSPC (fs.epoll.max_user_watches), EPERM (a regular file): this connection fails, not the server. */
+      slots.state[slot]! &= ~(S.Sending | S.Armed);
+      this.#channel.failSoon(slot, -result);
+      return;
     }
     slots.extra[slot] = mask;
   }
@@ -115,7 +117,10 @@ export class EpollBackend implements Backend {
       slot,
       slots.generation[slot]! >>> 0,
     );
-    if (result < 0) throw systemError('epoll_ctl', -result, `listening descriptor ${slots.fd[slot]}`);
+    if (result < 0) {
+      slots.state[slot]! &= ~S.Armed;
+      this.#channel.failSoon(slot, -result);
+    }
   }
 
   armRecv(slot: number): void {
@@ -163,11 +168,11 @@ export class EpollBackend implements Backend {
         if (slots.generation[slot] !== before) return;
         slots.state[slot]! &= ~S.Dirty;
         if (slots.state[slot]! & S.Broken) return;
-      } else if (n === -EAGAIN) {
+      } else if (transient(n)) {
         slots.state[slot]! |= S.Sending;
         this.#interest(slot, slots.extra[slot]! | NET.EPOLLOUT);
         return;
-      } else if (n !== -EINTR) {
+      } else {
         slots.state[slot]! &= ~S.Sending;
         channel.sendFailed(slot, n === 0 ? EPROTO : -n);
         return;
@@ -256,7 +261,7 @@ export class EpollBackend implements Backend {
       }
     }
     if (waited < 0) {
-      if (waited === -EINTR || waited === -EAGAIN) return 0;
+      if (transient(waited)) return bits;
       throw systemError('epoll_wait', -waited, '');
     }
     const words = this.#arena.words;
@@ -313,7 +318,7 @@ export class EpollBackend implements Backend {
   #receiveInto(slot: number): void {
     const slots = this.#channel.slots;
     const n = native.recv(slots.fd[slot]!, slots.intoRegion[slot]!, slots.intoOffset[slot]!, slots.intoLength[slot]!);
-    if (n === -EAGAIN || n === -EINTR) return;
+    if (transient(n)) return;
     this.cancelInto(slot);
     this.#channel.receivedInto(slot, Math.max(n, 0), n < 0 ? -n : 0);
   }
@@ -323,7 +328,7 @@ export class EpollBackend implements Backend {
     const slots = channel.slots;
     const n = native.recv(slots.fd[slot]!, this.#region, this.#recv, this.#recvBytes);
     if (n > 0) channel.received(slot, this.#recv, n);
-    else if (n !== -EAGAIN && n !== -EINTR) {
+    else if (!transient(n)) {
       slots.state[slot]! &= ~S.Armed;
       channel.ended(slot, -n | 0);
       /* Most users close now, which takes the descriptor out of the set by itself. */

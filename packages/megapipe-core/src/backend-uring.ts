@@ -33,6 +33,7 @@ const OP_INTO = 11;
 const EPERM = 1;
 const EINTR = 4;
 const EAGAIN = 11;
+const ENOMEM = 12;
 const ENFILE = 23;
 const ENOSYS = 38;
 const EBUSY = 16;
@@ -272,7 +273,7 @@ export class UringBackend implements Backend {
 
   #enterFailed(errno: number): void {
     /* EBUSY, EAGAIN: completions must be taken first, or memory is short for a moment; entries stay queued. */
-    if (errno === EINTR || errno === ETIME || errno === EBUSY || errno === EAGAIN) return;
+    if (errno === EINTR || errno === ETIME || errno === EBUSY || errno === EAGAIN || errno === ENOMEM) return;
     throw new MegapipeError(errnoName(errno), `io_uring_enter: ${errnoMessage(errno)}`, errno, 'io_uring_enter');
   }
 
@@ -748,7 +749,8 @@ export class UringBackend implements Backend {
         slots.gather[slot] = -1;
       }
       if (result > 0) channel.sent(slot, result);
-      else if (result === -EAGAIN || result === -EINTR || result === -ENOBUFS) channel.sent(slot, 0);
+      else if (result === -EAGAIN || result === -EINTR || result === -ENOBUFS || result === -ENOMEM)
+        channel.sent(slot, 0);
       else channel.sendFailed(slot, result === 0 ? ECANCELED : -result);
     } else this.#completeRare(op, slot, generation, result, flags);
   }
@@ -761,7 +763,8 @@ export class UringBackend implements Backend {
     if (result > 0) channel.received(slot, offset, result);
     else if (result === 0) channel.ended(slot, 0);
     else if (result === -ENOBUFS) channel.counters.noBuffers++;
-    else if (result !== -ECANCELED && result !== -EINTR && result !== -EAGAIN) channel.ended(slot, -result);
+    else if (result !== -ECANCELED && result !== -EINTR && result !== -EAGAIN && result !== -ENOMEM)
+      channel.ended(slot, -result);
     if (slots.state[slot]! & S.Closing) channel.settled(slot);
     else if (slots.state[slot]! & S.Into || channel.wantsRead(slot)) channel.rearm(slot);
   }

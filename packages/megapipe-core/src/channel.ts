@@ -132,6 +132,8 @@ export class Channel {
   #poolWaiters: number[] = [];
   /** Writes that ended without reaching the queue: handle, cookie, token, errno. */
   #orphans: number[] = [];
+  /** Requests that could not be made: slot, generation, errno. */
+  #failures: number[] = [];
   /** Descriptors accepted and neither registered nor discarded yet. */
   readonly #acceptedFds = new Set<number>();
   /** Length of a listen queue, asked once a round. */
@@ -917,9 +919,25 @@ export class Channel {
     this.settled(slot);
   }
 
+  /** @internal A request could not even be made. Told at the end of the batch: the sink is never called from a verb. */
+  failSoon(slot: number, errno: number): void {
+    this.#failures.push(slot, this.slots.generation[slot]!, errno);
+    this.#poke();
+  }
+
+  #deliverFailures(): void {
+    while (this.#failures.length > 0) {
+      const [slot, generation, errno] = this.#failures.splice(0, 3) as [number, number, number];
+      if (this.slots.generation[slot] !== generation) continue;
+      if (this.slots.state[slot]! & S.Listener) this.acceptFailed(slot, errno);
+      else this.sendFailed(slot, errno);
+    }
+  }
+
   /** @internal End of one event, for a backend that works without batches. */
   endEvent(): void {
-    if (this.#dirtyCount > 0 || this.#finishCount > 0 || this.#rearmCount > 0) this.#endBatch(true);
+    if (this.#dirtyCount > 0 || this.#finishCount > 0 || this.#rearmCount > 0 || this.#failures.length > 0)
+      this.#endBatch(true);
   }
 
   // ---------------------------------------------------------------- inside
@@ -1100,6 +1118,7 @@ export class Channel {
         else if (this.wantsRead(slot)) backend.armRecv(slot);
       }
       if (this.#poolWaiters.length > 0) this.#servePoolWaiters();
+      if (this.#failures.length > 0) this.#deliverFailures();
       if (this.#dirtyCount === 0 && this.#finishCount === 0 && this.#orphans.length === 0) return;
     }
   }

@@ -531,6 +531,27 @@ describe.each(BACKENDS)('%s', (backend) => {
       expect(got.equals(all)).toBe(true);
     });
 
+    test('1, 2: a socket with the smallest send buffer and a sleeping reader gets everything, in order', async () => {
+      const r = acceptor();
+      const path = `@megapipe-small-${process.pid}-${backend}`;
+      const unix = native.socket(NET.AF_UNIX, NET.SOCK_STREAM);
+      expect(native.bind(unix, path, 0)).toBe(0);
+      expect(native.setsockopt(unix, NET.SOL_SOCKET, NET.SO_SNDBUF, 1)).toBe(0);
+      expect(native.listen(unix, 8)).toBe(0);
+      r.channel.accept(r.channel.register(unix, 2));
+      const client = net.connect({ path: path.replace('@', '\0') });
+      await once(client, 'connect');
+      client.pause();
+      await until(() => r.handles.length === 1);
+      const pieces = Array.from({ length: 50 }, (_, i) => pattern(1 + ((i * 613) % 4000), i));
+      for (const piece of pieces) {
+        expect(r.channel.writeCopy(r.handles[0]!, piece)).not.toBe(Write.Full);
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      r.channel.close(r.handles[0]!);
+      expect((await take(client)).equals(Buffer.concat(pieces))).toBe(true);
+    });
+
     test('2, 7: reserved output and region writes keep their order; memory is free after onWritten, once each', async () => {
       const written: number[] = [];
       const r = acceptor({ onWritten: (_h, _c, token, errno) => void (errno === 0 && written.push(token)) });
@@ -796,6 +817,34 @@ describe.each(BACKENDS)('%s', (backend) => {
       expect(r.handles[1]! & SLOT_MASK).toBe(r.handles[0]! & SLOT_MASK);
       expect(r.handles[1]).not.toBe(r.handles[0]);
       expect(() => r.channel.read(r.handles[0]!)).toThrow(/ERR_MEGAPIPE_STALE_HANDLE/);
+    });
+
+    test('8: generations and the buffer ring wrap around', async () => {
+      const r = rig(echo, { recvBuffers: 8, recvBufferBytes: 256, maxHandles: 16 });
+      /* Just below 2^31, where the signed word turns negative, and where the 11 bits of a handle turn to 0. */
+      const { generation } = (r.channel as unknown as { slots: { generation: Int32Array } }).slots;
+      for (let slot = 0; slot < generation.length; slot++)
+        if (r.channel.stats().open === 1)
+          generation[slot] = slot === (r.listener & SLOT_MASK) ? generation[slot]! : 0x7fff_fffd;
+      for (let n = 0; n < 12; n++) {
+        const client = await r.client();
+        client.write(pattern(50, n));
+        expect((await take(client, 50)).equals(pattern(50, n))).toBe(true);
+        client.destroy();
+        await until(() => r.channel.stats().open === 1);
+      }
+      /* The tail of the buffer ring is 16 bits: 70,000 buffers of 256 bytes pass it. */
+      const client = await r.client();
+      const chunk = pattern(1 << 20, 1);
+      let got = 0;
+      client.on('data', (data: Buffer) => {
+        got += data.length;
+      });
+      for (let i = 0; i < 18; i++) {
+        client.write(chunk);
+        await until(() => got === (i + 1) * chunk.length);
+      }
+      expect(r.channel.stats().bytesRead).toBeGreaterThan(70_000 * 256);
     });
 
     test('destroy from inside a handler takes effect after it', async () => {

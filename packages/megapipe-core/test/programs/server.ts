@@ -9,6 +9,7 @@ const base = echo(() => channel);
 const channel: Channel = new Channel(
   sink({
     ...base,
+    onAcceptError() {},
     onRead(handle, cookie, offset, length) {
       const said = text(offset, length);
       if (mode === 'throw' && said === 'throw') throw new Error('handler threw');
