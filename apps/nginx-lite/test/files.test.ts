@@ -1,0 +1,154 @@
+/** Files: changes are seen, large ones stream whole, ones that shrink do not hang, types and logs are right. */
+
+import { appendFileSync, renameSync, rmSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { collect, exchange, get, open, parseResponses, request } from './support/client.ts';
+import { conf, IO_MODES, type Running, startLite, writeUnder } from './support/server.ts';
+
+const pattern = (bytes: number): string => {
+  let text = '';
+  for (let i = 0; text.length < bytes; i++) text += `${i.toString(36)},`;
+  return text.slice(0, bytes);
+};
+const SIZES = [0, 1, 8191, 8192, 8193, 16_384, 65_535, 65_536, 131_072, 131_073, 1_048_576, 1_048_577, 5_000_001];
+
+describe.each(IO_MODES)('--io %s', (io) => {
+  let server: Running;
+  beforeAll(async () => {
+    const files: Record<string, string> = { 'html/a.txt': 'one\n' };
+    for (const size of SIZES) files[`html/${size}.bin`] = pattern(size);
+    server = await startLite(
+      conf(`types { text/plain txt; } server { listen 127.0.0.1:%PORT%; root html; access_log off;
+        location /now/ { alias html/; open_file_cache off; }
+        location /long/ { alias html/; open_file_cache max=10; open_file_cache_valid 1h; }
+        location /long-errors/ { alias html/; open_file_cache max=10; open_file_cache_valid 1h; open_file_cache_errors on; } }`),
+      { io, files },
+    );
+  });
+  afterAll(async () => {
+    await server?.stop();
+    rmSync(server.dir, { recursive: true, force: true });
+  });
+
+  test.each(SIZES)('a file of %i bytes arrives whole, again from memory, and in ranges', async (size) => {
+    const whole = pattern(size);
+    for (let round = 0; round < 2; round++) {
+      const response = await get(server.port, `/${size}.bin`);
+      expect(response.status).toBe(200);
+      expect(response.body === whole).toBe(true);
+    }
+    if (size < 3) return;
+    const middle = size >> 1;
+    const part = await get(server.port, `/${size}.bin`, [`Range: bytes=${middle}-`]);
+    expect([part.status, part.body === whole.slice(middle)]).toEqual([206, true]);
+    const parts = await get(server.port, `/${size}.bin`, [`Range: bytes=0-0,${middle}-${middle + 1},-1`]);
+    expect(parts.status).toBe(206);
+    expect(parts.body).toContain(
+      `Content-Range: bytes ${middle}-${middle + 1}/${size}\r\n\r\n${whole.slice(middle, middle + 2)}\r\n`,
+    );
+    expect(Number(parts.header('Content-Length'))).toBe(parts.body.length);
+  });
+
+  test('pipelined requests for files of every size come back in order', async () => {
+    const ask = SIZES.map((size) => `GET /${size}.bin HTTP/1.1\r\nHost: x\r\n\r\n`).join('');
+    const responses = parseResponses(await exchange(server.port, ask + ask));
+    expect(responses.map((each) => each.body.length)).toEqual([...SIZES, ...SIZES]);
+    expect(responses.every((each, i) => each.body === pattern(SIZES[i % SIZES.length] as number))).toBe(true);
+  });
+
+  test('with open_file_cache off a change is seen by the next request', async () => {
+    const path = join(server.dir, 'html/now.txt');
+    for (const text of ['first', 'second one', 'third']) {
+      writeFileSync(path, text);
+      expect((await get(server.port, '/now/now.txt')).body).toBe(text);
+    }
+    unlinkSync(path);
+    expect((await get(server.port, '/now/now.txt')).status).toBe(404);
+  });
+
+  test('without open_file_cache a change is seen within a second or so', async () => {
+    const path = join(server.dir, 'html/soon.txt');
+    writeFileSync(path, 'old');
+    const before = await get(server.port, '/soon.txt');
+    expect(before.body).toBe('old');
+    writeUnder(server.dir, 'html/soon.new', 'new and longer');
+    renameSync(join(server.dir, 'html/soon.new'), path);
+    const changed = Date.now();
+    while ((await get(server.port, '/soon.txt')).body !== 'new and longer') await sleep(20);
+    // A second by design; the rest is for a machine that is busy.
+    expect(Date.now() - changed).toBeLessThan(10_000);
+    expect((await get(server.port, '/soon.txt')).header('ETag')).not.toBe(before.header('ETag'));
+    unlinkSync(path);
+    while ((await get(server.port, '/soon.txt')).status !== 404) await sleep(20);
+  });
+
+  test('open_file_cache_valid holds what was seen, errors only if asked', async () => {
+    const path = join(server.dir, 'html/held.txt');
+    expect((await get(server.port, '/long/held.txt')).status).toBe(404);
+    writeFileSync(path, 'held');
+    expect((await get(server.port, '/long/held.txt')).body).toBe('held');
+    writeFileSync(path, 'changed');
+    expect((await get(server.port, '/long/held.txt')).body).toBe('held');
+    expect((await get(server.port, '/long-errors/late.txt')).status).toBe(404);
+    writeUnder(server.dir, 'html/late.txt', 'late');
+    expect((await get(server.port, '/long-errors/late.txt')).status).toBe(404);
+  });
+
+  test('a file that shrinks while it is sent breaks the connection instead of hanging it', async () => {
+    const path = join(server.dir, 'html/shrink.bin');
+    writeFileSync(path, Buffer.alloc(40_000_000, 's'));
+    const socket = open(server.port);
+    socket.pause();
+    const text = collect(socket);
+    socket.pause();
+    socket.write('GET /shrink.bin HTTP/1.1\r\nHost: x\r\n\r\n');
+    await new Promise((resolve) => socket.once('readable', resolve));
+    truncateSync(path, 1000);
+    socket.resume();
+    const received = await text;
+    expect(received).toContain('Content-Length: 40000000');
+    expect(received.length).toBeLessThan(40_000_000);
+    expect(await server.logged('error.log', 'was truncated while it was sent')).toContain('[alert]');
+    appendFileSync(path, 'x');
+  });
+
+  test('names with bytes above ASCII are found as they are', async () => {
+    writeFileSync(join(server.dir, 'html/grün.txt'), 'green');
+    expect((await get(server.port, '/gr%C3%BCn.txt')).body).toBe('green');
+    writeFileSync(Buffer.concat([Buffer.from(join(server.dir, 'html/')), Buffer.from([0xff, 0xfe])]), 'raw');
+    expect((await get(server.port, '/%ff%fe')).body).toBe('raw');
+  });
+
+  test('HEAD has the header of GET and no body', async () => {
+    const [full, bare] = [
+      await get(server.port, '/8193.bin'),
+      await request(server.port, 'HEAD /8193.bin HTTP/1.1\r\nHost: localhost\r\n\r\n'),
+    ];
+    const withoutDate = (headers: [string, string][]): [string, string][] =>
+      headers.filter(([name]) => name !== 'Date');
+    expect(withoutDate(bare.headers)).toEqual(withoutDate(full.headers));
+    expect(bare.body).toBe('');
+  });
+
+  test("the header is nginx's, line by line", async () => {
+    const response = await get(server.port, '/a.txt');
+    expect(response.statusLine).toBe('HTTP/1.1 200 OK');
+    expect(response.headers.map(([name]) => name)).toEqual([
+      'Server',
+      'Date',
+      'Content-Type',
+      'Content-Length',
+      'Last-Modified',
+      'Connection',
+      'ETag',
+      'Accept-Ranges',
+    ]);
+    expect(response.header('Content-Type')).toBe('text/plain');
+    expect(response.header('ETag')).toMatch(/^"[0-9a-f]+-4"$/);
+    expect(Math.abs(Date.parse(response.header('Date') ?? '') - Date.now())).toBeLessThan(10_000);
+    const again = await get(server.port, '/a.txt', [`If-None-Match: ${response.header('ETag')}`]);
+    expect([again.status, again.body, again.header('Content-Length')]).toEqual([304, '', undefined]);
+  });
+});
