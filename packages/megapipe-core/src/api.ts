@@ -105,6 +105,30 @@ export interface RegisterOptions {
   shared?: boolean;
 }
 
+/**
+ * What the kernel under a uring channel offers, each found out by asking for it. `used` features are in use; the others are
+ * known and left alone, because measurements here did not show a gain (ARCHITECTURE.md).
+ */
+export interface UringFeatures {
+  used: {
+    /** Submission without an index array (6.6). */
+    noSqArray: boolean;
+    /** Completions are made only when this thread asks (6.1); else cooperative task work. */
+    deferTaskrun: boolean;
+    multishotAccept: boolean;
+    multishotRecv: boolean;
+    bufferRing: boolean;
+  };
+  unused: {
+    /** Zero-copy send (6.0). */
+    sendZc: boolean;
+    /** One send or receive over several buffers (6.10). */
+    bundles: boolean;
+    /** Buffers used up piece by piece (6.12). */
+    incrementalBuffers: boolean;
+  };
+}
+
 export interface ChannelStats {
   backend: BackendName;
   /** Completions handed over, and dispatch rounds that had any. */

@@ -37,6 +37,7 @@ function transient(result: number): boolean {
 export class EpollBackend implements Backend {
   readonly name = 'epoll';
   readonly kind = 1;
+  readonly features = null;
   readonly id: number;
   readonly slots: number;
 

@@ -10,7 +10,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { ABI, NET, native, type UringInfo } from '@megapipe/native';
-import { SLOT_BITS, SLOT_MASK } from './api.ts';
+import { SLOT_BITS, SLOT_MASK, type UringFeatures } from './api.ts';
 import { type Arena, GATHER_MAX } from './arena.ts';
 import { type Backend, DRAIN_LEAVE, DRAIN_MORE } from './backend.ts';
 import type { Channel } from './channel.ts';
@@ -44,6 +44,7 @@ const ENOBUFS = 105;
 const ECANCELED = 125;
 
 const BUFFER_GROUP = 0;
+const PROBE_GROUP = 1;
 const SUBMIT_TRIES = 100_000;
 /** Connections that one multishot accept may deliver before it can be stopped: net.core.somaxconn's default. */
 const LISTEN_QUEUE_MAX = 4096;
@@ -98,6 +99,7 @@ export class UringBackend implements Backend {
   readonly name = 'uring';
   readonly kind = 0;
   readonly id: number;
+  readonly features: UringFeatures;
   readonly slots: number;
 
   readonly #channel: Channel;
@@ -188,13 +190,43 @@ export class UringBackend implements Backend {
       for (let bid = 0; bid < o.recvBuffers; bid++) this.#recycle(bid);
       this.#check(
         'a buffer ring',
-        native.uringBufferRing(this.id, arena.region, arena.bufferRing, o.recvBuffers, BUFFER_GROUP),
+        native.uringBufferRing(this.id, arena.region, arena.bufferRing, o.recvBuffers, BUFFER_GROUP, 0),
       );
       this.#publishBuffers();
+      this.features = this.#probe(info);
     } catch (error) {
       native.uringClose(this.id);
       throw error;
     }
+  }
+
+  #probe(info: UringInfo): UringFeatures {
+    const last = native.uringProbe(this.id);
+    /* The scratch chunk serves as the trial's ring: nothing is ever received into it. */
+    const trial = native.uringBufferRing(
+      this.id,
+      this.#arena.region,
+      this.#arena.scratch,
+      8,
+      PROBE_GROUP,
+      ABI.PBUF_RING_INC,
+    );
+    if (trial === 0) native.uringBufferRing(this.id, this.#arena.region, this.#arena.scratch, 0, PROBE_GROUP, 0);
+    return {
+      used: {
+        noSqArray: info.sqArray === 0,
+        deferTaskrun: this.#deferred,
+        /* Multishot accept is of 5.19, multishot receive of 6.0, the kernel that also brought SEND_ZC's opcode. */
+        multishotAccept: last >= ABI.OP_SOCKET,
+        multishotRecv: last >= ABI.OP_SEND_ZC,
+        bufferRing: true,
+      },
+      unused: {
+        sendZc: last >= ABI.OP_SEND_ZC,
+        bundles: (info.features & ABI.FEAT_RECVSEND_BUNDLE) !== 0,
+        incrementalBuffers: trial === 0,
+      },
+    };
   }
 
   #check(what: string, result: number): void {

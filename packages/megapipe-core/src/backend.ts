@@ -4,7 +4,7 @@
  * Channel keeps the policy (queues, limits, order, life of a handle); a backend carries single requests to the kernel
  * and reports what became of them. Requests may be queued; `submit` (or the wait) hands them over.
  */
-import type { BackendName } from './api.ts';
+import type { BackendName, UringFeatures } from './api.ts';
 
 export interface Backend {
   readonly name: BackendName;
@@ -13,6 +13,8 @@ export interface Backend {
   /** For the loop attachment: 0 io_uring with a ring id, 1 epoll with a descriptor. */
   readonly kind: 0 | 1;
   readonly id: number;
+  /** What the kernel offers; null where that is no question. */
+  readonly features: UringFeatures | null;
 
   /** Makes room for a descriptor: the slot, or -1 when all are taken. `accepted`: this backend made it, with the flags it needs. */
   openFd(fd: number, state: number, accepted: boolean): number;

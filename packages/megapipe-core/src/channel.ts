@@ -16,6 +16,7 @@ import {
   type Handle,
   type RegisterOptions,
   type Sink,
+  type UringFeatures,
   Write,
   type WriteResult,
 } from './api.ts';
@@ -82,6 +83,8 @@ export class Channel {
   /** The backend in use, and why it was chosen. */
   readonly backend: BackendName;
   readonly backendReason: string;
+  /** What the kernel offers to a uring channel; null on epoll. */
+  readonly features: UringFeatures | null;
   /** Received bytes and reserved output live here. */
   readonly memory: Uint8Array;
   /** Most bytes that one `reserve` can ask for. */
@@ -179,6 +182,7 @@ export class Channel {
     }
     this.#backend = line ? tracedBackend(backend, () => this.slots, line) : backend;
     this.backend = backend.name;
+    this.features = backend.features;
     this.backendReason = reason;
     this.slots = new Slots(backend.slots);
     this.deadlines = new Deadlines(backend.slots);

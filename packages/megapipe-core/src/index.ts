@@ -11,6 +11,7 @@ export {
   type Sink,
   SLOT_BITS,
   SLOT_MASK,
+  type UringFeatures,
   Write,
   type WriteResult,
 } from './api.ts';

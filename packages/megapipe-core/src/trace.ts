@@ -47,6 +47,7 @@ export function tracedBackend(inner: Backend, slots: () => Slots, line: (text: s
     slots: inner.slots,
     kind: inner.kind,
     id: inner.id,
+    features: inner.features,
     openFd(fd, state, accepted) {
       const slot = inner.openFd(fd, state, accepted);
       line(`> register fd ${fd} as slot ${slot}`);

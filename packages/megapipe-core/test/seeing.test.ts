@@ -1,6 +1,7 @@
 /** stats, diagnostics_channel, the trace, and what is said when io_uring is not to be had. */
 import { spawnSync } from 'node:child_process';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { release } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { Channel } from '../src/index.ts';
@@ -66,6 +67,23 @@ describe.each(BACKENDS)('%s', (backend) => {
     });
     expect(quiet.stderr).toBe('');
   });
+});
+
+test('features of the kernel are named, used and unused; epoll has none', () => {
+  const uring = new Channel(sink({}), { backend: 'uring' });
+  expect(uring.features!.used).toMatchObject({ multishotAccept: true, multishotRecv: true, bufferRing: true });
+  const [major, minor] = release().split('.').map(Number) as [number, number];
+  const since = (a: number, b: number): boolean => major > a || (major === a && minor >= b);
+  expect(uring.features!.used.noSqArray).toBe(since(6, 6));
+  expect(uring.features!.unused).toEqual({
+    sendZc: since(6, 0),
+    bundles: since(6, 10),
+    incrementalBuffers: since(6, 12),
+  });
+  uring.destroy();
+  const epoll = new Channel(sink({}), { backend: 'epoll' });
+  expect(epoll.features).toBe(null);
+  epoll.destroy();
 });
 
 describe('io_uring forbidden', () => {

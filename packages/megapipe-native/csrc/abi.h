@@ -150,6 +150,9 @@ _Static_assert(sizeof(struct mp_sync_cancel) == 64, "io_uring_sync_cancel_reg is
 #define MP_FEAT_NODROP (1u << 1)
 #define MP_FEAT_EXT_ARG (1u << 8)
 
+#define MP_FEAT_RECVSEND_BUNDLE (1u << 14)
+#define MP_PBUF_RING_INC 2
+
 #define MP_ENTER_GETEVENTS (1u << 0)
 #define MP_ENTER_EXT_ARG (1u << 3)
 

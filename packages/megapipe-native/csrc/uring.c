@@ -221,23 +221,27 @@ VERB(mp_uring_file_update) {
   return mp_i32(env, sys_register(r->fd, MP_REGISTER_FILES_UPDATE, &up, 1));
 }
 
-/* uringBufferRing(id, region, offset, entries, group) -> 0 or -errno. The ring takes entries * 16 bytes, page-aligned. */
+/*
+ * uringBufferRing(id, region, offset, entries, group, flags) -> 0 or -errno. The ring takes entries * 16 bytes, page-aligned.
+ * entries 0 gives the group up. flags: 2 = buffers are used up piece by piece (PBUF_RING_INC, Linux 6.12).
+ */
 VERB(mp_uring_buffer_ring) {
   struct instance *in = mp_instance(env);
-  napi_value argv[5];
-  uint32_t id, region, entries, group;
+  napi_value argv[6];
+  uint32_t id, region, entries, group, flags;
   size_t offset;
   static const char verb[] = "uringBufferRing";
-  if (!mp_args(env, info, 5, argv, verb) || !mp_uint(env, argv[0], &id, verb, "id") || !mp_uint(env, argv[1], &region, verb, "region") ||
+  if (!mp_args(env, info, 6, argv, verb) || !mp_uint(env, argv[0], &id, verb, "id") || !mp_uint(env, argv[1], &region, verb, "region") ||
       !mp_size(env, argv[2], &offset, verb, "offset") || !mp_uint(env, argv[3], &entries, verb, "entries") ||
-      !mp_uint(env, argv[4], &group, verb, "group"))
+      !mp_uint(env, argv[4], &group, verb, "group") || !mp_uint(env, argv[5], &flags, verb, "flags"))
     return NULL;
   struct ring *r = mp_ring(env, in, id, verb);
   if (!r) return NULL;
   uint8_t *base = mp_range(env, in, region, offset, (size_t)entries * sizeof(struct mp_buf), verb);
   if (!base) return NULL;
-  struct mp_buf_reg reg = {.ring_addr = (uint64_t)(uintptr_t)base, .ring_entries = entries, .bgid = (uint16_t)group};
-  return mp_i32(env, sys_register(r->fd, MP_REGISTER_PBUF_RING, &reg, 1));
+  struct mp_buf_reg reg = {.ring_addr = (uint64_t)(uintptr_t)base, .ring_entries = entries, .bgid = (uint16_t)group, .flags = (uint16_t)flags};
+  if (entries == 0) reg.ring_addr = 0;
+  return mp_i32(env, sys_register(r->fd, entries ? MP_REGISTER_PBUF_RING : MP_UNREGISTER_PBUF_RING, &reg, 1));
 }
 
 /* uringProbe(id) -> the highest opcode that the kernel knows, or -errno */

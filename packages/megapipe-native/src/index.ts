@@ -49,7 +49,7 @@ export interface Native {
   uringFiles(id: number, count: number): number;
   uringFileRange(id: number, offset: number, count: number): number;
   uringFileUpdate(id: number, slot: number, fd: number): number;
-  uringBufferRing(id: number, region: number, offset: number, entries: number, group: number): number;
+  uringBufferRing(id: number, region: number, offset: number, entries: number, group: number, flags: number): number;
   uringProbe(id: number): number;
   uringCancelAll(id: number, timeoutMs: number): number;
 

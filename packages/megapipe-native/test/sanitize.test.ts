@@ -8,7 +8,7 @@ import { native } from '../src/index.ts';
 const inside = process.env['MEGAPIPE_SANITIZE'] === '1';
 const wanted = process.env['CI'] === 'true' || process.env['MEGAPIPE_SANITIZERS'] === '1';
 
-test.runIf(inside)('the sanitized addon is the one in use', () => {
+test.runIf(inside)('the sanitized addon is the one in use (a test for inside scripts/sanitize.sh)', () => {
   expect(native.addressOf(new Uint8Array(new SharedArrayBuffer(8)))).toBeGreaterThan(0);
   const maps = readFileSync('/proc/self/maps', 'utf8');
   expect(maps).toMatch(/libasan/);

@@ -129,7 +129,7 @@ describe('rings', () => {
     native.uringClose(info.id);
     expect(code(() => native.uringEnter(info.id, 0, 0))).toBe('ERR_MEGAPIPE_RING');
     expect(code(() => native.uringEnter(99_999, 0, 0))).toBe('ERR_MEGAPIPE_RING');
-    expect(code(() => native.uringBufferRing(0, 0, 0, 8, 0))).toBe('ERR_MEGAPIPE_RING');
+    expect(code(() => native.uringBufferRing(0, 0, 0, 8, 0, 0))).toBe('ERR_MEGAPIPE_RING');
   });
 });
 
