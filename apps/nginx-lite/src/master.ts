@@ -66,6 +66,8 @@ export class Master {
   private log: ErrorLogWriter = new ErrorLogWriter([]);
   private ending: 'stop' | 'quit' | null = null;
   private reloading = false;
+  private reloadWanted = false;
+  private reopenWanted = false;
   private respawns: number[] = [];
   /** Waiting for the workers of a generation: resolved with false when one of them dies first. */
   private readyWaiter: { generation: number; resolve: (ok: boolean) => void } | null = null;
@@ -350,17 +352,22 @@ export class Master {
 
   /** HUP: the new configuration takes over, or nothing changes. */
   private async reload(): Promise<void> {
-    if (this.reloading || this.ending !== null) return;
-    this.reloading = true;
     this.notice('signal SIGHUP received, reconfiguring');
-    try {
-      await this.reconfigure();
-    } catch (error) {
-      if (!(error instanceof ConfError)) throw error;
-      this.message(error.level, error.message);
-    } finally {
-      this.reloading = false;
+    // One that comes while another is at work is not lost: the file may have changed since it was read.
+    this.reloadWanted = true;
+    if (this.reloading) return;
+    this.reloading = true;
+    while (this.reloadWanted && this.ending === null) {
+      this.reloadWanted = false;
+      try {
+        await this.reconfigure();
+      } catch (error) {
+        if (!(error instanceof ConfError)) throw error;
+        this.message(error.level, error.message);
+      }
     }
+    this.reloading = false;
+    if (this.reopenWanted) this.reopen();
   }
 
   private async reconfigure(): Promise<void> {
@@ -409,7 +416,9 @@ export class Master {
   /** USR1: log files that were moved away are made anew. */
   private reopen(): void {
     const model = this.model;
-    if (model === null || this.reloading) return;
+    if (model === null) return;
+    this.reopenWanted = this.reloading;
+    if (this.reloading) return;
     this.notice('signal SIGUSR1 received, reopening logs');
     let logs: Map<string, number>;
     try {
