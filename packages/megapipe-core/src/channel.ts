@@ -713,7 +713,7 @@ export class Channel {
     if (!this.#attached) return;
     this.#attached = false;
     native.loopDetach(this.#backend.kind, this.#backend.id);
-    if (this.arena.words[2] === 0) this.#backend.disarmHost(native.loopBackendFd());
+    this.#backend.disarmHost(native.loopBackendFd());
     this.#stopTicker();
   }
 

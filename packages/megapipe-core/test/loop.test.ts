@@ -98,6 +98,27 @@ describe.each(BACKENDS)('%s', (backend) => {
     expect((await take(client, 7)).toString()).toBe('promise');
   });
 
+  test('a channel can be taken back from the event loop and driven by hand', async () => {
+    const r = new Rig({ backend }, echo);
+    ends.push(() => r.end());
+    const client = await r.client();
+    client.write('attached');
+    expect((await take(client, 8)).toString()).toBe('attached');
+    r.channel.detach();
+    const start = performance.now();
+    expect(r.channel.dispatch(50)).toBe(0);
+    expect(performance.now() - start).toBeGreaterThanOrEqual(49);
+    /* Not busy waiting for the event loop's descriptor: a few waits, not thousands. */
+    expect(r.channel.stats().enters).toBeLessThan(20);
+    client.write('by hand');
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    for (let i = 0; i < 10 && r.channel.stats().bytesWritten < 15; i++) r.channel.dispatch(10);
+    expect((await take(client, 7)).toString()).toBe('by hand');
+    r.channel.attach();
+    client.write('again');
+    expect((await take(client, 5)).toString()).toBe('again');
+  });
+
   test('11: a handler that throws reaches uncaughtException, and the other connections go on', async () => {
     const { port, output } = await serve('throw');
     const [bad, good] = [await connectTo(port), await connectTo(port)];
