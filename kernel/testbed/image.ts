@@ -6,7 +6,7 @@
  * Invariant: every file is read from where it is used, nothing is installed or remembered between runs.
  * Not its job: building the addon (`npm run build` does), and what the suites run (suites/ says that).
  *
- * usage: node kernel/testbed/image.ts SUITE BUSYBOX OUTPUT
+ * usage: node kernel/testbed/image.ts BUSYBOX OUTPUT SUITE [ARG ...]
  */
 import { spawnSync } from 'node:child_process';
 import { closeSync, existsSync, lstatSync, openSync, readdirSync, readFileSync, readlinkSync, realpathSync, writeSync } from 'node:fs';
@@ -84,8 +84,8 @@ function run(command: string, ...args: string[]): string {
 }
 
 const root = resolve(import.meta.dirname, '../..');
-const [suite, busybox, output] = process.argv.slice(2);
-if (!suite || !busybox || !output) throw new Error('usage: node kernel/testbed/image.ts SUITE BUSYBOX OUTPUT');
+const [busybox, output, suite, ...args] = process.argv.slice(2);
+if (!suite || !busybox || !output) throw new Error('usage: node kernel/testbed/image.ts BUSYBOX OUTPUT SUITE [ARG ...]');
 const image = new Image(output);
 
 /** The shared libraries that a program, a library or an addon of the host needs, at their paths. */
@@ -178,7 +178,8 @@ function base(): void {
   image.file('/bin/busybox', busybox!);
   for (const applet of run(busybox!, '--list').trim().split('\n')) image.link(`/bin/${applet}`, 'busybox');
   image.bytes('/init', readFileSync(join(import.meta.dirname, 'init')), 0o755);
-  image.bytes('/suite', Buffer.from(suite!));
+  const quoted = args.map((arg) => `'${arg.replaceAll("'", `'\\''`)}'`);
+  image.bytes('/suite', Buffer.from(`set -- ${quoted.join(' ')}\n. /suites/${suite}.sh\n`));
   image.file(`/suites/${suite}.sh`, join(import.meta.dirname, 'suites', `${suite}.sh`));
 }
 

@@ -2,7 +2,7 @@
 # Boots Debian 12's stock cloud kernel in QEMU with the pinned Node and the workspace's packages inside, runs a suite
 # there, shows its output and the kernel's complaints, and exits with its result.
 #
-# usage: sh kernel/testbed/run.sh SUITE
+# usage: sh kernel/testbed/run.sh SUITE [ARG ...]     (the arguments go to the suite: see suites/SUITE.sh)
 # Needs a workspace that is set up (`npm run setup`). Exit status: 0 passed, 77 skipped (the reason is printed), 70 the
 # kernel crashed or complained, 124 the time was up, anything else failed.
 # Environment: MEGAPIPE_QEMU_ACCEL (tcg), MEGAPIPE_GUEST_SECONDS (540), MEGAPIPE_GUEST_MEMORY in MiB (2048).
@@ -11,9 +11,10 @@ here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd -P)
 root=$(CDPATH= cd -- "$here/../.." && pwd -P)
 suite=${1:-}
 if [ ! -f "$here/suites/$suite.sh" ]; then
-  echo "usage: sh kernel/testbed/run.sh SUITE, one of: $(cd "$here/suites" && echo ./*.sh | sed 's|\./||g; s|\.sh||g')" >&2
+  echo "usage: sh kernel/testbed/run.sh SUITE [ARG ...]; SUITE is one of: $(cd "$here/suites" && echo ./*.sh | sed 's|\./||g; s|\.sh||g')" >&2
   exit 64
 fi
+shift
 
 work=$(mktemp -d)
 pids=""
@@ -28,7 +29,7 @@ trap 'exit 143' TERM HUP
 packages=$(sh "$here/packages.sh")
 kernel=$(echo "$packages" | sed -n 's/^kernel=//p')
 busybox=$(echo "$packages" | sed -n 's/^busybox=//p')
-sh "$root/scripts/run.sh" node "$here/image.ts" "$suite" "$busybox/bin/busybox" "$work/initramfs"
+sh "$root/scripts/run.sh" node "$here/image.ts" "$busybox/bin/busybox" "$work/initramfs" "$suite" "$@"
 
 # A pipe of its own between QEMU and our stdout: QEMU makes its end non-blocking, which the caller's stdout must not be.
 mkfifo "$work/output"

@@ -32,7 +32,7 @@ import { normalized, normalizeUri } from './uri.ts';
 /** Bytes of further requests that wait while an answer is sent; above it, reading stops. */
 const CARRY_MAX = 64 * 1024;
 /** A file is sent in pieces of this size: each piece that was taken is progress, which send_timeout asks for. */
-const PIECE_BYTES = 128 * 1024;
+const PIECE_BYTES = 256 * 1024;
 const PIECES_IN_FLIGHT = 2;
 /** Memory for pieces of files that are not kept. */
 const STREAM_BYTES = 64 * 1024 * 1024;
