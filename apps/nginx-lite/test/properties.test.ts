@@ -372,14 +372,17 @@ describe('the engine', () => {
     'Expect: 100-continue',
     `X: ${'v'.repeat(1200)}`,
   );
-  const body = fc.constantFrom('', '', 'abcde', '3\r\nabc\r\n0\r\n\r\n', 'zz\r\n');
-  const break_ = fc.constantFrom('\r\n', '\r\n', '\n');
+  const body = fc.constantFrom('', '', 'abcde', 'zz\r\n');
+  const lineBreak = fc.constantFrom('\r\n', '\r\n', '\n');
+  /** Chunks that are broken are refused when they have come with the head, and end the connection later: as in nginx. */
+  const CHUNKS = '3\r\nabc\r\n0\r\n\r\n';
   const oneRequest = fc
-    .tuple(line, fc.array(header, { maxLength: 4 }), body, break_)
-    .map(
-      ([first, headers, text, eol]) =>
-        `${[first, 'Host: y', ...headers].slice(0, headers.includes('Host: x') ? undefined : 99).join(eol)}${eol}${eol}${text}`,
-    );
+    .tuple(line, fc.array(header, { maxLength: 4 }), body, lineBreak)
+    .map(([first, headers, text, eol]) => {
+      const chunked = headers.includes('Transfer-Encoding: chunked');
+      const host = headers.includes('Host: x') ? [] : ['Host: y'];
+      return `${[first, ...host, ...headers].join(eol)}${eol}${eol}${chunked ? CHUNKS : text}`;
+    });
 
   /** Everything the server said to these cuts; boundaries are counted, so they are made equal. */
   const answer = (cuts: Uint8Array[]): string => {

@@ -87,6 +87,7 @@ export class Connection {
   location: RuntimeLocation;
   readonly queue: OutItem[] = [];
   inFlight = 0;
+  inFlightBytes = 0;
   waiting = false;
   failed = false;
   /** The peer has ended its side. */
@@ -123,6 +124,7 @@ export class Connection {
     this.keepalive = false;
     this.closeLinger = false;
     this.inFlight = 0;
+    this.inFlightBytes = 0;
     this.waiting = false;
     this.failed = false;
     this.ended = false;
