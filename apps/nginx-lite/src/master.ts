@@ -163,8 +163,10 @@ export class Master {
         for (const fd of fds) closeDescriptor(fd);
         throw error;
       }
-    } else if (partitioned) fds = listenGroup({ ...common, count: model.workerProcesses });
-    else fds = [listenTcp(common)];
+    } else if (partitioned) {
+      const cpus = steeringOf(model);
+      fds = listenGroup({ ...common, count: model.workerProcesses, ...(cpus === null ? {} : { cpus }) });
+    } else fds = [listenTcp(common)];
     const at = localAddress(fds[0] as number);
     return { listen, fds, host: at.host, port: at.port };
   }
@@ -216,7 +218,6 @@ export class Master {
       if (fds.length <= count) sockets.push({ fd: fds[index % fds.length] as number, listen: listenIndex });
       else for (let i = index; i < fds.length; i += count) sockets.push({ fd: fds[i] as number, listen: listenIndex });
     }
-    const affinity = model.workerAffinity;
     const workerData: WorkerStart = {
       index,
       io: this.options.io,
@@ -227,7 +228,7 @@ export class Master {
       sockets,
       boundTo,
       workerConnections: model.workerConnections,
-      cpus: affinity.length === 0 ? [] : (affinity[Math.min(index, affinity.length - 1)] ?? []),
+      cpus: cpusOf(model, index),
       counters: this.counters,
     };
     const file = import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js';
@@ -471,6 +472,20 @@ function openLog(path: string): number {
   } catch (error) {
     throw new ConfError(`open() "${path}" failed (${strerror(errnoOf(error))})`);
   }
+}
+
+/** CPUs of a worker; the last mask holds for all further ones. */
+function cpusOf(model: Model, index: number): number[] {
+  const { workerAffinity } = model;
+  return workerAffinity[Math.min(index, workerAffinity.length - 1)] ?? [];
+}
+
+/** Where each worker has one CPU to itself, connections go to the worker of the CPU that received them. */
+function steeringOf(model: Model): number[] | null {
+  const cpus = Array.from({ length: model.workerProcesses }, (_, index) => cpusOf(model, index));
+  if (cpus.some((each) => each.length !== 1)) return null;
+  const flat = cpus.map((each) => each[0] as number);
+  return new Set(flat).size === flat.length ? flat : null;
 }
 
 /** Descriptors in the order of Model.files. */

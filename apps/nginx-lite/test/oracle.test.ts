@@ -906,7 +906,6 @@ describe.skipIf(!available)(`the same bytes as ${oracleVersion}`, () => {
               differences.push({ request: shown(request), nginx: shown(expected), ours: shown(got) });
           }
         }
-        if (process.env['DUMP']) for (const d of differences) console.log('DIFF', JSON.stringify(d));
         expect(differences).toEqual([]);
       });
     });
