@@ -9,7 +9,17 @@
  * usage: node kernel/testbed/image.ts BUSYBOX OUTPUT SUITE [ARG ...]
  */
 import { spawnSync } from 'node:child_process';
-import { closeSync, existsSync, lstatSync, openSync, readdirSync, readFileSync, readlinkSync, realpathSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  writeSync,
+} from 'node:fs';
 import { dirname, join, relative, resolve, sep } from 'node:path';
 
 const WORKSPACE = '/megapipe';
@@ -85,7 +95,8 @@ function run(command: string, ...args: string[]): string {
 
 const root = resolve(import.meta.dirname, '../..');
 const [busybox, output, suite, ...args] = process.argv.slice(2);
-if (!suite || !busybox || !output) throw new Error('usage: node kernel/testbed/image.ts BUSYBOX OUTPUT SUITE [ARG ...]');
+if (!suite || !busybox || !output)
+  throw new Error('usage: node kernel/testbed/image.ts BUSYBOX OUTPUT SUITE [ARG ...]');
 const image = new Image(output);
 
 /** The shared libraries that a program, a library or an addon of the host needs, at their paths. */

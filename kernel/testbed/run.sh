@@ -5,7 +5,7 @@
 # usage: sh kernel/testbed/run.sh SUITE [ARG ...]     (the arguments go to the suite: see suites/SUITE.sh)
 # Needs a workspace that is set up (`npm run setup`). Exit status: 0 passed, 77 skipped (the reason is printed), 70 the
 # kernel crashed or complained, 124 the time was up, anything else failed.
-# Environment: MEGAPIPE_QEMU_ACCEL (tcg), MEGAPIPE_GUEST_SECONDS (540), MEGAPIPE_GUEST_MEMORY in MiB (2048).
+# Environment: MEGAPIPE_QEMU_ACCEL (tcg,thread=single), MEGAPIPE_GUEST_SECONDS (540), MEGAPIPE_GUEST_MEMORY in MiB (2048).
 set -eu
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd -P)
 root=$(CDPATH= cd -- "$here/../.." && pwd -P)
@@ -35,7 +35,7 @@ sh "$root/scripts/run.sh" node "$here/image.ts" "$busybox/bin/busybox" "$work/in
 mkfifo "$work/output"
 cat <"$work/output" &
 reader=$!
-timeout -k 5 "${MEGAPIPE_GUEST_SECONDS:-540}" qemu-system-x86_64 -accel "${MEGAPIPE_QEMU_ACCEL:-tcg}" -M q35 -cpu max -smp 2 \
+timeout -k 5 "${MEGAPIPE_GUEST_SECONDS:-540}" qemu-system-x86_64 -accel "${MEGAPIPE_QEMU_ACCEL:-tcg,thread=single}" -M q35 -cpu max -smp 2 \
   -m "${MEGAPIPE_GUEST_MEMORY:-2048}" -nodefaults -no-user-config -display none -no-reboot \
   -kernel "$kernel"/boot/vmlinuz-* -initrd "$work/initramfs" \
   -append 'console=ttyS0 loglevel=5 panic=-1 oops=panic' \

@@ -1,0 +1,41 @@
+/**
+ * The specs of @megapipe/native and @megapipe/core once more, inside a QEMU guest with Debian 12's stock 6.1 kernel, the
+ * oldest that is supported: its io_uring lacks NO_SQARRAY and all that came later. kernel/testbed does the work.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { expect, test } from 'vitest';
+
+const testbed = (name: string): string => fileURLToPath(new URL(`../../../kernel/testbed/${name}`, import.meta.url));
+
+/** Why the guest is not started, or '' when it is. */
+function reasonToSkip(): string {
+  if (process.env['MEGAPIPE_INSIDE_GUEST']) return 'this is the guest';
+  if (process.env['MEGAPIPE_GUEST'] !== '1' && process.env['CI'] !== 'true')
+    return 'it takes minutes: MEGAPIPE_GUEST=1 or CI=true runs it';
+  const check = spawnSync('sh', [testbed('packages.sh'), '--check'], { encoding: 'utf8' });
+  return check.status === 0 ? '' : check.stderr.trim() || `packages.sh: exit status ${check.status}`;
+}
+
+const reason = reasonToSkip();
+
+test.skipIf(reason !== '')(
+  `the specs pass on Debian's 6.1 kernel in a QEMU guest${reason && ` (skipped: ${reason})`}`,
+  { timeout: 600_000 },
+  async (context) => {
+    const run = spawn('sh', [testbed('run.sh'), 'uring'], { stdio: ['ignore', 'pipe', 'pipe'] });
+    context.signal.addEventListener('abort', () => run.kill());
+    let output = '';
+    for (const stream of [run.stdout, run.stderr])
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        output += text;
+      });
+    const [status] = (await once(run, 'close')) as [number | null];
+    /* What --check promised (an installation, a download) may turn out impossible. */
+    if (status === 77) context.skip(output.trim());
+    expect(status, output).toBe(0);
+    expect(output).toMatch(/Linux 6\.1\./);
+    expect(output.match(/^ *Tests +\d+ passed/gm), output).toHaveLength(2);
+  },
+);
