@@ -43,6 +43,12 @@ export function writeUnder(dir: string, name: string, content: string | Uint8Arr
   writeFileSync(path, content);
 }
 
+/** Servers that run: a test that fails before its end must not leave one behind. */
+const running = new Set<ChildProcess>();
+process.once('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
 export interface Running {
   dir: string;
   port: number;
@@ -92,6 +98,8 @@ async function start(bin: string, args: string[], config: string, options: Start
     env: { ...process.env, ...options.env },
     ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.gid }),
   });
+  running.add(child);
+  child.once('exit', () => running.delete(child));
   let stderr = '';
   child.stderr?.on('data', (data: Buffer) => {
     stderr += data.toString('latin1');
