@@ -5,7 +5,8 @@
 # usage: sh kernel/testbed/run.sh SUITE [ARG ...]     (the arguments go to the suite: see suites/SUITE.sh)
 # Needs a workspace that is set up (`npm run setup`). Exit status: 0 passed, 77 skipped (the reason is printed), 70 the
 # kernel crashed or complained, 124 the time was up, anything else failed.
-# Environment (README.md): MEGAPIPE_QEMU_ACCEL (tcg,thread=single), MEGAPIPE_GUEST_SECONDS (540), MEGAPIPE_GUEST_MEMORY in MiB (2048).
+# Environment, with defaults: MEGAPIPE_QEMU_ACCEL (tcg,thread=single: see README.md), MEGAPIPE_GUEST_SECONDS (540),
+# MEGAPIPE_GUEST_MEMORY in MiB (2048).
 set -eu
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd -P)
 root=$(CDPATH= cd -- "$here/../.." && pwd -P)
