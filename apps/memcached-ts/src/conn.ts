@@ -13,6 +13,8 @@ export const CONN_NREAD = 1;
 export const CONN_SWALLOW = 2;
 /** Inside the keys of a get whose whole line has been checked. */
 export const CONN_KEYS = 3;
+/** In the middle of a large value that is the last thing of its reply. */
+export const CONN_SEND = 5;
 /** Nothing more is read or answered. */
 export const CONN_CLOSING = 4;
 
@@ -33,6 +35,8 @@ export class Conn {
   casHi = 0;
   casLo = 0;
   noreply = false;
+  /** It came with `ms`: the meta protocol finishes it, with what stands in `metaTail` behind the code. */
+  meta = false;
   /** Bytes of the value still to come, CR LF included. */
   valueLeft = 0;
   /** Chunk being filled, 0 for an item in one piece; offset of the next byte; bytes until the chunk is full. */
@@ -52,6 +56,14 @@ export class Conn {
   // A value on its way out piece by piece (0: none), and which piece is next: proto_text.ts names them.
   sendItem = 0;
   sendPiece = 0;
+  sendLeft = 0;
+
+  // Of an `ms`: the flags of its reply, and what else decides the store. Allocated with the first that asks for flags.
+  metaTail: Buffer | null = null;
+  metaTailLength = 0;
+  metaFlags = 0;
+  explicitCasHi = 0;
+  explicitCasLo = 0;
 
   carry: Buffer | null = null;
   carryLength = 0;
@@ -66,6 +78,7 @@ export class Conn {
     this.sendItem = 0;
     this.carry = null;
     this.carryLength = 0;
+    this.metaTail = null;
   }
 
   /** Keeps bytes[start, end) behind what is kept already. */

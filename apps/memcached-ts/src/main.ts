@@ -14,7 +14,7 @@ import { listenGroup, listenTcp, listenUnix, localAddress, MegapipeError } from 
 import { createCache } from './engine/cache.ts';
 import { D_STARTED, W_TIME, W_VERBOSITY } from './engine/layout.ts';
 import { EX_NOUSER, EX_OSERR, EX_USAGE, HELP, parseCommandLine, UsageError } from './options.ts';
-import { VERSION } from './proto_text.ts';
+import { VERSION } from './replies.ts';
 import type { Settings } from './settings.ts';
 import { strerror } from './strerror.ts';
 import type { WorkerInput, WorkerMessage } from './worker.ts';

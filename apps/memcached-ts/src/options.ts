@@ -7,7 +7,7 @@
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { PAGE_BYTES } from './engine/layout.ts';
-import { VERSION } from './proto_text.ts';
+import { VERSION } from './replies.ts';
 import { DEFAULT_SETTINGS, type Settings } from './settings.ts';
 
 /** Exit codes of sysexits.h, which memcached uses. */

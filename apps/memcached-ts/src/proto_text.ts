@@ -12,7 +12,7 @@
  * further numbers.
  */
 
-import { CONN_CLOSING, CONN_COMMAND, CONN_KEYS, CONN_NREAD, CONN_SWALLOW, type Conn } from './conn.ts';
+import { CONN_CLOSING, CONN_COMMAND, CONN_KEYS, CONN_NREAD, CONN_SEND, CONN_SWALLOW, type Conn } from './conn.ts';
 import { copyReply, SLACK_BYTES } from './copy.ts';
 import { finishHash, stepHash } from './engine/assoc.ts';
 import type { Cache } from './engine/cache.ts';
@@ -65,16 +65,35 @@ import {
   threadClassBase,
 } from './engine/stats.ts';
 import { type Decimal, writeU64 } from './numbers.ts';
-
-/** What the protocol needs of a channel. */
-export interface Output {
-  readonly memory: Uint8Array;
-  reserve(handle: number, bytes: number): number;
-  commit(handle: number, bytes: number): void;
-  /** 2: full, nothing was taken. */
-  writeCopy(handle: number, source: Uint8Array, start: number, end: number): number;
-  write(handle: number, region: number, offset: number, length: number, token: number): number;
-}
+import { ProtoMeta } from './proto_meta.ts';
+import {
+  R_BAD_CHUNK,
+  R_BAD_DELTA,
+  R_BAD_EXPTIME,
+  R_BAD_FORMAT,
+  R_DELETE_USAGE,
+  R_DELETED,
+  R_END,
+  R_ERROR,
+  R_EXISTS,
+  R_FLUSH_FORBIDDEN,
+  R_MN,
+  R_NO_MEMORY,
+  R_NO_MEMORY_STORING,
+  R_NO_SHUTDOWN,
+  R_NON_NUMERIC,
+  R_NOT_FOUND,
+  R_NOT_STORED,
+  R_OK,
+  R_RESET,
+  R_STORED,
+  R_TOO_LARGE,
+  R_TOUCHED,
+  R_VERSION,
+  REPLIES,
+  REPLY_BYTES_MAX,
+} from './replies.ts';
+import { COPY_BYTES_MAX, FULL, type Output, PIECE_HEAD, Values } from './values.ts';
 
 /** What the protocol needs of the server around it. */
 export interface Host {
@@ -87,83 +106,12 @@ export interface Host {
   log(conn: Conn, direction: '<' | '>', text: string): void;
 }
 
-const line = (text: string): Buffer => Buffer.from(`${text}\r\n`, 'latin1');
-
-/** Replies that need no further detail, by index. */
-const R_STORED = 0;
-const R_NOT_STORED = 1;
-const R_EXISTS = 2;
-const R_NOT_FOUND = 3;
-const R_END = 4;
-const R_ERROR = 5;
-const R_OK = 6;
-const R_DELETED = 7;
-const R_TOUCHED = 8;
-const R_VERSION = 9;
-const R_MN = 10;
-const R_BAD_FORMAT = 11;
-const R_BAD_CHUNK = 12;
-const R_BAD_EXPTIME = 13;
-const R_BAD_DELTA = 14;
-const R_NON_NUMERIC = 15;
-const R_TOO_LARGE = 16;
-const R_NO_MEMORY_STORING = 17;
-const R_NO_MEMORY = 18;
-const R_FLUSH_FORBIDDEN = 19;
-const R_DELETE_USAGE = 20;
-const R_RESET = 21;
-const R_NO_SHUTDOWN = 22;
-
-/** The version that clients are told: the release whose behaviour this follows. */
-export const VERSION = '1.6.45';
-
-const REPLIES: readonly Buffer[] = [
-  line('STORED'),
-  line('NOT_STORED'),
-  line('EXISTS'),
-  line('NOT_FOUND'),
-  line('END'),
-  line('ERROR'),
-  line('OK'),
-  line('DELETED'),
-  line('TOUCHED'),
-  line(`VERSION ${VERSION}`),
-  line('MN'),
-  line('CLIENT_ERROR bad command line format'),
-  line('CLIENT_ERROR bad data chunk'),
-  line('CLIENT_ERROR invalid exptime argument'),
-  line('CLIENT_ERROR invalid numeric delta argument'),
-  line('CLIENT_ERROR cannot increment or decrement non-numeric value'),
-  line('SERVER_ERROR object too large for cache'),
-  line('SERVER_ERROR out of memory storing object'),
-  line('SERVER_ERROR out of memory'),
-  line('CLIENT_ERROR flush_all not allowed'),
-  line('CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]'),
-  line('RESET'),
-  line('SERVER_ERROR: shutdown not enabled'),
-];
-/** The longest of them; room for it is room for every reply but values and statistics. */
-const REPLY_BYTES_MAX = 80;
-
 /** Tokens that a line is cut into; what follows them is looked at by get alone. */
 const TOKENS_MAX = 23;
 /** A line may be this long without its end in sight, unless it is a get. */
 export const LINE_BYTES_MAX = 2048;
 /** Received bytes that a connection may keep waiting: the longest get line. */
 export const CARRY_BYTES_MAX = 1024 * 1024;
-/**
- * Values up to this are copied into the output; larger ones are sent from the cache's own memory. Measured at 50
- * connections, CPU per get copied against sent: 17 KB 9.8 / 10.8 µs, 30 KB 12.5 / 13.0, 60 KB 21.5 / 19.3.
- */
-export const COPY_BYTES_MAX = 32 * 1024;
-const FULL = 2;
-
-// Conn.sendPiece: what of `sendItem` goes out next; otherwise it is a chunk.
-const PIECE_HEAD = 0;
-const PIECE_COPY = -1;
-const PIECE_NONE = -2;
-const PIECE_WHOLE = -3;
-
 const NOREPLY = Buffer.from('noreply');
 const INT_MAX = 0x7fff_ffff;
 
@@ -171,6 +119,8 @@ export class ProtoText {
   private readonly out: Output;
   private readonly host: Host;
   private readonly items: Items;
+  private readonly values: Values;
+  private readonly meta: ProtoMeta;
   private readonly locks: Locks;
   private readonly decimal: Decimal;
   private readonly i32: Int32Array;
@@ -191,6 +141,8 @@ export class ProtoText {
     this.out = out;
     this.host = host;
     this.items = cache.items;
+    this.values = new Values(cache, out, host.region);
+    this.meta = new ProtoMeta(cache, out, this.values, this.tokenStart, this.tokenEnd);
     this.locks = cache.locks;
     this.decimal = cache.decimal;
     this.i32 = cache.memory.i32;
@@ -251,7 +203,7 @@ export class ProtoText {
           break;
         }
         case CONN_NREAD:
-          at = this.fill(conn, bytes, at, end);
+          at = this.values.fill(conn, bytes, at, end);
           if (conn.valueLeft > 0 || !this.finishStore(conn)) return at;
           break;
         case CONN_SWALLOW: {
@@ -266,6 +218,10 @@ export class ProtoText {
           if (!conn.blocked) at = this.keys(conn, bytes, at, end);
           if (conn.blocked) return at;
           break;
+        case CONN_SEND:
+          if (conn.blocked || !this.values.send(conn)) return at;
+          conn.state = CONN_COMMAND;
+          break;
         default:
           return end;
       }
@@ -275,10 +231,7 @@ export class ProtoText {
   /** Gives back what a connection that goes away still holds. */
   close(conn: Conn): void {
     conn.state = CONN_CLOSING;
-    if (conn.item !== 0) this.items.release(conn.item);
-    if (conn.sendItem !== 0) this.items.release(conn.sendItem);
-    conn.item = 0;
-    conn.sendItem = 0;
+    this.values.close(conn);
   }
 
   // ---- replies ---------------------------------------------------------------------------------------------------
@@ -463,83 +416,22 @@ export class ProtoText {
         out8[to++] = 0x0d;
         out8[to++] = 0x0a;
       }
-      const nbytes = items.nbytes(ref);
       this.commit(conn, to - at);
-      if (items.isChunked(ref)) {
-        conn.sendPiece = items.firstChunk(ref);
-      } else if (nbytes <= COPY_BYTES_MAX) {
-        conn.sendPiece = PIECE_COPY;
-      } else {
-        conn.sendPiece = PIECE_WHOLE;
-      }
+      this.values.beginSend(conn, items.nbytes(ref));
     }
-    if (conn.sendPiece === PIECE_COPY) {
-      const data = items.dataAt(ref);
-      const nbytes = items.nbytes(ref);
-      const at = out.reserve(conn.handle, nbytes);
-      if (at < 0) {
-        conn.blocked = true;
-        return false;
-      }
-      u8.copy(out8, at, data, data + nbytes);
-      this.commit(conn, nbytes);
-      conn.sendPiece = PIECE_NONE;
-    } else if (conn.sendPiece === PIECE_WHOLE) {
-      if (!this.sendFromCache(conn, ref, items.dataAt(ref), items.nbytes(ref))) return false;
-      conn.sendPiece = PIECE_NONE;
-    }
-    while (conn.sendPiece > 0) {
-      const chunk = conn.sendPiece;
-      if (!this.sendFromCache(conn, ref, items.chunkAt(chunk), items.chunkUsed(chunk))) return false;
-      conn.sendPiece = items.nextChunk(chunk) === 0 ? PIECE_NONE : items.nextChunk(chunk);
-    }
-    conn.sendItem = 0;
-    items.release(ref);
-    return true;
-  }
-
-  /** Queues a stretch of an item's memory; it is held until the channel reports it written. */
-  private sendFromCache(conn: Conn, ref: number, offset: number, length: number): boolean {
-    this.items.retainHeld(ref);
-    if (this.out.write(conn.handle, this.host.region, offset, length, ref) !== FULL) {
-      this.f64[this.stats + T_BYTES_WRITTEN] += length;
-      return true;
-    }
-    this.items.release(ref);
-    conn.blocked = true;
-    return false;
+    return this.values.send(conn);
   }
 
   /** The channel no longer uses what `write` gave it under this token. */
   written(token: number): void {
-    this.items.release(token);
+    this.values.written(token);
   }
 
   // ---- values ----------------------------------------------------------------------------------------------------
 
-  /** Moves received bytes into the item being filled. */
-  private fill(conn: Conn, bytes: Buffer, pos: number, end: number): number {
-    const { u8, items } = this;
-    let at = pos;
-    while (at < end && conn.valueLeft > 0) {
-      const count = Math.min(end - at, conn.fillLeft);
-      if (count < 40) for (let i = 0; i < count; i++) u8[conn.fillAt + i] = bytes[at + i];
-      else bytes.copy(u8, conn.fillAt, at, at + count);
-      at += count;
-      conn.valueLeft -= count;
-      conn.fillAt += count;
-      conn.fillLeft -= count;
-      if (conn.fillLeft === 0 && conn.valueLeft > 0) {
-        conn.fillChunk = items.nextChunk(conn.fillChunk);
-        conn.fillAt = items.chunkAt(conn.fillChunk);
-        conn.fillLeft = items.chunkUsed(conn.fillChunk);
-      }
-    }
-    return at;
-  }
-
   /** The value is complete: store it and answer. False: blocked, nothing was done. */
   private finishStore(conn: Conn): boolean {
+    if (conn.meta) return this.meta.finishSet(conn);
     const { items } = this;
     let at = -1;
     if (!conn.noreply && (at = this.room(conn)) < 0) return false;
@@ -547,7 +439,7 @@ export class ProtoText {
     const clsid = items.clsid(ref);
     this.f64[this.classStats + clsid * THREAD_CLASS_COUNTERS + S_SET_CMDS] += 1;
     let reply = R_BAD_CHUNK;
-    if (this.endsLine(conn, ref)) {
+    if (this.values.endsLine(conn, ref)) {
       switch (items.store(ref, conn.hash, conn.mode, conn.casHi, conn.casLo)) {
         case STORED:
           reply = R_STORED;
@@ -568,18 +460,6 @@ export class ProtoText {
     conn.state = CONN_COMMAND;
     if (at >= 0) this.put(conn, at, REPLIES[reply]);
     return true;
-  }
-
-  /** Whether the value just filled ends in CR LF. */
-  private endsLine(conn: Conn, ref: number): boolean {
-    const u8 = this.u8;
-    const last = conn.fillAt - 1;
-    if (u8[last] !== 0x0a) return false;
-    if (conn.fillChunk === 0 || this.items.chunkUsed(conn.fillChunk) > 1) return u8[last - 1] === 0x0d;
-    // The LF stands alone in the last chunk: the CR is the last byte of the one before.
-    let chunk = this.items.firstChunk(ref);
-    while (this.items.nextChunk(chunk) !== conn.fillChunk) chunk = this.items.nextChunk(chunk);
-    return u8[this.items.chunkAt(chunk) + this.items.chunkUsed(chunk) - 1] === 0x0d;
   }
 
   // ---- command lines ---------------------------------------------------------------------------------------------
@@ -697,6 +577,7 @@ export class ProtoText {
         break;
       case 0x6d: // m
         if (this.is(bytes, 0, 'mn')) return this.reply(conn, R_MN) ? next : -1;
+        if (this.tokenEnd[0] - this.tokenStart[0] === 2) return this.meta.command(conn, bytes, n, next);
         break;
     }
     return this.reply(conn, R_ERROR) ? next : -1;
@@ -782,22 +663,13 @@ export class ProtoText {
       return this.swallow(conn, nbytes, tooLarge ? (silent ? -1 : R_TOO_LARGE) : R_NO_MEMORY_STORING, next);
     }
     conn.state = CONN_NREAD;
-    conn.item = ref;
     conn.hash = hash;
     conn.mode = mode;
     conn.casHi = casHi;
     conn.casLo = casLo;
     conn.noreply = silent;
-    conn.valueLeft = nbytes;
-    if (items.isChunked(ref)) {
-      conn.fillChunk = items.firstChunk(ref);
-      conn.fillAt = items.chunkAt(conn.fillChunk);
-      conn.fillLeft = items.chunkUsed(conn.fillChunk);
-    } else {
-      conn.fillChunk = 0;
-      conn.fillAt = items.dataAt(ref);
-      conn.fillLeft = nbytes;
-    }
+    conn.meta = false;
+    this.values.beginFill(conn, ref, nbytes);
     return next;
   }
 

@@ -85,7 +85,7 @@ import {
   T_TOUCH_CMDS,
   T_TOUCH_MISSES,
 } from './engine/stats.ts';
-import { VERSION } from './proto_text.ts';
+import { VERSION } from './replies.ts';
 import type { Settings } from './settings.ts';
 
 type Stat = [name: string, value: string | number];

@@ -250,7 +250,8 @@ describe.each(['none', 'global', 'striped'] as const)('the engine with %s locks'
           switch (o.op) {
             case 'store': {
               const old = model.live(o.key);
-              const cas = old !== undefined && o.cas ? old.cas : 1e15;
+              // The right CAS, none, or a wrong one.
+              const cas = old !== undefined && o.cas ? old.cas : o.value.length % 2 === 0 ? 0 : 1e15;
               const size = (text: string): number => 57 + o.key.length + text.length + 2 + 4;
               const got = fixture.store(o.mode, o.key, o.flags, o.exptime, o.value, cas);
               let expected = STORED;
@@ -260,6 +261,8 @@ describe.each(['none', 'global', 'striped'] as const)('the engine with %s locks'
                 else if (o.mode !== STORE_SET && o.mode !== STORE_ADD) expected = NOT_STORED;
               } else if (o.mode === STORE_ADD) expected = NOT_STORED;
               else if (o.mode === STORE_CAS && cas !== old.cas) expected = EXISTS;
+              else if ((o.mode === STORE_APPEND || o.mode === STORE_PREPEND) && cas !== 0 && cas !== old.cas)
+                expected = NOT_STORED;
               else if (o.mode === STORE_APPEND) next = { ...old, value: old.value + o.value };
               else if (o.mode === STORE_PREPEND) next = { ...old, value: o.value + old.value };
               if (expected === STORED && size(next.value) - (next.flags === 0 ? 4 : 0) > PAGE_BYTES)

@@ -8,6 +8,7 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { fraction } from './arbitraries.ts';
+import { aroundDifference, pieces } from './pieces.ts';
 import { DEBIANS, hasDebians, IO_MODES, play, type Server, start, startOurs } from './servers.ts';
 
 if (!hasDebians) console.warn(`skipped: ${DEBIANS} is not installed, so there is nothing to compare with`);
@@ -184,13 +185,6 @@ const exchange = fc.record({
   quit: fc.constantFrom('', '', 'quit\r\n', 'quit\r\nget key0\r\n'),
 });
 
-function pieces(text: Buffer, cuts: readonly number[]): Buffer[] {
-  const places = [...new Set(cuts.map((cut) => Math.floor(cut * text.length)))].sort((a, b) => a - b);
-  return [0, ...places]
-    .map((from, i) => text.subarray(from, places[i] ?? text.length))
-    .filter((piece) => piece.length > 0);
-}
-
 describe.skipIf(!hasDebians)("Debian's memcached as oracle", () => {
   let oracle: Server;
   const ours: Server[] = [];
@@ -214,11 +208,8 @@ describe.skipIf(!hasDebians)("Debian's memcached as oracle", () => {
         for (const [i, server] of ours.entries()) {
           const got = await play(server.port, parts);
           if (!got.equals(want)) {
-            const at = want.findIndex((byte, j) => byte !== got[j]);
-            const from = Math.max(0, (at < 0 ? want.length : at) - 100);
-            expect(`${IO_MODES[i]}: ${got.toString('latin1', from, from + 300)}`).toBe(
-              `${IO_MODES[i]}: ${want.toString('latin1', from, from + 300)}`,
-            );
+            const [ours, theirs] = aroundDifference(got, want);
+            expect(`${IO_MODES[i]}: ${ours}`).toBe(`${IO_MODES[i]}: ${theirs}`);
           }
         }
       }),

@@ -5,7 +5,8 @@ import { CONN_CLOSING, Conn } from '../src/conn.ts';
 import { type Cache, createCache } from '../src/engine/cache.ts';
 import { checkInvariants } from '../src/engine/check.ts';
 import { DEFAULT_CACHE_CONFIG, PAGE_BYTES } from '../src/engine/layout.ts';
-import { type Host, type Output, ProtoText } from '../src/proto_text.ts';
+import { type Host, ProtoText } from '../src/proto_text.ts';
+import type { Output } from '../src/values.ts';
 import { fraction } from './arbitraries.ts';
 
 const ROOM = 256 * 1024;
@@ -149,6 +150,31 @@ const command = fc.oneof(
       .map((c) => `${c.name} ${c.keys.join(' ')}\r\n`),
   },
   { weight: 3, arbitrary: key.map((k) => `incr ${k} 18446744073709551615\r\n`) },
+  {
+    weight: 3,
+    arbitrary: fc
+      .record({
+        key,
+        value,
+        flags: fc.constantFrom('', ' c k Oab', ' MA N0 s c', ' q', ' I C5 k', ' MP s q', ' z', ' E77 c', ' b k'),
+      })
+      .map((c) => `ms ${c.key} ${c.value.length}${c.flags}\r\n${c.value}\r\n`),
+  },
+  {
+    weight: 4,
+    arbitrary: fc
+      .record({ key, flags: fc.constantFrom('v', 'v', 'k v', 's t c f h l', 'N0 v E9 c', 'q', 'R30', 'T50', 'z') })
+      .map((c) => `mg ${c.key} ${c.flags}\r\n`),
+  },
+  {
+    weight: 3,
+    arbitrary: fc
+      .record({
+        key,
+        command: fc.constantFrom('md %', 'md % q', 'md % I T30', 'md % x', 'ma % N0 J9 v', 'ma % q', 'me %'),
+      })
+      .map((c) => `${c.command.replace('%', c.key)}\r\n`),
+  },
   { weight: 1, arbitrary: key.map((k) => `delete ${k}\r\n`) },
   { weight: 1, arbitrary: key.map((k) => `set ${k} x 0 5\r\nabcde\r\n`) },
   {

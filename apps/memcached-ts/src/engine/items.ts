@@ -39,10 +39,13 @@ import {
   I_TIME,
   ITEM_ACTIVE,
   ITEM_CAS,
+  ITEM_CHOSEN_CAS,
   ITEM_CHUNK,
   ITEM_CHUNKED,
   ITEM_FETCHED,
   ITEM_LINKED,
+  ITEM_STALE,
+  ITEM_TOKEN_SENT,
   KEY_SHIFT,
   LRU_ID_MASK,
   MC_CAS_BYTES,
@@ -94,6 +97,9 @@ export const STORE_REPLACE = 2;
 export const STORE_APPEND = 3;
 export const STORE_PREPEND = 4;
 export const STORE_CAS = 5;
+/** append and prepend that store the item where there is none yet. */
+export const STORE_APPEND_VIVIFY = 6;
+export const STORE_PREPEND_VIVIFY = 7;
 
 export const STORED = 0;
 export const NOT_STORED = 1;
@@ -104,9 +110,12 @@ export const DELTA_OK = 0;
 export const DELTA_NON_NUMERIC = 1;
 export const DELTA_NO_MEMORY = 2;
 export const DELTA_NOT_FOUND = 3;
+export const DELTA_EXISTS = 4;
 
 /** Largest relative expiry; above it is a date. */
 export const REALTIME_MAXDELTA = 60 * 60 * 24 * 30;
+/** The last second that an expiry can name. */
+const EXPIRY_MAX = 0x7fff_ffff;
 const ALLOCATION_TRIES = 10;
 const TAIL_TRIES = 5;
 /** Marked items that one search may send round again before it takes the next one all the same. */
@@ -122,6 +131,18 @@ export class Items {
   /** Digits of the last successful `delta`: `numberBytes[0, numberLength)`. */
   readonly numberBytes = Buffer.alloc(24);
   numberLength = 0;
+  /** The CAS that the next stored item gets instead of a fresh one; the caller sets it and takes it back. */
+  explicitCas = false;
+  explicitCasHi = 0;
+  explicitCasLo = 0;
+  /** Whether `store` accepts a CAS that is too old, and marks the item as stale then. As above. */
+  allowStale = false;
+  /** CAS and size of the value (CR LF included) of what was linked last. */
+  linkedCasHi = 0;
+  linkedCasLo = 0;
+  linkedBytes = 0;
+  /** The item that the last successful `deltaLocked` left in the cache: valid under its item lock. */
+  deltaRef = 0;
   private readonly i32: Int32Array;
   private readonly u8: Buffer;
   private readonly f64: Float64Array;
@@ -243,7 +264,7 @@ export class Items {
     const seconds = exptime < 0 ? REALTIME_MAXDELTA + 1 : exptime;
     if (seconds > REALTIME_MAXDELTA) {
       const started = this.f64[D_STARTED];
-      return seconds <= started ? 1 : seconds - started;
+      return seconds <= started ? 1 : Math.min(seconds - started, EXPIRY_MAX);
     }
     return this.i32[W_TIME] + seconds;
   }
@@ -253,7 +274,7 @@ export class Items {
     if (oldestLive === 0 || oldestLive > now) return false;
     if (this.i32[ref * 2 + I_TIME] <= oldestLive) return true;
     const oldestCas = this.f64[D_OLDEST_CAS];
-    if (oldestCas === 0) return false;
+    if (oldestCas === 0 || (this.i32[ref * 2 + I_META] & ITEM_CHOSEN_CAS) !== 0) return false;
     const cas = (this.i32[ref * 2 + I_CAS_HI] >>> 0) * 0x1_0000_0000 + (this.i32[ref * 2 + I_CAS_LO] >>> 0);
     return cas !== 0 && cas < oldestCas;
   }
@@ -275,9 +296,18 @@ export class Items {
     return cas;
   }
 
-  private renewCas(ref: number): void {
+  /** A new CAS for an item, under its lock. */
+  renewCas(ref: number): void {
     if (!this.useCas) return;
+    if (this.explicitCas) {
+      this.i32[ref * 2 + I_META] = this.i32[ref * 2 + I_META] | ITEM_CHOSEN_CAS;
+      this.i32[ref * 2 + I_CAS_LO] = this.explicitCasLo | 0;
+      this.i32[ref * 2 + I_CAS_HI] = this.explicitCasHi | 0;
+      return;
+    }
     const cas = this.nextCas();
+    const meta = this.i32[ref * 2 + I_META];
+    if ((meta & ITEM_CHOSEN_CAS) !== 0) this.i32[ref * 2 + I_META] = meta & ~ITEM_CHOSEN_CAS;
     this.i32[ref * 2 + I_CAS_LO] = cas | 0;
     this.i32[ref * 2 + I_CAS_HI] = Math.floor(cas / 0x1_0000_0000) | 0;
   }
@@ -499,7 +529,8 @@ export class Items {
     this.locks.unlockCache();
   }
 
-  private releaseLocked(ref: number): void {
+  /** As `release`, for who holds the item's lock, or for `global` the cache's. */
+  releaseLocked(ref: number): void {
     const at = ref * 2 + I_REFCOUNT;
     let count: number;
     if (this.locks.striped) count = Atomics.sub(this.i32, at, 1) - 1;
@@ -514,6 +545,9 @@ export class Items {
     this.i32[word + I_META] = this.i32[word + I_META] | ITEM_LINKED;
     this.i32[word + I_TIME] = this.i32[W_TIME];
     this.renewCas(ref);
+    this.linkedCasHi = this.i32[word + I_CAS_HI] >>> 0;
+    this.linkedCasLo = this.i32[word + I_CAS_LO] >>> 0;
+    this.linkedBytes = this.i32[word + I_NBYTES];
     this.retain(ref);
     this.assoc.insert(ref, hash);
     this.lru.link(ref, this.totalBytes(ref));
@@ -561,6 +595,11 @@ export class Items {
     if (i32[word + I_TIME] !== now) i32[word + I_TIME] = now;
   }
 
+  /** An access that fetched nothing: it counts as a use, and not as a hit. */
+  private touchTime(ref: number): void {
+    this.i32[ref * 2 + I_TIME] = this.i32[W_TIME];
+  }
+
   setExpiry(ref: number, exptime: number): void {
     this.i32[ref * 2 + I_EXPTIME] = exptime;
   }
@@ -578,7 +617,8 @@ export class Items {
     return result;
   }
 
-  private storeLocked(ref: number, hash: number, mode: number, casHi: number, casLo: number): number {
+  /** As `store`, under the item lock. */
+  storeLocked(ref: number, hash: number, mode: number, casHi: number, casLo: number): number {
     const { i32, f64, u8 } = this;
     const key = this.keyAt(ref);
     const old = this.find(u8, key, key + this.keyBytes(ref), hash);
@@ -587,24 +627,33 @@ export class Items {
         f64[this.stats + T_CAS_MISSES] += 1;
         return NOT_FOUND;
       }
-      if (mode !== STORE_SET && mode !== STORE_ADD) return NOT_STORED;
+      if (mode === STORE_REPLACE || mode === STORE_APPEND || mode === STORE_PREPEND) return NOT_STORED;
       this.link(ref, hash);
       return STORED;
     }
     switch (mode) {
       case STORE_ADD:
-        this.bump(old);
+        this.touchTime(old);
         return NOT_STORED;
       case STORE_CAS: {
-        const equal = i32[old * 2 + I_CAS_LO] >>> 0 === casLo && i32[old * 2 + I_CAS_HI] >>> 0 === casHi;
-        const counter = equal ? S_CAS_HITS : S_CAS_BADVAL;
+        const compared = this.compareCas(old, casHi, casLo);
+        const stale = compared < 0 && this.allowStale && (casHi !== 0 || casLo !== 0);
+        const counter = compared === 0 || stale ? S_CAS_HITS : S_CAS_BADVAL;
         f64[this.classStats + this.clsid(old) * THREAD_CLASS_COUNTERS + counter] += 1;
-        if (!equal) return EXISTS;
+        if (compared !== 0 && !stale) return EXISTS;
+        if (stale) {
+          i32[ref * 2 + I_EXPTIME] = i32[old * 2 + I_EXPTIME];
+          i32[ref * 2 + I_META] = i32[ref * 2 + I_META] | ITEM_STALE | (i32[old * 2 + I_META] & ITEM_TOKEN_SENT);
+        }
         break;
       }
       case STORE_APPEND:
-      case STORE_PREPEND: {
-        const joined = this.join(mode === STORE_APPEND ? old : ref, mode === STORE_APPEND ? ref : old, old);
+      case STORE_PREPEND:
+      case STORE_APPEND_VIVIFY:
+      case STORE_PREPEND_VIVIFY: {
+        if ((casHi !== 0 || casLo !== 0) && this.compareCas(old, casHi, casLo) !== 0) return NOT_STORED;
+        const append = mode === STORE_APPEND || mode === STORE_APPEND_VIVIFY;
+        const joined = this.join(append ? old : ref, append ? ref : old, old);
         if (joined === 0) return NOT_STORED;
         this.unlink(old, hash);
         this.link(joined, hash);
@@ -615,6 +664,39 @@ export class Items {
     this.unlink(old, hash);
     this.link(ref, hash);
     return STORED;
+  }
+
+  /** Below 0, 0, above 0: how hi:lo compares with the item's CAS. */
+  compareCas(ref: number, hi: number, lo: number): number {
+    const ownHi = this.i32[ref * 2 + I_CAS_HI] >>> 0;
+    return hi !== ownHi ? hi - ownHi : lo - (this.i32[ref * 2 + I_CAS_LO] >>> 0);
+  }
+
+  /**
+   * Stores `source[0, length)` under a key whose item lock is held, in place of what is there. Gives the new item, which
+   * the cache alone holds, or 0 when there is no memory for it.
+   */
+  createLocked(
+    bytes: Buffer,
+    start: number,
+    end: number,
+    hash: number,
+    flags: number,
+    exptime: number,
+    source: Buffer,
+    length: number,
+  ): number {
+    const ref = this.allocLocked(bytes, start, end, flags, exptime, length + 2);
+    if (ref === 0) return 0;
+    const data = this.dataAt(ref);
+    source.copy(this.u8, data, 0, length);
+    this.u8[data + length] = 0x0d;
+    this.u8[data + length + 1] = 0x0a;
+    const old = this.find(bytes, start, end, hash);
+    if (old !== 0) this.unlink(old, hash);
+    this.link(ref, hash);
+    this.releaseLocked(ref);
+    return ref;
   }
 
   /** A new item with the value of `first` followed by that of `second`, and the key, flags and expiry of `model`. */
@@ -680,12 +762,13 @@ export class Items {
     deltaLo: number,
   ): number {
     this.locks.lockItem(hash);
-    const result = this.deltaLocked(bytes, start, end, hash, incr, deltaHi, deltaLo);
+    const result = this.deltaLocked(bytes, start, end, hash, incr, deltaHi, deltaLo, 0, 0);
     this.locks.unlockItem(hash);
     return result;
   }
 
-  private deltaLocked(
+  /** As `delta`, under the item lock, and where a CAS is given (not 0) only when it is the item's. */
+  deltaLocked(
     bytes: Buffer,
     start: number,
     end: number,
@@ -693,6 +776,8 @@ export class Items {
     incr: boolean,
     deltaHi: number,
     deltaLo: number,
+    casHi: number,
+    casLo: number,
   ): number {
     const { u8, f64, decimal } = this;
     const ref = this.find(bytes, start, end, hash);
@@ -702,9 +787,10 @@ export class Items {
     }
     const nbytes = this.nbytes(ref);
     if (nbytes <= 2 || this.isChunked(ref)) return DELTA_NON_NUMERIC;
+    if ((casHi !== 0 || casLo !== 0) && this.compareCas(ref, casHi, casLo) !== 0) return DELTA_EXISTS;
     const at = this.dataAt(ref);
     if (!decimal.unsigned(u8, at, at + nbytes - 2)) return DELTA_NON_NUMERIC;
-    this.bump(ref);
+    this.touchTime(ref);
     f64[this.classStats + this.clsid(ref) * THREAD_CLASS_COUNTERS + (incr ? S_INCR_HITS : S_DECR_HITS)] += 1;
     let { hi, lo } = decimal;
     if (incr) {
@@ -724,6 +810,7 @@ export class Items {
     if (digits + 2 <= nbytes && this.i32[ref * 2 + I_REFCOUNT] === 1) {
       // Nobody else holds it: overwrite in place, padded with spaces as memcached does.
       this.renewCas(ref);
+      this.deltaRef = ref;
       this.numberBytes.copy(u8, at, 0, digits);
       u8.fill(0x20, at + digits, at + nbytes - 2);
       return DELTA_OK;
@@ -740,6 +827,7 @@ export class Items {
       this.unlink(ref, hash);
       this.link(fresh, hash);
       this.releaseLocked(fresh);
+      this.deltaRef = fresh;
     }
     this.releaseLocked(ref);
     return fresh === 0 ? DELTA_NO_MEMORY : DELTA_OK;

@@ -119,6 +119,14 @@ export const ITEM_ACTIVE = 16;
 export const ITEM_CHUNKED = 32;
 /** This is such a chunk. */
 export const ITEM_CHUNK = 64;
+/** Somebody was told to fetch it anew (W): the others are told so (Z). */
+export const ITEM_TOKEN_SENT = 128;
+/** Marked as out of date by `md I`, or stored under an older CAS with `ms I`. */
+export const ITEM_STALE = 256;
+/** The meta protocol stored it under a base64 key, and names it so. */
+export const ITEM_KEY_BINARY = 512;
+/** A client chose its CAS, so that says nothing about when it was stored. */
+export const ITEM_CHOSEN_CAS = 1024;
 export const ITEM_FLAGS_MASK = 0x7ff;
 export const SUFFIX_SHIFT = 11;
 export const SUFFIX_MASK = 31;
