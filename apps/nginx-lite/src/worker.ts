@@ -7,7 +7,7 @@
  */
 
 import { parentPort, workerData } from 'node:worker_threads';
-import { Channel, type Handle, type LocalAddress, setAffinity } from '@megapipe/core';
+import { Channel, type Handle, MegapipeError, setAffinity } from '@megapipe/core';
 import { Engine } from './http/engine.ts';
 import { ErrorLogWriter } from './log/error-log.ts';
 import type { FromWorker, ToWorker, WorkerStart } from './messages.ts';
@@ -59,20 +59,22 @@ const engine = new Engine(
       backend: start.io === 'epoll' ? 'epoll' : 'auto',
       maxHandles: Math.min(HANDLES_MAX, Math.max(HANDLES_MIN, handles)),
       maxConnects: 0,
+      /* Every line of the error log names the client. */
+      peerNames: true,
     });
     return channel;
   },
 );
 
-/** A channel that can name a connection's peer; without it, logs show `-` for the address. */
-interface PeerNaming {
-  peerAddress?(handle: Handle): LocalAddress;
-}
-
 function peerOf(handle: Handle): { host: string; port: number } {
-  const peer = (channel as (Channel & PeerNaming) | null)?.peerAddress?.(handle);
-  if (peer === undefined) return { host: '-', port: 0 };
-  return peer.family === 'Unix' ? { host: 'unix:', port: 0 } : { host: peer.host, port: peer.port };
+  try {
+    const peer = (channel as Channel).peerAddress(handle);
+    return peer.family === 'Unix' ? { host: 'unix:', port: 0 } : { host: peer.host, port: peer.port };
+  } catch (error) {
+    if (!(error instanceof MegapipeError)) throw error;
+    /* First asked for when the connection was gone already: the kernel no longer knows. */
+    return { host: '-', port: 0 };
+  }
 }
 
 let ended = false;

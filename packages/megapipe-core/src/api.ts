@@ -86,8 +86,13 @@ export interface ChannelOptions {
   outputMax?: number;
   /** Memory for output that is produced in place (`reserve`, `writeCopy`), bytes over all connections. Default 64 MiB, touched as used. */
   outputPoolBytes?: number;
-  /** Accept as lwsockets (no file descriptor) where the backend can. Default true. */
+  /** Accept and connect as lwsockets (no file descriptor). Default: where the backend and the kernel do it well. */
   lightweight?: boolean;
+  /**
+   * Keep the address of each accepted lwsocket's peer for `peerAddress`. Costs a request per connection, since one
+   * multishot accept has room for one address only. Default false; not needed on epoll and for descriptors.
+   */
+  peerNames?: boolean;
   /** Submit once a batch. false submits each request by itself (only for measuring what batching gives). Default true. */
   batch?: boolean;
   /** Submission queue entries, power of two. Default 1,024. Completion queue entries. Default 16,384. */
@@ -118,6 +123,11 @@ export interface UringFeatures {
     multishotAccept: boolean;
     multishotRecv: boolean;
     bufferRing: boolean;
+    /**
+     * Closing an lwsocket closes it at once. False up to Linux 6.12, where an idle connection delays it without limit:
+     * `lightweight` is then false unless it is asked for.
+     */
+    lwsockets: boolean;
   };
   unused: {
     /** Zero-copy send (6.0). */

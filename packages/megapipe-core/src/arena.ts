@@ -10,7 +10,10 @@ import { LARGE_CHUNK_BYTES, OutputPool } from './output.ts';
 const PAGE = 4096;
 export const EVENTS_MAX = 1024;
 export const ADDRESSES_MAX = 256;
-const ADDRESS_BYTES = 128;
+export const ADDRESS_BYTES = 128;
+/** Accepts in flight that ask for the peer's address, over all listeners. */
+export const NAMED_ACCEPTS = 256;
+export const PEER_BYTES = 32;
 /** Segments in one gathering send. */
 export const GATHER_MAX = 64;
 /** msghdr (56 bytes, padded to 64) and GATHER_MAX iovecs of 16 bytes. */
@@ -32,6 +35,10 @@ export class Arena {
   readonly recvBytes: number;
   readonly scratch: number;
   readonly output: OutputPool;
+  /** One kernel address (ADDRESS_BYTES) for each named accept in flight, and behind them one length word each. */
+  readonly acceptNames: number;
+  /** 32 bytes for each lwsocket: its peer's address. Empty without `peerNames`. */
+  readonly peers: number;
   readonly #gatherFree: Int32Array;
   #gatherCount: number;
   readonly #addressOf = new Map<string, number>();
@@ -39,7 +46,7 @@ export class Arena {
   readonly #addressLength = new Int32Array(ADDRESSES_MAX);
   readonly #native: Native = native;
 
-  constructor(recvBuffers: number, recvBytes: number, outputBytes: number) {
+  constructor(recvBuffers: number, recvBytes: number, outputBytes: number, peers: number) {
     let at = PAGE;
     const take = (bytes: number, align: number): number => {
       const start = Math.ceil(at / align) * align;
@@ -49,6 +56,8 @@ export class Arena {
     this.events = take(EVENTS_MAX * 12, 64);
     this.#addresses = take(ADDRESSES_MAX * ADDRESS_BYTES, 64);
     const gather = take(GATHER_BLOCKS * GATHER_BYTES, 64);
+    this.acceptNames = take(NAMED_ACCEPTS * (ADDRESS_BYTES + 4), 64);
+    this.peers = take(peers * PEER_BYTES, 64);
     this.bufferRing = take(recvBuffers * 16, PAGE);
     this.recv = take(recvBuffers * recvBytes, PAGE);
     this.scratch = take(LARGE_CHUNK_BYTES, PAGE);

@@ -124,6 +124,18 @@ export class EpollBackend implements Backend {
     }
   }
 
+  sweepAccept(slot: number): boolean {
+    const channel = this.#channel;
+    if (this.#free.length === 0) return false;
+    const fd = native.accept(channel.slots.fd[slot]!);
+    if (fd < 0) return false;
+    channel.counters.completions++;
+    channel.accepted(slot, -1, fd);
+    channel.rearm(slot);
+    channel.settled(slot);
+    return true;
+  }
+
   armRecv(slot: number): void {
     const slots = this.#channel.slots;
     slots.state[slot]! |= S.Armed;
@@ -225,6 +237,10 @@ export class EpollBackend implements Backend {
       native.epollCtl(this.id, NET.EPOLL_CTL_DEL, slots.fd[slot]!, 0, 0, 0);
     native.close(slots.fd[slot]!);
     this.#free.push(slot);
+  }
+
+  peer(_slot: number): null {
+    return null;
   }
 
   releaseFd(slot: number): number {

@@ -11,7 +11,7 @@
 import { readFileSync } from 'node:fs';
 import { ABI, NET, native, type UringInfo } from '@megapipe/native';
 import { SLOT_BITS, SLOT_MASK, type UringFeatures } from './api.ts';
-import { type Arena, GATHER_MAX } from './arena.ts';
+import { ADDRESS_BYTES, type Arena, GATHER_MAX, NAMED_ACCEPTS, PEER_BYTES } from './arena.ts';
 import { type Backend, DRAIN_LEAVE, DRAIN_MORE } from './backend.ts';
 import type { Channel } from './channel.ts';
 import { errnoMessage, errnoName, MegapipeError } from './errors.ts';
@@ -29,6 +29,8 @@ const OP_HOST = 8;
 const OP_SOCKET = 9;
 const OP_ACCEPT_FD = 10;
 const OP_INTO = 11;
+/** A single accept that notes the peer's address: the low word names the buffer for it instead of the slot. */
+const OP_ACCEPT_NAMED = 12;
 
 const EPERM = 1;
 const EINTR = 4;
@@ -49,6 +51,7 @@ const SUBMIT_TRIES = 100_000;
 /** Connections that one multishot accept may deliver before it can be stopped: net.core.somaxconn's default. */
 const LISTEN_QUEUE_MAX = 4096;
 const ACCEPTS_AT_ONCE = 32;
+const NAMED_ACCEPTS_AT_ONCE = 16;
 /** Descriptors at most when the process may open more than any table needs. */
 const TABLE_MAX = 500_000;
 
@@ -95,6 +98,11 @@ function disabledBySysctl(): number {
   }
 }
 
+function domainOf(host: string): number {
+  if (host.startsWith('/') || host.startsWith('@')) return NET.AF_UNIX;
+  return host.includes(':') ? NET.AF_INET6 : NET.AF_INET;
+}
+
 export class UringBackend implements Backend {
   readonly name = 'uring';
   readonly kind = 0;
@@ -136,6 +144,10 @@ export class UringBackend implements Backend {
   /** Accepted lwsockets open now, and those that single accepts in flight may add. */
   #directOpen = 0;
   #promised = 0;
+  readonly #peerNames: boolean;
+  /** Address buffers of named accepts: the free ones, and the listener of each that is in flight. */
+  readonly #namesFree: number[] = [];
+  readonly #namedListener = new Int32Array(NAMED_ACCEPTS);
   /** Listeners with a multishot accept armed. */
   readonly #multishots = new Set<number>();
   /** Listeners that found the file table full: armed again when a slot is closed. */
@@ -164,6 +176,8 @@ export class UringBackend implements Backend {
     this.#deferred = (info.flags & ABI.SETUP_DEFER_TASKRUN) !== 0;
     this.#batch = o.batch;
     this.#drainMax = o.drainMax;
+    this.#peerNames = o.peerNames;
+    if (o.peerNames) for (let i = NAMED_ACCEPTS - 1; i >= 0; i--) this.#namesFree.push(i);
     if (info.sqArray) for (let i = 0; i < info.sqEntries; i++) this.#ring[(info.sqArray >>> 2) + i] = i;
 
     /* The file table may not be larger than RLIMIT_NOFILE. */
@@ -200,6 +214,52 @@ export class UringBackend implements Backend {
     }
   }
 
+  /**
+   * Whether closing a direct descriptor closes its socket at once. Up to Linux 6.12 the file table lets closed files go
+   * strictly in order, and any request parked on another one (an idle connection's receive) holds the row up: peers
+   * would see no end, and sockets would pile up. Tried out with a parked poll and one end of a socket pair.
+   */
+  #closesAtOnce(): boolean {
+    const parked = native.socketpair();
+    const closed = native.socketpair();
+    if (typeof parked === 'number' || typeof closed === 'number') {
+      for (const pair of [parked, closed]) if (typeof pair !== 'number') for (const fd of pair) native.close(fd);
+      return true;
+    }
+    native.uringFileUpdate(this.id, 0, parked[0]);
+    native.uringFileUpdate(this.id, 1, closed[0]);
+    native.close(parked[0]);
+    native.close(closed[0]);
+    const fixed = ABI.IOSQE_FIXED_FILE;
+    this.#putProbe(ABI.OP_POLL_ADD, fixed, 0, NET.POLLIN, 0);
+    this.#putProbe(ABI.OP_CLOSE, 0, 0, 0, 2);
+    native.uringEnter(this.id, 0, 0);
+    const gone = native.recv(closed[1], this.#arena.region, this.#arena.scratch, 1) === 0;
+    this.#putProbe(ABI.OP_ASYNC_CANCEL, fixed, 0, ABI.CANCEL_FD | ABI.CANCEL_FD_FIXED | ABI.CANCEL_ALL, 0);
+    native.uringEnter(this.id, 0, 0);
+    native.uringFileUpdate(this.id, 0, -1);
+    native.close(parked[1]);
+    native.close(closed[1]);
+    /* Poll, close and cancel complete: three entries that nobody is to see. The cancelled poll may take one more round. */
+    const ring = this.#ring;
+    for (let i = 0; i < 10 && Atomics.load(ring, this.#cqTail) - ring[this.#cqHead]! < 3; i++)
+      native.uringEnter(this.id, 1, 10);
+    ring[this.#cqHead] = Atomics.load(ring, this.#cqTail);
+    return gone;
+  }
+
+  #putProbe(opcode: number, sqeFlags: number, fd: number, opFlags: number, fileIndex: number): void {
+    const i = this.#sqe();
+    const q = this.#sqes;
+    q.fill(0, i, i + 16);
+    q[i] = opcode | (sqeFlags << 8);
+    q[i + 1] = fd;
+    q[i + 7] = opFlags;
+    q[i + 8] = OP_CANCEL << SLOT_BITS;
+    q[i + 11] = fileIndex;
+    this.#ring[this.#sqTail] = (this.#ring[this.#sqTail]! + 1) | 0;
+  }
+
   #probe(info: UringInfo): UringFeatures {
     const last = native.uringProbe(this.id);
     /* The scratch chunk serves as the trial's ring: nothing is ever received into it. */
@@ -220,6 +280,7 @@ export class UringBackend implements Backend {
         multishotAccept: last >= ABI.OP_SOCKET,
         multishotRecv: last >= ABI.OP_SEND_ZC,
         bufferRing: true,
+        lwsockets: this.#closesAtOnce(),
       },
       unused: {
         sendZc: last >= ABI.OP_SEND_ZC,
@@ -326,12 +387,12 @@ export class UringBackend implements Backend {
   }
 
   connect(addressOffset: number, host: string, _port: number): number {
+    if (!this.#channel.options.lightweight) return this.#connectFd(addressOffset, host);
     const slot = this.#freeConnect.pop();
     if (slot === undefined) return -1;
     const slots = this.#channel.slots;
     slots.open(slot, S.Registered | S.Connecting, slot);
-    const domain =
-      host.startsWith('/') || host.startsWith('@') ? NET.AF_UNIX : host.includes(':') ? NET.AF_INET6 : NET.AF_INET;
+    const domain = domainOf(host);
     const fixed = ABI.IOSQE_FIXED_FILE;
     /* Linked: the connect must not start before the socket stands in its slot. Both go in one submission. */
     if (((this.#ring[this.#sqTail]! - this.#ring[this.#sqHead]!) | 0) >= this.#sqEntries - 1) this.submit();
@@ -367,6 +428,35 @@ export class UringBackend implements Backend {
     return slot;
   }
 
+  #connectFd(addressOffset: number, host: string): number {
+    const fd = native.socket(domainOf(host), NET.SOCK_STREAM);
+    if (fd < 0) return Math.min(fd, -2);
+    const slot = this.openFd(fd, S.Registered | S.Fd | S.Connecting, false);
+    if (slot < 0) {
+      native.close(fd);
+      return -1;
+    }
+    const address = this.#arena.address + addressOffset;
+    const length = this.#arena.sockaddrLength(addressOffset);
+    this.#channel.slots.inFlight[slot] = 1;
+    this.#put(
+      ABI.OP_CONNECT,
+      0,
+      0,
+      fd,
+      length,
+      0,
+      address | 0,
+      (address / 0x1_0000_0000) | 0,
+      0,
+      0,
+      OP_CONNECT,
+      slot,
+      0,
+    );
+    return slot;
+  }
+
   /** File-descriptor word and flag of a slot: direct descriptors are named by slot. */
   #fd(slot: number): number {
     return slot < this.#direct ? slot : this.#channel.slots.fd[slot]!;
@@ -385,18 +475,76 @@ export class UringBackend implements Backend {
       return;
     }
     const free = this.#accepted - this.#directOpen - this.#promised;
-    if (state & S.AcceptAll && free > LISTEN_QUEUE_MAX * (this.#multishots.size + 1)) {
+    if (!this.#peerNames && state & S.AcceptAll && free > LISTEN_QUEUE_MAX * (this.#multishots.size + 1)) {
       this.#multishots.add(slot);
       this.#putAccept(slot, true, true);
       return;
     }
-    const wanted = state & S.AcceptAll ? ACCEPTS_AT_ONCE : Math.min(slots.extra[slot]!, ACCEPTS_AT_ONCE);
+    const most = this.#peerNames ? NAMED_ACCEPTS_AT_ONCE : ACCEPTS_AT_ONCE;
+    const wanted = state & S.AcceptAll ? most : Math.min(slots.extra[slot]!, most);
     const count = Math.min(wanted, free);
     for (let i = 0; i < count; i++) {
       this.#promised++;
-      this.#putAccept(slot, false, true);
+      if (this.#namesFree.length > 0) this.#putNamedAccept(slot, this.#namesFree.pop()!);
+      else this.#putAccept(slot, false, true);
     }
     if (count === 0 && !this.#starved.includes(slot)) this.#starved.push(slot);
+  }
+
+  sweepAccept(slot: number): boolean {
+    /* Without batches an entry is gone before it can be told not to wait. */
+    if (!this.#batch) return false;
+    if (this.#accepted - this.#directOpen - this.#promised <= 0 && !(this.#channel.slots.state[slot]! & S.AcceptFd))
+      return false;
+    const before = this.#ring[this.#sqTail]!;
+    if (this.#channel.slots.state[slot]! & S.AcceptFd) this.#putAccept(slot, false, false);
+    else {
+      this.#promised++;
+      if (this.#namesFree.length > 0) this.#putNamedAccept(slot, this.#namesFree.pop()!);
+      else this.#putAccept(slot, false, true);
+    }
+    /* Linux 6.10; older kernels answer EINVAL, which ends the sweep. */
+    const entry = (before & this.#sqMask) << 4;
+    if (this.#ring[this.#sqTail] === ((before + 1) | 0)) this.#sqes[entry]! |= ABI.ACCEPT_DONTWAIT << 16;
+    return true;
+  }
+
+  #putNamedAccept(slot: number, name: number): void {
+    const slots = this.#channel.slots;
+    const arena = this.#arena;
+    slots.state[slot]! |= S.Armed;
+    slots.inFlight[slot]!++;
+    this.#namedListener[name] = slot;
+    const lengthAt = arena.acceptNames + NAMED_ACCEPTS * ADDRESS_BYTES + name * 4;
+    arena.words[lengthAt >>> 2] = ADDRESS_BYTES;
+    const address = arena.address + arena.acceptNames + name * ADDRESS_BYTES;
+    const length = arena.address + lengthAt;
+    const i = this.#sqe();
+    const q = this.#sqes;
+    q.fill(0, i, i + 16);
+    q[i] = ABI.OP_ACCEPT | ((slot < this.#direct ? ABI.IOSQE_FIXED_FILE : 0) << 8);
+    q[i + 1] = this.#fd(slot);
+    q[i + 2] = length | 0;
+    q[i + 3] = (length / 0x1_0000_0000) | 0;
+    q[i + 4] = address | 0;
+    q[i + 5] = (address / 0x1_0000_0000) | 0;
+    q[i + 8] = (OP_ACCEPT_NAMED << SLOT_BITS) | name;
+    q[i + 9] = slots.generation[slot]!;
+    q[i + 11] = ABI.FILE_INDEX_ALLOC | 0;
+    this.#queued();
+  }
+
+  /** The peer's address of a slot whose named accept just completed. */
+  #notePeer(slot: number, name: number): void {
+    const words = this.#arena.words;
+    const from = (this.#arena.acceptNames + name * ADDRESS_BYTES) >>> 2;
+    const to = (this.#arena.peers + slot * PEER_BYTES) >>> 2;
+    for (let i = 0; i < PEER_BYTES >>> 2; i++) words[to + i] = words[from + i]!;
+  }
+
+  peer(slot: number): { family: number; host: string; port: number } | null {
+    if (!this.#peerNames || slot >= this.#accepted) return null;
+    return native.sockaddrParse(this.#arena.region, this.#arena.peers + slot * PEER_BYTES);
   }
 
   #putAccept(slot: number, multishot: boolean, direct: boolean): void {
@@ -487,6 +635,7 @@ export class UringBackend implements Backend {
     slots.state[slot]! |= S.Cancelling;
     if (!(slots.state[slot]! & S.Listener)) this.#cancel(OP_RECV, slot);
     else {
+      if (this.#peerNames) this.cancelAll(slot);
       this.#cancel(OP_ACCEPT, slot);
       this.#cancel(OP_ACCEPT_FD, slot);
     }
@@ -816,6 +965,12 @@ export class UringBackend implements Backend {
       this.#acceptCompleted(slot, generation, result, flags, op === OP_ACCEPT);
       return;
     }
+    if (op === OP_ACCEPT_NAMED) {
+      this.#namesFree.push(slot);
+      if (result >= 0) this.#notePeer(result, slot);
+      this.#acceptCompleted(this.#namedListener[slot]!, generation, result, flags, true);
+      return;
+    }
     if (op === OP_CANCEL || op === OP_CLOSE) return;
     if (slots.generation[slot] !== generation) {
       channel.counters.stale++;
@@ -874,13 +1029,17 @@ export class UringBackend implements Backend {
       } else native.close(result);
       if (alive && direct && this.#accepted === this.#directOpen && channel.wantsAccept(slot))
         channel.acceptFailed(slot, ENFILE);
+    } else if (alive && slots.state[slot]! & S.Sweep) {
+      /* Nobody waits any more, or this kernel cannot ask without waiting. */
+      if (result !== -ECANCELED) slots.state[slot]! &= ~S.Sweep;
     } else if (alive && result !== -ECANCELED && result !== -EINTR && result !== -EAGAIN && result !== -ECONNABORTED) {
       channel.acceptFailed(slot, -result);
       return;
     }
     if (!alive) return;
     if (slots.state[slot]! & S.Closing) channel.settled(slot);
-    else if (!(slots.state[slot]! & S.Armed) && channel.wantsAccept(slot)) channel.rearm(slot);
+    else if (!(slots.state[slot]! & S.Armed) && (channel.wantsAccept(slot) || slots.state[slot]! & S.Sweep))
+      channel.rearm(slot);
   }
 
   // ---------------------------------------------------------------- the host loop, the end

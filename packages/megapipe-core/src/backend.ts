@@ -21,6 +21,10 @@ export interface Backend {
   /** Starts connecting: the slot, -1 when all are taken; errno < -1 when refused at once. */
   connect(addressOffset: number, host: string, port: number): number;
   armAccept(slot: number): void;
+  /**
+   * Takes one connection that already waits, if one does; never waits for it. Returns false when it could not be tried.
+   */
+  sweepAccept(slot: number): boolean;
   armRecv(slot: number): void;
   /** One receive straight into the region that slots.into… names. Only while no other receive is armed. */
   armInto(slot: number): void;
@@ -34,6 +38,8 @@ export interface Backend {
   shutdownWrite(slot: number): void;
   /** Nothing is in flight: lets go of the socket. The slot may be reused from the next completion on. */
   closeSlot(slot: number): void;
+  /** The peer's address of an lwsocket as it was noted at accept, or null. */
+  peer(slot: number): { family: number; host: string; port: number } | null;
   /** Takes the slot's descriptor out without closing it: the fd, or -1 (an lwsocket has none). */
   releaseFd(slot: number): number;
   /** Closes a socket that was accepted and never registered. fd >= 0. */

@@ -26,6 +26,7 @@ import { EpollBackend } from './backend-epoll.ts';
 import { UringBackend } from './backend-uring.ts';
 import { Deadlines, TICK_MS } from './deadlines.ts';
 import { errnoName, MegapipeError, systemError, wholeNumber } from './errors.ts';
+import { type SocketAddress, socketAddress } from './listen.ts';
 import { ARENA, LARGE_CHUNK_BYTES } from './output.ts';
 import { NO_SEGMENT, S, Slots } from './slots.ts';
 import { closed, failed, opened, tracedBackend, tracedSink, tracer, tracing } from './trace.ts';
@@ -48,6 +49,7 @@ const DEFAULTS: AllOptions = {
   outputMax: 256 * 1024,
   outputPoolBytes: 64 * 1024 * 1024,
   lightweight: true,
+  peerNames: false,
   batch: true,
   sqEntries: 1024,
   cqEntries: 16_384,
@@ -156,7 +158,7 @@ export class Channel {
     this.options = o;
     this.#outputMax = o.outputMax;
     this.#outputLow = o.outputMax >> 2;
-    this.arena = new Arena(o.recvBuffers, o.recvBufferBytes, o.outputPoolBytes);
+    this.arena = new Arena(o.recvBuffers, o.recvBufferBytes, o.outputPoolBytes, o.peerNames ? o.maxHandles : 0);
     this.memory = this.arena.memory;
     let backend: Backend | null = null;
     let reason = o.backend === 'auto' ? '' : 'asked for';
@@ -183,6 +185,12 @@ export class Channel {
     this.#backend = line ? tracedBackend(backend, () => this.slots, line) : backend;
     this.backend = backend.name;
     this.features = backend.features;
+    if (this.features && !this.features.used.lwsockets && options.lightweight === undefined) {
+      o.lightweight = false;
+      reason +=
+        '; without lwsockets, which this kernel (before Linux 6.13) closes only after idle connections have ended';
+      this.backendReason = reason;
+    }
     this.backendReason = reason;
     this.slots = new Slots(backend.slots);
     this.deadlines = new Deadlines(backend.slots);
@@ -262,6 +270,23 @@ export class Channel {
     this.abort(handle);
   }
 
+  /**
+   * Address of the peer. For an lwsocket it was noted when it was accepted: option `peerNames`, else
+   * ERR_MEGAPIPE_STATE. Unix sockets have family `Unix` and usually no host.
+   */
+  peerAddress(handle: Handle): SocketAddress {
+    const slot = this.#slot(handle, 'peerAddress');
+    const name =
+      this.slots.state[slot]! & S.Fd ? native.getsockname(this.slots.fd[slot]!, 1) : this.#backend.peer(slot);
+    if (name === null)
+      throw new MegapipeError(
+        'ERR_MEGAPIPE_STATE',
+        'peerAddress: the address of an lwsocket is kept only with the option peerNames',
+      );
+    if (typeof name === 'number') throw systemError('getpeername', -name, `handle ${handle}`);
+    return socketAddress(name);
+  }
+
   /** Closes an accepted socket that was never registered. */
   discard(socket: AcceptedSocket): void {
     this.#alive();
@@ -306,7 +331,7 @@ export class Channel {
       throw new MegapipeError('ERR_MEGAPIPE_STATE', 'accept: the handle is not a listening socket');
     if (!(count >= 1))
       throw new MegapipeError('ERR_MEGAPIPE_ARGUMENT', `accept: count must be at least 1, got ${count}`);
-    let state = slots.state[slot]! | S.Reading;
+    let state = (slots.state[slot]! | S.Reading) & ~S.Sweep;
     if (lightweight) state &= ~S.AcceptFd;
     else state |= S.AcceptFd;
     if (count === Number.POSITIVE_INFINITY) state |= S.AcceptAll;
@@ -319,13 +344,17 @@ export class Channel {
     this.#poke();
   }
 
-  /** Stops accepting. Connections the kernel has already completed still arrive. */
+  /**
+   * Stops accepting. Connections that wait already still arrive: the kernel wakes one of several waiters for each, so one
+   * that was meant for this channel might otherwise wait until the next one comes to another.
+   */
   acceptStop(listener: Handle): void {
     const slot = this.#slot(listener, 'acceptStop');
     const slots = this.slots;
     slots.extra[slot] = 0;
-    slots.state[slot]! &= ~(S.Reading | S.AcceptAll);
+    slots.state[slot]! = (slots.state[slot]! | S.Sweep) & ~(S.Reading | S.AcceptAll);
     this.#cancelArmed(slot);
+    this.rearm(slot);
   }
 
   /**
@@ -618,6 +647,7 @@ export class Channel {
     const slot = this.slots.slot(handle);
     if (slot < 0 || this.slots.state[slot]! & S.Closing) return;
     this.slots.state[slot]! = (this.slots.state[slot]! | S.Closing) & ~(S.Reading | S.WantDrain | S.AcceptAll);
+    if (this.slots.state[slot]! & S.Listener) this.slots.state[slot]! |= S.Sweep;
     if (this.slots.outBytes[slot]! === 0 && !(this.slots.state[slot]! & S.Sending)) this.#finishSoon(slot);
     else this.#cancelArmed(slot);
   }
@@ -777,6 +807,15 @@ export class Channel {
     return (
       (state & S.Reading) !== 0 && !(state & S.Closing) && ((state & S.AcceptAll) !== 0 || this.slots.extra[slot]! > 0)
     );
+  }
+
+  /** @internal One step of stopping a listener: true when a connection may still come of it. */
+  sweep(slot: number): boolean {
+    const slots = this.slots;
+    if ((slots.state[slot]! & (S.Sweep | S.Armed | S.Broken)) !== S.Sweep) return false;
+    if (native.listenQueue(slots.fd[slot]!) > 0 && this.#backend.sweepAccept(slot)) return true;
+    slots.state[slot]! &= ~S.Sweep;
+    return false;
   }
 
   /** @internal accept failed for want of a resource: report, and try again after a pause. */
@@ -1116,6 +1155,7 @@ export class Channel {
         const slot = this.#rearm[--this.#rearmCount]!;
         slots.state[slot]! &= ~S.Rearm;
         if (slots.state[slot]! & S.Listener) {
+          this.sweep(slot);
           if (this.wantsAccept(slot) && !(slots.state[slot]! & S.Armed)) backend.armAccept(slot);
         } else if ((slots.state[slot]! & (S.Into | S.IntoArmed | S.Armed | S.Connecting)) === S.Into)
           this.#armInto(slot);
@@ -1145,6 +1185,7 @@ export class Channel {
       return;
     }
     if (state & S.Into) this.#intoDone(slot, 0, ECANCELED);
+    if (state & S.Listener && this.sweep(slot)) return;
     if (slots.outBytes[slot]! > 0 || slots.outHead[slot] !== NO_SEGMENT) this.#dropOutput(slot, ECANCELED);
     const handle = slots.handle(slot);
     const cookie = slots.cookie[slot]!;

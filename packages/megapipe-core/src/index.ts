@@ -24,10 +24,11 @@ export {
   type ListenGroupOptions,
   type ListenTcpOptions,
   type ListenUnixOptions,
-  type LocalAddress,
   listenGroup,
   listenTcp,
   listenUnix,
   localAddress,
+  type SocketAddress,
+  type SocketAddress as LocalAddress,
   setAffinity,
 } from './listen.ts';

@@ -28,7 +28,7 @@ export interface ListenUnixOptions {
   mode?: number;
 }
 
-export interface LocalAddress {
+export interface SocketAddress {
   family: 'IPv4' | 'IPv6' | 'Unix';
   host: string;
   port: number;
@@ -207,15 +207,19 @@ export function listenGroup(options: ListenGroupOptions): number[] {
   return fds;
 }
 
+/** @internal From the kernel's numbers to words. */
+export function socketAddress(name: { family: number; host: string; port: number }): SocketAddress {
+  const { family, port } = name;
+  if (family === NET.AF_INET) return { family: 'IPv4', host: name.host, port };
+  if (family === NET.AF_INET6) return { family: 'IPv6', host: name.host, port };
+  return { family: 'Unix', host: name.host, port: 0 };
+}
+
 /** Where a socket is bound. */
-export function localAddress(fd: number): LocalAddress {
+export function localAddress(fd: number): SocketAddress {
   const name = native.getsockname(fd, 0);
   if (typeof name === 'number') throw systemError('getsockname', -name, `descriptor ${fd}`);
-  return {
-    family: name.family === NET.AF_INET ? 'IPv4' : name.family === NET.AF_INET6 ? 'IPv6' : 'Unix',
-    host: name.host,
-    port: name.port,
-  };
+  return socketAddress(name);
 }
 
 /** Closes a descriptor that no channel took. */

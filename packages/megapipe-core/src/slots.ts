@@ -61,6 +61,8 @@ export const S = {
   Unregister: 1 << 25,
   /** The descriptor had O_NONBLOCK when it came, and gets it back. */
   WasNonblocking: 1 << 26,
+  /** The listener stops: what waits in its queue is still taken, without waiting for more. */
+  Sweep: 1 << 27,
 } as const;
 
 export const NO_SEGMENT = -1;

@@ -59,6 +59,10 @@ export function tracedBackend(inner: Backend, slots: () => Slots, line: (text: s
       return slot;
     },
     armAccept: bySlot('accept', inner.armAccept),
+    sweepAccept(slot) {
+      line(`> accept without waiting ${slotText(slot)}`);
+      return inner.sweepAccept(slot);
+    },
     armRecv: bySlot('recv', inner.armRecv),
     armInto: bySlot('recv into region', inner.armInto),
     cancelInto: bySlot('cancel recv into region', inner.cancelInto),
@@ -70,6 +74,7 @@ export function tracedBackend(inner: Backend, slots: () => Slots, line: (text: s
     },
     shutdownWrite: bySlot('shutdown', inner.shutdownWrite),
     closeSlot: bySlot('close', inner.closeSlot),
+    peer: (slot) => inner.peer(slot),
     releaseFd(slot) {
       line(`> release ${slotText(slot)}`);
       return inner.releaseFd(slot);

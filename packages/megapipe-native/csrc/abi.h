@@ -197,6 +197,7 @@ _Static_assert(sizeof(struct mp_sync_cancel) == 64, "io_uring_sync_cancel_reg is
 #define MP_SQE_BUFFER_SELECT (1u << 5)
 #define MP_SQE_CQE_SKIP_SUCCESS (1u << 6)
 #define MP_ACCEPT_MULTISHOT (1u << 0)
+#define MP_ACCEPT_DONTWAIT (1u << 1)
 #define MP_RECV_MULTISHOT (1u << 1)
 #define MP_POLL_ADD_MULTI (1u << 0)
 #define MP_CANCEL_ALL (1u << 0)

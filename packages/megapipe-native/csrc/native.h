@@ -128,6 +128,7 @@ VERB(mp_setsockopt);
 VERB(mp_getsockopt);
 VERB(mp_listen_queue);
 VERB(mp_getsockname);
+VERB(mp_sockaddr_parse);
 VERB(mp_sockaddr);
 VERB(mp_reuseport_steer);
 VERB(mp_set_affinity);

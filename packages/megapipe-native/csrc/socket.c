@@ -224,6 +224,33 @@ VERB(mp_listen_queue) {
   return mp_i32(env, (int32_t)ti.tcpi_unacked);
 }
 
+static napi_value address_object(napi_env env, const struct sockaddr_storage *ss, socklen_t len) {
+  char host[sizeof(struct sockaddr_un)] = "";
+  int port = 0;
+  if (ss->ss_family == AF_INET) {
+    const struct sockaddr_in *v4 = (const struct sockaddr_in *)ss;
+    inet_ntop(AF_INET, &v4->sin_addr, host, sizeof host);
+    port = ntohs(v4->sin_port);
+  } else if (ss->ss_family == AF_INET6) {
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)ss;
+    inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof host);
+    port = ntohs(v6->sin6_port);
+  } else if (ss->ss_family == AF_UNIX && len > offsetof(struct sockaddr_un, sun_path)) {
+    const struct sockaddr_un *un = (const struct sockaddr_un *)ss;
+    size_t n = len - offsetof(struct sockaddr_un, sun_path);
+    memcpy(host, un->sun_path, n);
+    if (host[0] == 0) host[0] = '@';
+    host[n < sizeof host ? n : sizeof host - 1] = 0;
+  }
+  napi_value out, text;
+  napi_create_object(env, &out);
+  napi_create_string_utf8(env, host, NAPI_AUTO_LENGTH, &text);
+  mp_set(env, out, "family", mp_i32(env, ss->ss_family));
+  mp_set(env, out, "host", text);
+  mp_set(env, out, "port", mp_i32(env, port));
+  return out;
+}
+
 /* getsockname(fd, peer: 0 | 1) -> { family, host, port } or -errno */
 VERB(mp_getsockname) {
   napi_value argv[2];
@@ -234,30 +261,22 @@ VERB(mp_getsockname) {
   struct sockaddr_storage ss = {0};
   socklen_t len = sizeof ss;
   if ((peer ? getpeername : getsockname)(fd, (struct sockaddr *)&ss, &len) < 0) return mp_i32(env, -errno);
-  char host[sizeof(struct sockaddr_un)] = "";
-  int port = 0;
-  if (ss.ss_family == AF_INET) {
-    const struct sockaddr_in *v4 = (const struct sockaddr_in *)&ss;
-    inet_ntop(AF_INET, &v4->sin_addr, host, sizeof host);
-    port = ntohs(v4->sin_port);
-  } else if (ss.ss_family == AF_INET6) {
-    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&ss;
-    inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof host);
-    port = ntohs(v6->sin6_port);
-  } else if (ss.ss_family == AF_UNIX && len > offsetof(struct sockaddr_un, sun_path)) {
-    const struct sockaddr_un *un = (const struct sockaddr_un *)&ss;
-    size_t n = len - offsetof(struct sockaddr_un, sun_path);
-    memcpy(host, un->sun_path, n);
-    if (host[0] == 0) host[0] = '@';
-    host[n < sizeof host ? n : sizeof host - 1] = 0;
-  }
-  napi_value out, text;
-  napi_create_object(env, &out);
-  napi_create_string_utf8(env, host, NAPI_AUTO_LENGTH, &text);
-  mp_set(env, out, "family", mp_i32(env, ss.ss_family));
-  mp_set(env, out, "host", text);
-  mp_set(env, out, "port", mp_i32(env, port));
-  return out;
+  return address_object(env, &ss, len);
+}
+
+/* sockaddrParse(region, offset) -> { family, host, port } of the 28 bytes there (IPv4, IPv6; else an empty host) */
+VERB(mp_sockaddr_parse) {
+  napi_value argv[2];
+  uint32_t region;
+  size_t offset;
+  if (!mp_args(env, info, 2, argv, "sockaddrParse") || !mp_uint(env, argv[0], &region, "sockaddrParse", "region") ||
+      !mp_size(env, argv[1], &offset, "sockaddrParse", "offset"))
+    return NULL;
+  const uint8_t *p = mp_range(env, mp_instance(env), region, offset, sizeof(struct sockaddr_in6), "sockaddrParse");
+  if (!p) return NULL;
+  struct sockaddr_storage ss = {0};
+  memcpy(&ss, p, sizeof(struct sockaddr_in6));
+  return address_object(env, &ss, offsetof(struct sockaddr_un, sun_path));
 }
 
 /* An array of whole numbers 0 … 1023 (CPU numbers) */

@@ -75,6 +75,7 @@ export interface Native {
   listenQueue(fd: number): number;
   getsockname(fd: number, peer: 0 | 1): { family: number; host: string; port: number } | number;
   sockaddr(region: number, offset: number, host: string, port: number): number;
+  sockaddrParse(region: number, offset: number): { family: number; host: string; port: number };
   reuseportSteer(fd: number, cpus: number[], targets: number[]): number;
   setAffinity(cpus: number[]): number;
   getAffinity(): number[] | number;
