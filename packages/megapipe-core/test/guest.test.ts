@@ -12,6 +12,7 @@ const testbed = (name: string): string => fileURLToPath(new URL(`../../../kernel
 /** Why the guest is not started, or '' when it is. */
 function reasonToSkip(): string {
   if (process.env['MEGAPIPE_INSIDE_GUEST']) return 'this is the guest';
+  if (process.env['MEGAPIPE_SANITIZE'] === '1') return 'the sanitizers run outside of it';
   if (process.env['MEGAPIPE_GUEST'] !== '1' && process.env['CI'] !== 'true')
     return 'it takes minutes: MEGAPIPE_GUEST=1 or CI=true runs it';
   const check = spawnSync('sh', [testbed('packages.sh'), '--check'], { encoding: 'utf8' });
