@@ -227,8 +227,7 @@ export async function htmlReport(results: Results): Promise<string> {
 <p class="lead">${escapeHtml(results.startedAt)} · ${escapeHtml(results.mode)} run · medians of ${results.rounds} interleaved
 rounds of ${results.windowSeconds} s, with the least and the greatest; ratios are taken within a round, then the median.</p>
 ${warning}
-<h2>Targets</h2>
-${verdicts(results)}
+${results.experiments.some((result) => result.targets.length > 0) ? `<h2>Targets</h2>\n${verdicts(results)}` : ''}
 ${sections.join('\n')}
 <p class="note">* The server used less than 95 % of its core: the client was the limit. Throughput then says little;
 CPU per transaction stays comparable. CPU is user and system time of the server's whole process tree over the measured

@@ -81,7 +81,8 @@ export function terminalReport(results: Results): string {
   }
   parts.push(pc.dim('* less than 95 % of the core: the client was the limit, compare the CPU per transaction.'));
   parts.push(pc.dim(`Medians of ${results.rounds} interleaved rounds of ${results.windowSeconds} s (min–max).`));
-  parts.push(`\n${pc.bold('Targets')}`, verdictTable(results));
+  if (results.experiments.some((result) => result.targets.length > 0))
+    parts.push(`\n${pc.bold('Targets')}`, verdictTable(results));
   const list = complaints(results);
   if (list.length > 0) parts.push(pc.red(`\nNot fit to be quoted:\n${list.map((line) => `  ${line}`).join('\n')}`));
   parts.push('', ...environmentRows(results.environment).map(([name, value]) => pc.dim(`${name}: ${value}`)));
