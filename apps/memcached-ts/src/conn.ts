@@ -20,10 +20,18 @@ export const CONN_CLOSING = 4;
 
 const CARRY_MIN_BYTES = 512;
 
+/** Conn.protocol: which one the first byte chose. */
+export const PROTOCOL_UNKNOWN = 0;
+export const PROTOCOL_TEXT = 1;
+export const PROTOCOL_BINARY = 2;
+
 export class Conn {
   handle = 0;
   /** The peer has ended its side while output was full: close once everything received is answered. */
   ended = false;
+  protocol = PROTOCOL_UNKNOWN;
+  /** Binary protocol with -S: the client has proved who it is. */
+  authenticated = false;
   state = CONN_COMMAND;
   /** Output is full: nothing is parsed until the channel says that it has drained. */
   blocked = false;
@@ -65,12 +73,18 @@ export class Conn {
   explicitCasHi = 0;
   explicitCasLo = 0;
 
+  // Of a binary packet whose value is awaited.
+  opcode = 0;
+  opaque = 0;
+
   carry: Buffer | null = null;
   carryLength = 0;
 
   /** Makes it the state of a new connection. */
   open(handle: number): void {
     this.handle = handle;
+    this.protocol = PROTOCOL_UNKNOWN;
+    this.authenticated = false;
     this.ended = false;
     this.state = CONN_COMMAND;
     this.blocked = false;

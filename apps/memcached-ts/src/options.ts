@@ -4,6 +4,7 @@
  * Invariant: what comes out is valid; what is wrong ends in a UsageError with memcached's text.
  * Not its job: acting on it (main.ts).
  */
+import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { PAGE_BYTES } from './engine/layout.ts';
@@ -43,6 +44,7 @@ const OPTIONS = {
   'disable-flush-all': { type: 'boolean', short: 'F' },
   pidfile: { type: 'string', short: 'P' },
   verbose: { type: 'boolean', short: 'v', multiple: true },
+  'enable-sasl': { type: 'boolean', short: 'S' },
   extended: { type: 'string', short: 'o', multiple: true },
   help: { type: 'boolean', short: 'h' },
   version: { type: 'boolean', short: 'V' },
@@ -73,6 +75,8 @@ export const HELP = `memcached-ts ${VERSION}
 -P, --pidfile=<file>      save PID in <file>
 -v, --verbose             verbose (print errors/warnings while in event loop)
 -vv                       very verbose (also print client commands/responses)
+-S, --enable-sasl         binary protocol alone, after SASL PLAIN; the environment's MEMCACHED_SASL_PWDB
+                          names the file of name:password lines
 -o, --extended            comma separated list of extended options:
    - maxconns_fast:       immediately close new connections after limit (always so)
    - hashpower:           the hash table starts with 2^hashpower buckets (default: 16)
@@ -181,6 +185,9 @@ export function parseCommandLine(argv: readonly string[]): Action {
       case 'verbose':
         settings.verbosity++;
         break;
+      case 'enable-sasl':
+        settings.users = readUsers(process.env['MEMCACHED_SASL_PWDB']);
+        break;
       case 'extended':
         for (const part of value.split(',').filter((text) => text !== '')) {
           slabChunkMax = extended(settings, part) ?? slabChunkMax;
@@ -267,6 +274,26 @@ function checkSizes(settings: Settings, slabChunkMax: number | undefined): void 
     throw new UsageError(text, EX_USAGE);
   }
   if (cache.chunkSizeMin > chunk / 2) throw new UsageError(`Chunk size must be at most ${chunk / 2}`, 1);
+}
+
+/** The names and passwords of a file of name:password lines; what follows a second colon is not looked at. */
+function readUsers(path: string | undefined): Record<string, string> {
+  if (path === undefined) {
+    throw new UsageError('-S needs MEMCACHED_SASL_PWDB in the environment: a file of name:password lines', EX_USAGE);
+  }
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new UsageError(`cannot read the passwords in MEMCACHED_SASL_PWDB: ${why}`, EX_USAGE);
+  }
+  const users: Record<string, string> = {};
+  for (const line of text.split(/\r?\n/)) {
+    const [name, password] = line.split(':', 2);
+    if (name !== undefined && name !== '' && password !== undefined) users[name] = password;
+  }
+  return users;
 }
 
 /** As C's atoi, but NaN where there is no number at all. */

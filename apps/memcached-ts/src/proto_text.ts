@@ -119,7 +119,7 @@ export class ProtoText {
   private readonly out: Output;
   private readonly host: Host;
   private readonly items: Items;
-  private readonly values: Values;
+  readonly values: Values;
   private readonly meta: ProtoMeta;
   private readonly locks: Locks;
   private readonly decimal: Decimal;

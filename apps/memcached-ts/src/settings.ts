@@ -29,6 +29,8 @@ export interface Settings {
   pidFile: string | undefined;
   /** Seconds, 0 never. */
   idleTimeoutSeconds: number;
+  /** -S: name → password, of MEMCACHED_SASL_PWDB. Undefined: everybody may do everything. */
+  users: Record<string, string> | undefined;
   io: IoMode;
   lock: Exclude<LockMode, 'none'>;
   /** One CPU for each worker, round robin; empty: not pinned. */
@@ -50,6 +52,7 @@ export const DEFAULT_SETTINGS: Settings = {
   user: undefined,
   pidFile: undefined,
   idleTimeoutSeconds: 0,
+  users: undefined,
   io: 'megapipe',
   lock: 'striped',
   cpus: [],

@@ -1,8 +1,7 @@
 /**
  * The text of `stats` and its subcommands.
  *
- * Names and order are memcached's. A value is a true one: what this server does not have (a background crawler, watchers,
- * SASL) counts 0, because it happened 0 times.
+ * Names and order are memcached's. A value is a true one: what this server does not have (a background crawler, watchers) counts 0, because it happened 0 times.
  * Not its job: counting (engine/stats.ts), sending.
  */
 import type { Cache } from './engine/cache.ts';
@@ -64,6 +63,8 @@ import {
   sumClasses,
   sumLruCounter,
   sumThreads,
+  T_AUTH_CMDS,
+  T_AUTH_ERRORS,
   T_BYTES_READ,
   T_BYTES_WRITTEN,
   T_CAS_MISSES,
@@ -179,8 +180,8 @@ function general(cache: Cache, settings: Settings): Stat[] {
     ['touch_misses', threads(T_TOUCH_MISSES)],
     ['store_too_large', threads(T_STORE_TOO_LARGE)],
     ['store_no_memory', threads(T_STORE_NO_MEMORY)],
-    ['auth_cmds', 0],
-    ['auth_errors', 0],
+    ['auth_cmds', threads(T_AUTH_CMDS)],
+    ['auth_errors', threads(T_AUTH_ERRORS)],
     ...(settings.idleTimeoutSeconds > 0 ? ([['idle_kicks', threads(T_IDLE_KICKS)]] satisfies Stat[]) : []),
     ['bytes_read', threads(T_BYTES_READ)],
     ['bytes_written', threads(T_BYTES_WRITTEN)],
@@ -256,8 +257,8 @@ function settingsStats({ memory }: Cache, settings: Settings): Stat[] {
     ['reqs_per_event', settings.requestsPerEvent],
     ['cas_enabled', cache.useCas ? 'yes' : 'no'],
     ['tcp_backlog', settings.backlog],
-    ['binding_protocol', 'ascii'],
-    ['auth_enabled_sasl', 'no'],
+    ['binding_protocol', settings.users === undefined ? 'auto-negotiate' : 'binary'],
+    ['auth_enabled_sasl', settings.users === undefined ? 'no' : 'yes'],
     ['auth_enabled_ascii', 'no'],
     ['item_size_max', cache.itemSizeMax],
     ['maxconns_fast', 'yes'],

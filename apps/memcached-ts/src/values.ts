@@ -80,7 +80,7 @@ export class Values {
     const { u8, items } = this;
     let at = pos;
     while (at < end && conn.valueLeft > 0) {
-      const count = Math.min(end - at, conn.fillLeft);
+      const count = Math.min(end - at, conn.fillLeft, conn.valueLeft);
       if (count < LOOP_BYTES_MAX) for (let i = 0; i < count; i++) u8[conn.fillAt + i] = bytes[at + i];
       else bytes.copy(u8, conn.fillAt, at, at + count);
       at += count;

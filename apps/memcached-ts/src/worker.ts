@@ -6,9 +6,10 @@
  * Invariant: while a connection's output is full, nothing of it is parsed; what was received waits in its carry.
  * Not its job: the protocol, the cache, and making listening sockets (main.ts does).
  */
+import { createHash, timingSafeEqual } from 'node:crypto';
 import { parentPort, workerData } from 'node:worker_threads';
 import { type AcceptedSocket, Channel, type Handle, type Sink, SLOT_MASK, setAffinity } from '@megapipe/core';
-import { CONN_CLOSING, CONN_COMMAND, Conn } from './conn.ts';
+import { CONN_CLOSING, CONN_COMMAND, Conn, PROTOCOL_BINARY, PROTOCOL_TEXT } from './conn.ts';
 import { Cache } from './engine/cache.ts';
 import { CacheMemory, W_CURR_CONNS, W_VERBOSITY } from './engine/layout.ts';
 import {
@@ -19,6 +20,7 @@ import {
   T_TOTAL_CONNS,
   threadBase,
 } from './engine/stats.ts';
+import { MAGIC_REQUEST, ProtoBin } from './proto_bin.ts';
 import { CARRY_BYTES_MAX, type Host, LINE_BYTES_MAX, ProtoText } from './proto_text.ts';
 import type { Settings } from './settings.ts';
 import { statsText } from './stats_text.ts';
@@ -53,10 +55,12 @@ const READ_BUFFER_BYTES = 16_384;
 class Server implements Sink, Host {
   readonly region: number;
   readonly flushEnabled: boolean;
+  readonly authRequired: boolean;
   readonly channel: Channel;
   private readonly settings: Settings;
   private readonly cache: Cache;
   private readonly proto: ProtoText;
+  private readonly protoBin: ProtoBin;
   private readonly i32: Int32Array;
   private readonly f64: Float64Array;
   private readonly counters: number;
@@ -68,6 +72,7 @@ class Server implements Sink, Host {
     const { settings, thread } = input;
     this.settings = settings;
     this.flushEnabled = settings.flushEnabled;
+    this.authRequired = settings.users !== undefined;
     this.idleMs = settings.idleTimeoutSeconds * 1000;
     const memory = new CacheMemory(input.shared, settings.cache);
     this.cache = new Cache(memory, settings.threads === 1 ? 'none' : settings.lock, thread);
@@ -83,6 +88,7 @@ class Server implements Sink, Host {
     this.received = Buffer.from(buffer, byteOffset, byteLength);
     this.region = this.channel.registerRegion(input.shared);
     this.proto = new ProtoText(this.cache, this.channel, this);
+    this.protoBin = new ProtoBin(this.cache, this.channel, this.proto.values, this);
     for (const { fd, shared } of input.listeners) {
       this.channel.accept(this.channel.register(fd, COOKIE_LISTENER, { shared }));
     }
@@ -104,7 +110,8 @@ class Server implements Sink, Host {
     const conn = (this.conns[handle & SLOT_MASK] ??= new Conn());
     conn.open(handle);
     if (this.idleMs > 0) this.channel.setDeadline(handle, this.idleMs);
-    if (this.i32[W_VERBOSITY] > 1) process.stderr.write(`<${handle & SLOT_MASK} new ascii client connection\n`);
+    if (this.i32[W_VERBOSITY] > 1)
+      process.stderr.write(`<${handle & SLOT_MASK} new auto-negotiating client connection\n`);
     this.channel.read(handle);
   }
 
@@ -121,14 +128,14 @@ class Server implements Sink, Host {
     if (this.idleMs > 0) this.channel.setDeadline(handle, this.idleMs);
     const end = offset + length;
     if (conn.carryLength === 0 && !conn.blocked) {
-      const at = this.proto.run(conn, this.received, offset, end);
+      const at = this.run(conn, this.received, offset, end);
       if (at === end && conn.state !== CONN_CLOSING) return;
       if (at < end && conn.state !== CONN_CLOSING) conn.keep(this.received, at, end);
       this.settle(conn, length);
       return;
     }
     if (conn.state === CONN_CLOSING) return;
-    const hadLine = conn.state !== CONN_COMMAND || this.hasNewline(offset, end);
+    const hadLine = conn.protocol !== PROTOCOL_TEXT || conn.state !== CONN_COMMAND || this.hasNewline(offset, end);
     conn.keep(this.received, offset, end);
     // Without the end of its line there is nothing to do with what is kept; so it is not even looked at again.
     if (!conn.blocked && hadLine) this.runKept(conn);
@@ -183,8 +190,26 @@ class Server implements Sink, Host {
     return false;
   }
 
+  /** Runs the connection's protocol, which its first byte chooses. */
+  private run(conn: Conn, bytes: Buffer, pos: number, end: number): number {
+    if (conn.protocol === PROTOCOL_TEXT) return this.proto.run(conn, bytes, pos, end);
+    if (conn.protocol === PROTOCOL_BINARY) return this.protoBin.run(conn, bytes, pos, end);
+    if (pos === end) return pos;
+    const binary = bytes[pos] === MAGIC_REQUEST;
+    conn.protocol = binary ? PROTOCOL_BINARY : PROTOCOL_TEXT;
+    if (this.i32[W_VERBOSITY] > 1) {
+      process.stderr.write(`${conn.handle & SLOT_MASK}: Client using the ${binary ? 'binary' : 'ascii'} protocol\n`);
+    }
+    // With -S there is no way to prove oneself in text.
+    if (this.authRequired && !binary) {
+      conn.state = CONN_CLOSING;
+      return end;
+    }
+    return this.run(conn, bytes, pos, end);
+  }
+
   private runKept(conn: Conn): void {
-    const at = this.proto.run(conn, conn.carry ?? NOTHING, 0, conn.carryLength);
+    const at = this.run(conn, conn.carry ?? NOTHING, 0, conn.carryLength);
     conn.dropKept(at);
   }
 
@@ -197,7 +222,7 @@ class Server implements Sink, Host {
   /** `received`: bytes that just came in. */
   private withinBounds(conn: Conn, received: number): boolean {
     if (conn.blocked) return conn.carryLength <= BLOCKED_CARRY_BYTES_MAX;
-    if (conn.carryLength <= LINE_BYTES_MAX) return true;
+    if (conn.carryLength <= LINE_BYTES_MAX || conn.protocol === PROTOCOL_BINARY) return true;
     if (received === RECEIVE_BYTES && conn.carryLength < READ_BUFFER_BYTES) return true;
     // No end of line in sight: only the keys of a get may be that long.
     const carry = conn.carry!;
@@ -219,6 +244,15 @@ class Server implements Sink, Host {
 
   stats(subcommand: string): string | undefined {
     return statsText(subcommand, this.cache, this.settings);
+  }
+
+  authenticate(user: Buffer, password: Buffer): boolean {
+    const { users } = this.settings;
+    const name = user.toString();
+    if (users === undefined || !Object.hasOwn(users, name)) return false;
+    // Of equal length whatever was sent, so that the time taken tells nothing about the password.
+    const digest = (bytes: Buffer): Buffer => createHash('sha256').update(bytes).digest();
+    return timingSafeEqual(digest(password), digest(Buffer.from(users[name]!)));
   }
 
   log(conn: Conn, direction: '<' | '>', text: string): void {

@@ -39,6 +39,8 @@ export const T_REJECTED_CONNS = 17;
 export const T_META_CMDS = 18;
 export const T_ACCEPT_ERRORS = 19;
 export const T_IDLE_KICKS = 20;
+export const T_AUTH_CMDS = 21;
+export const T_AUTH_ERRORS = 22;
 
 // Per thread and slab class.
 export const S_SET_CMDS = 0;
