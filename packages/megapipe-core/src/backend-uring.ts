@@ -144,6 +144,7 @@ export class UringBackend implements Backend {
   /** Accepted lwsockets open now, and those that single accepts in flight may add. */
   #directOpen = 0;
   #promised = 0;
+  #promisedFds = 0;
   readonly #peerNames: boolean;
   /** Address buffers of named accepts: the free ones, and the listener of each that is in flight. */
   readonly #namesFree: number[] = [];
@@ -470,39 +471,40 @@ export class UringBackend implements Backend {
   armAccept(slot: number): void {
     const slots = this.#channel.slots;
     const state = slots.state[slot]!;
-    if (state & S.AcceptFd) {
-      this.#putAccept(slot, (state & S.AcceptAll) !== 0, false);
-      return;
-    }
-    const free = this.#accepted - this.#directOpen - this.#promised;
-    if (!this.#peerNames && state & S.AcceptAll && free > LISTEN_QUEUE_MAX * (this.#multishots.size + 1)) {
+    const direct = !(state & S.AcceptFd);
+    const named = direct && this.#peerNames;
+    const free = this.#acceptRoom(direct);
+    if (!named && state & S.AcceptAll && free > LISTEN_QUEUE_MAX * (this.#multishots.size + 1)) {
       this.#multishots.add(slot);
-      this.#putAccept(slot, true, true);
+      this.#putAccept(slot, true, direct);
       return;
     }
-    const most = this.#peerNames ? NAMED_ACCEPTS_AT_ONCE : ACCEPTS_AT_ONCE;
+    const most = named ? NAMED_ACCEPTS_AT_ONCE : ACCEPTS_AT_ONCE;
     const wanted = state & S.AcceptAll ? most : Math.min(slots.extra[slot]!, most);
     const count = Math.min(wanted, free);
-    for (let i = 0; i < count; i++) {
-      this.#promised++;
-      if (this.#namesFree.length > 0) this.#putNamedAccept(slot, this.#namesFree.pop()!);
-      else this.#putAccept(slot, false, true);
-    }
+    for (let i = 0; i < count; i++) this.#putSingleAccept(slot, direct);
     if (count === 0 && !this.#starved.includes(slot)) this.#starved.push(slot);
+  }
+
+  /** Places for accepted sockets that neither a socket nor a single accept in flight holds. */
+  #acceptRoom(direct: boolean): number {
+    return direct ? this.#accepted - this.#directOpen - this.#promised : this.#freeFd.length - this.#promisedFds;
+  }
+
+  #putSingleAccept(slot: number, direct: boolean): void {
+    if (direct) this.#promised++;
+    else this.#promisedFds++;
+    if (direct && this.#namesFree.length > 0) this.#putNamedAccept(slot, this.#namesFree.pop()!);
+    else this.#putAccept(slot, false, direct);
   }
 
   sweepAccept(slot: number): boolean {
     /* Without batches an entry is gone before it can be told not to wait. */
     if (!this.#batch) return false;
-    if (this.#accepted - this.#directOpen - this.#promised <= 0 && !(this.#channel.slots.state[slot]! & S.AcceptFd))
-      return false;
+    const direct = !(this.#channel.slots.state[slot]! & S.AcceptFd);
+    if (this.#acceptRoom(direct) <= 0) return false;
     const before = this.#ring[this.#sqTail]!;
-    if (this.#channel.slots.state[slot]! & S.AcceptFd) this.#putAccept(slot, false, false);
-    else {
-      this.#promised++;
-      if (this.#namesFree.length > 0) this.#putNamedAccept(slot, this.#namesFree.pop()!);
-      else this.#putAccept(slot, false, true);
-    }
+    this.#putSingleAccept(slot, direct);
     /* Linux 6.10; older kernels answer EINVAL, which ends the sweep. */
     const entry = (before & this.#sqMask) << 4;
     if (this.#ring[this.#sqTail] === ((before + 1) | 0)) this.#sqes[entry]! |= ABI.ACCEPT_DONTWAIT << 16;
@@ -1007,7 +1009,10 @@ export class UringBackend implements Backend {
       slots.inFlight[slot]!--;
       if (slots.inFlight[slot] === 0) slots.state[slot]! &= ~(S.Armed | S.Cancelling);
     }
-    if (direct && !more && !this.#multishots.delete(slot)) this.#promised--;
+    if (!more && !this.#multishots.delete(slot)) {
+      if (direct) this.#promised--;
+      else this.#promisedFds--;
+    }
     if (result >= 0) {
       /* The ring made it: this thread closes it, should it end first. */
       if (!direct) native.dup(result, 1);
@@ -1015,20 +1020,21 @@ export class UringBackend implements Backend {
         slots.open(result, 0, result);
         slots.inFlight[result] = 0;
         this.#directOpen++;
-        if (
-          this.#multishots.has(slot) &&
-          this.#accepted - this.#directOpen <= LISTEN_QUEUE_MAX * this.#multishots.size &&
-          !(slots.state[slot]! & S.Cancelling)
-        )
-          this.cancelArmed(slot);
       }
+      const room = direct ? this.#accepted - this.#directOpen : this.#freeFd.length;
+      if (
+        this.#multishots.has(slot) &&
+        room <= LISTEN_QUEUE_MAX * this.#multishots.size &&
+        (slots.state[slot]! & (S.Armed | S.Cancelling)) === S.Armed
+      )
+        this.cancelArmed(slot);
       if (alive) channel.accepted(slot, direct ? result : -1, result);
       else if (direct) {
         this.closeSlot(result);
         slots.free(result);
       } else native.close(result);
-      if (alive && direct && this.#accepted === this.#directOpen && channel.wantsAccept(slot))
-        channel.acceptFailed(slot, ENFILE);
+      const full = direct ? this.#accepted === this.#directOpen : this.#freeFd.length === 0;
+      if (alive && full && channel.wantsAccept(slot)) channel.acceptFailed(slot, ENFILE);
     } else if (alive && slots.state[slot]! & S.Sweep) {
       /* Nobody waits any more, or this kernel cannot ask without waiting. */
       if (result !== -ECANCELED) slots.state[slot]! &= ~S.Sweep;

@@ -647,7 +647,9 @@ export class Channel {
     const slot = this.slots.slot(handle);
     if (slot < 0 || this.slots.state[slot]! & S.Closing) return;
     this.slots.state[slot]! = (this.slots.state[slot]! | S.Closing) & ~(S.Reading | S.WantDrain | S.AcceptAll);
-    if (this.slots.state[slot]! & S.Listener) this.slots.state[slot]! |= S.Sweep;
+    /* After acceptStop its queue, which may be shared, is the others' business. */
+    if ((this.slots.state[slot]! & (S.Listener | S.Armed)) === (S.Listener | S.Armed))
+      this.slots.state[slot]! |= S.Sweep;
     if (this.slots.outBytes[slot]! === 0 && !(this.slots.state[slot]! & S.Sending)) this.#finishSoon(slot);
     else this.#cancelArmed(slot);
   }
