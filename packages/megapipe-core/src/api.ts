@@ -35,7 +35,8 @@ export interface Sink {
   /**
    * A listening socket accepted a connection. `register(socket, cookie)` brings it into the channel;
    * `discard(socket)` closes it. `pending`: connections that still wait in the listen queue, as the kernel counted them
-   * (TCP_INFO) at the first of a batch's accepts, and counted down since. 0 for Unix sockets, which have no such count.
+   * (TCP_INFO) at the first of a batch's accepts, and counted down since; 0 for Unix sockets, which have no such count. Asked for only where
+   * the method declares this third parameter.
    */
   onAccept(listenerCookie: number, socket: AcceptedSocket, pending: number): void;
   /** accept failed (EMFILE, ENFILE, ENOBUFS, ENOMEM …). The channel goes on accepting after a pause. */

@@ -141,6 +141,8 @@ export class Channel {
   #failures: number[] = [];
   /** Descriptors accepted and neither registered nor discarded yet. */
   readonly #acceptedFds = new Set<number>();
+  /** Whether the user's onAccept takes the number: asking the kernel for it is a system call a round. */
+  readonly #countPending: boolean;
   /** Length of a listen queue, asked once a round. */
   #pending = 0;
   #pendingListener = -1;
@@ -153,6 +155,7 @@ export class Channel {
 
   constructor(sink: Sink, options: ChannelOptions = {}) {
     const o = checked(options);
+    this.#countPending = sink.onAccept.length > 2;
     const line = tracing() ? tracer() : null;
     this.sink = line ? tracedSink(sink, line) : sink;
     this.options = o;
@@ -795,6 +798,10 @@ export class Channel {
     if (slot >= 0) this.counters.open++;
     else this.#acceptedFds.add(fd);
     if (!(slots.state[listener]! & S.AcceptAll) && slots.extra[listener]! > 0) slots.extra[listener]!--;
+    if (!this.#countPending) {
+      this.sink.onAccept(slots.cookie[listener]!, slot >= 0 ? -slots.handle(slot) : fd, 0);
+      return;
+    }
     if (this.#pendingListener !== listener || this.#pendingRound !== this.#round) {
       this.#pendingListener = listener;
       this.#pendingRound = this.#round;
