@@ -105,8 +105,6 @@ export interface ChannelOptions {
 
 /** Options of `register`. */
 export interface RegisterOptions {
-  /** Cores that answer a listening socket, bit i = CPU i. Informative here: partitions are made by `listenGroup`. */
-  cpuMask?: number;
   /** The fd also belongs to others (a listening socket that several channels accept from): the channel works on a duplicate. */
   shared?: boolean;
 }

@@ -4,7 +4,7 @@
  * Laid out once: control words, epoll events, socket addresses, gather blocks, the buffer ring, receive buffers, a
  * scratch chunk (where output of broken connections goes), output chunks. Offsets are bytes from the start.
  */
-import { type Native, native } from '@megapipe/native';
+import { type Native, NET, native } from '@megapipe/native';
 import { LARGE_CHUNK_BYTES, OutputPool } from './output.ts';
 
 const PAGE = 4096;
@@ -19,6 +19,12 @@ export const GATHER_MAX = 64;
 /** msghdr (56 bytes, padded to 64) and GATHER_MAX iovecs of 16 bytes. */
 export const GATHER_BYTES = 64 + GATHER_MAX * 16;
 const GATHER_BLOCKS = 512;
+
+/** Socket domain of an address as `connect` takes it: a path or abstract name, an IPv6 or an IPv4 literal. */
+export function addressFamily(host: string): number {
+  if (host.startsWith('/') || host.startsWith('@')) return NET.AF_UNIX;
+  return host.includes(':') ? NET.AF_INET6 : NET.AF_INET;
+}
 
 export class Arena {
   readonly region: number;

@@ -6,7 +6,7 @@
  * Invariant: Armed means that EPOLLIN is in the interest mask (slots.extra); nothing is ever in flight in the kernel.
  */
 import { NET, native } from '@megapipe/native';
-import { type Arena, EVENTS_MAX, GATHER_MAX } from './arena.ts';
+import { type Arena, addressFamily, EVENTS_MAX, GATHER_MAX } from './arena.ts';
 import { type Backend, DRAIN_LEAVE, DRAIN_MORE } from './backend.ts';
 import type { Channel } from './channel.ts';
 import { systemError } from './errors.ts';
@@ -76,8 +76,7 @@ export class EpollBackend implements Backend {
 
   connect(_addressOffset: number, host: string, port: number): number {
     if (this.#free.length === 0) return -1;
-    const domain =
-      host.startsWith('/') || host.startsWith('@') ? NET.AF_UNIX : host.includes(':') ? NET.AF_INET6 : NET.AF_INET;
+    const domain = addressFamily(host);
     const fd = native.socket(domain, NET.SOCK_STREAM);
     if (fd < 0) return Math.min(fd, -2);
     const result = native.connect(fd, host, port);

@@ -11,7 +11,7 @@
 import { readFileSync } from 'node:fs';
 import { ABI, NET, native, type UringInfo } from '@megapipe/native';
 import { SLOT_BITS, SLOT_MASK, type UringFeatures } from './api.ts';
-import { ADDRESS_BYTES, type Arena, GATHER_MAX, NAMED_ACCEPTS, PEER_BYTES } from './arena.ts';
+import { ADDRESS_BYTES, type Arena, addressFamily, GATHER_MAX, NAMED_ACCEPTS, PEER_BYTES } from './arena.ts';
 import { type Backend, DRAIN_LEAVE, DRAIN_MORE } from './backend.ts';
 import type { Channel } from './channel.ts';
 import { errnoMessage, errnoName, MegapipeError } from './errors.ts';
@@ -96,11 +96,6 @@ function disabledBySysctl(): number {
   } catch {
     return 0;
   }
-}
-
-function domainOf(host: string): number {
-  if (host.startsWith('/') || host.startsWith('@')) return NET.AF_UNIX;
-  return host.includes(':') ? NET.AF_INET6 : NET.AF_INET;
 }
 
 export class UringBackend implements Backend {
@@ -393,7 +388,7 @@ export class UringBackend implements Backend {
     if (slot === undefined) return -1;
     const slots = this.#channel.slots;
     slots.open(slot, S.Registered | S.Connecting, slot);
-    const domain = domainOf(host);
+    const domain = addressFamily(host);
     const fixed = ABI.IOSQE_FIXED_FILE;
     /* Linked: the connect must not start before the socket stands in its slot. Both go in one submission. */
     if (((this.#ring[this.#sqTail]! - this.#ring[this.#sqHead]!) | 0) >= this.#sqEntries - 1) this.submit();
@@ -430,7 +425,7 @@ export class UringBackend implements Backend {
   }
 
   #connectFd(addressOffset: number, host: string): number {
-    const fd = native.socket(domainOf(host), NET.SOCK_STREAM);
+    const fd = native.socket(addressFamily(host), NET.SOCK_STREAM);
     if (fd < 0) return Math.min(fd, -2);
     const slot = this.openFd(fd, S.Registered | S.Fd | S.Connecting, false);
     if (slot < 0) {

@@ -25,7 +25,7 @@ import { type Backend, DRAIN_MORE, NO_WAIT } from './backend.ts';
 import { EpollBackend } from './backend-epoll.ts';
 import { UringBackend } from './backend-uring.ts';
 import { Deadlines, TICK_MS } from './deadlines.ts';
-import { errnoName, MegapipeError, systemError, wholeNumber } from './errors.ts';
+import { MegapipeError, systemError, wholeNumber } from './errors.ts';
 import { type SocketAddress, socketAddress } from './listen.ts';
 import { ARENA, LARGE_CHUNK_BYTES } from './output.ts';
 import { NO_SEGMENT, S, Slots } from './slots.ts';
@@ -1295,5 +1295,3 @@ export class Channel {
     return bits;
   }
 }
-
-export { errnoName };
