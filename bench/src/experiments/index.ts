@@ -4,6 +4,7 @@ import { breakdown } from './breakdown/index.ts';
 import { echo } from './echo/index.ts';
 import { memcached } from './memcached/index.ts';
 import { nginx } from './nginx/index.ts';
+import { nginxFiles } from './nginx-files/index.ts';
 import { sizes } from './sizes/index.ts';
 
-export const experiments: readonly Experiment[] = [echo, memcached, nginx, breakdown, sizes];
+export const experiments: readonly Experiment[] = [echo, memcached, nginx, nginxFiles, breakdown, sizes];

@@ -24,6 +24,8 @@ export interface LoadPlan {
   backend: 'auto' | 'uring' | 'epoll';
   /** Largest request, bytes. */
   requestBytesMax: number;
+  /** About what a response brings, bytes. */
+  responseBytes: number;
 }
 
 /** A run with this many errors has failed; going on would only repeat them. */
@@ -32,6 +34,13 @@ const ERROR_TEXTS_MAX = 5;
 const CONNECT_MS_MAX = 10_000;
 /** How long responses that were on their way at the end may take before they count as missing. */
 const DRAIN_MS_MAX = 2_000;
+/**
+ * Receive buffers for responses above this are larger and fewer: with 4 KiB each, the client of a 100 KiB response would
+ * spend its time on 25 completions, and be the limit long before the server is.
+ */
+const SMALL_RESPONSE_BYTES_MAX = 8 * 1024;
+const LARGE_RECV_BUFFER_BYTES = 64 * 1024;
+const LARGE_RECV_BUFFERS = 64;
 /** Requests up to this size are copied here; above, the channel's own copy is the faster one. */
 const COPY_BYTES_MAX = 512;
 /** What a connection is doing. */
@@ -80,6 +89,9 @@ export class Generator implements Sink {
       backend: plan.backend,
       // A connection that is reopened holds two handles until the old one is closed.
       maxConnects: count * 2 + 64,
+      ...(plan.responseBytes > SMALL_RESPONSE_BYTES_MAX
+        ? { recvBuffers: LARGE_RECV_BUFFERS, recvBufferBytes: LARGE_RECV_BUFFER_BYTES }
+        : {}),
       outputMax: Math.max(256 * 1024, plan.requestBytesMax),
       outputPoolBytes: Math.max(64 << 20, count * Math.min(plan.requestBytesMax, 256 * 1024)),
     });

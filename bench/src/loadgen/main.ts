@@ -44,6 +44,7 @@ async function measure(options: LoadOptions): Promise<LoadReport> {
       rate: options.rate,
       backend: options.backend,
       requestBytesMax: exchange.requests.length.reduce((max, length) => Math.max(max, length), 0),
+      responseBytes: options.size,
     },
     exchange,
   );
