@@ -8,15 +8,18 @@
  * user_data: low word = slot and operation, high word = generation of the slot (trap 3).
  * Invariant: every request that will complete is counted in slots.inFlight until its last completion.
  */
-import { readFileSync } from 'node:fs';
-import { ABI, NET, native, type UringInfo } from '@megapipe/native';
+import { ABI, NET, native } from '@megapipe/native';
 import { SLOT_BITS, SLOT_MASK, type UringFeatures } from './api.ts';
 import { ADDRESS_BYTES, type Arena, addressFamily, GATHER_MAX, NAMED_ACCEPTS, PEER_BYTES } from './arena.ts';
 import { type Backend, DRAIN_LEAVE, DRAIN_MORE } from './backend.ts';
+import { BufferRing } from './buffer-ring.ts';
 import type { Channel } from './channel.ts';
+import { CompletionQueue } from './completion-queue.ts';
 import { errnoMessage, errnoName, MegapipeError } from './errors.ts';
 import { ARENA } from './output.ts';
 import { NO_SEGMENT, S, type Slots } from './slots.ts';
+import { SubmissionQueue } from './submission-queue.ts';
+import { createRing, descriptorLimit, mustRegister, probeFeatures } from './uring-setup.ts';
 
 const OP_RECV = 1;
 const OP_SEND = 2;
@@ -32,72 +35,25 @@ const OP_INTO = 11;
 /** A single accept that notes the peer's address: the low word names the buffer for it instead of the slot. */
 const OP_ACCEPT_NAMED = 12;
 
-const EPERM = 1;
 const EINTR = 4;
 const EAGAIN = 11;
 const ENOMEM = 12;
 const ENFILE = 23;
-const ENOSYS = 38;
 const EBUSY = 16;
-const EINVAL = 22;
 const ETIME = 62;
 const ECONNABORTED = 103;
 const ENOBUFS = 105;
 const ECANCELED = 125;
 
+/** Words of a submission entry (64 bytes) and of a completion entry (16 bytes). */
+const SQE_WORDS = 16;
+const CQE_WORDS = 4;
 const BUFFER_GROUP = 0;
-const PROBE_GROUP = 1;
 const SUBMIT_TRIES = 100_000;
 /** Connections that one multishot accept may deliver before it can be stopped: net.core.somaxconn's default. */
 const LISTEN_QUEUE_MAX = 4096;
 const ACCEPTS_AT_ONCE = 32;
 const NAMED_ACCEPTS_AT_ONCE = 16;
-/** Descriptors at most when the process may open more than any table needs. */
-const TABLE_MAX = 500_000;
-
-/** The descriptor limit bounds the ring's file table, too. */
-function descriptorLimit(): number {
-  const row = /^Max open files\s+(\d+|unlimited)/m.exec(readFileSync('/proc/self/limits', 'utf8'));
-  return row === null || row[1] === 'unlimited' ? TABLE_MAX : Number(row[1]);
-}
-
-function createRing(sqEntries: number, cqEntries: number): UringInfo {
-  const base = ABI.SETUP_SUBMIT_ALL | ABI.SETUP_CLAMP;
-  const best = base | ABI.SETUP_SINGLE_ISSUER | ABI.SETUP_DEFER_TASKRUN;
-  /* Newest first: NO_SQARRAY is of 6.6, DEFER_TASKRUN of 6.1, the rest older. EINVAL means "this kernel does not know a flag". */
-  let refused = EINVAL;
-  for (const flags of [best | ABI.SETUP_NO_SQARRAY, best, base | ABI.SETUP_COOP_TASKRUN]) {
-    const made = native.uringCreate(sqEntries, cqEntries, flags);
-    if (typeof made !== 'number') return made;
-    refused = -made;
-    if (refused !== EINVAL) break;
-  }
-  if (refused === EPERM) {
-    const sysctl = disabledBySysctl();
-    throw new MegapipeError(
-      'ERR_MEGAPIPE_URING_BLOCKED',
-      `io_uring_setup: EPERM. ${sysctl > 0 ? `kernel.io_uring_disabled is ${sysctl}; 'sysctl kernel.io_uring_disabled=0' allows it.` : "A seccomp profile (a container's, usually) forbids it; run with one that allows io_uring_setup, _enter and _register."}`,
-      refused,
-      'io_uring_setup',
-    );
-  }
-  const code = refused === ENOSYS || refused === EINVAL ? 'ERR_MEGAPIPE_URING_UNAVAILABLE' : errnoName(refused);
-  throw new MegapipeError(
-    code,
-    `io_uring_setup: ${errnoName(refused)} (${errnoMessage(refused)}). ${code === 'ERR_MEGAPIPE_URING_UNAVAILABLE' ? 'This kernel has no io_uring as it is needed here (Linux 6.1 or later).' : ''}`,
-    refused,
-    'io_uring_setup',
-  );
-}
-
-function disabledBySysctl(): number {
-  try {
-    return Number(readFileSync('/proc/sys/kernel/io_uring_disabled', 'utf8'));
-  } catch {
-    return 0;
-  }
-}
-
 export class UringBackend implements Backend {
   readonly name = 'uring';
   readonly kind = 0;
@@ -107,19 +63,10 @@ export class UringBackend implements Backend {
 
   readonly #channel: Channel;
   readonly #arena: Arena;
-  readonly #ring: Int32Array;
-  readonly #sqes: Int32Array;
-  readonly #sqHead: number;
-  readonly #sqTail: number;
   readonly #sqFlags: number;
-  readonly #sqMask: number;
-  readonly #sqEntries: number;
-  readonly #cqHead: number;
-  readonly #cqTail: number;
-  readonly #cqMask: number;
-  readonly #cqes: number;
-  /** Without DEFER_TASKRUN the kernel may post completions at any time: the tail is then read with an acquire. */
-  readonly #deferred: boolean;
+  readonly #sq: SubmissionQueue;
+  readonly #cq: CompletionQueue;
+  readonly #buffers: BufferRing;
   readonly #batch: boolean;
   readonly #drainMax: number;
   readonly #accepted: number;
@@ -127,15 +74,7 @@ export class UringBackend implements Backend {
   readonly #freeConnect: number[] = [];
   readonly #freeFd: number[] = [];
 
-  readonly #recv: number;
   readonly #recvBytes: number;
-  readonly #bufMask: number;
-  readonly #bufWord: number;
-  readonly #bufTailHalf: number;
-  #bufTail = 0;
-  #bufPublished = 0;
-  readonly #addressLow: number;
-  readonly #addressHigh: number;
   /** Accepted lwsockets open now, and those that single accepts in flight may add. */
   #directOpen = 0;
   #promised = 0;
@@ -158,23 +97,19 @@ export class UringBackend implements Backend {
     this.#arena = arena;
     const info = createRing(o.sqEntries, o.cqEntries);
     this.id = info.id;
-    this.#ring = new Int32Array(info.ring);
-    this.#sqes = new Int32Array(info.sqes);
-    this.#sqHead = info.sqHead >>> 2;
-    this.#sqTail = info.sqTail >>> 2;
+    const ring = new Int32Array(info.ring);
     this.#sqFlags = info.sqFlags >>> 2;
-    this.#sqMask = info.sqEntries - 1;
-    this.#sqEntries = info.sqEntries;
-    this.#cqHead = info.cqHead >>> 2;
-    this.#cqTail = info.cqTail >>> 2;
-    this.#cqMask = info.cqEntries - 1;
-    this.#cqes = info.cqes >>> 2;
-    this.#deferred = (info.flags & ABI.SETUP_DEFER_TASKRUN) !== 0;
+    const sqes = new Int32Array(info.sqes);
+    this.#sq = new SubmissionQueue(ring, info.sqHead >>> 2, info.sqTail >>> 2, sqes, info.sqEntries, SQE_WORDS);
+    /* Without DEFER_TASKRUN the kernel may post completions at any time. */
+    const deferred = (info.flags & ABI.SETUP_DEFER_TASKRUN) !== 0;
+    const [cqHead, cqTail, cqes] = [info.cqHead >>> 2, info.cqTail >>> 2, info.cqes >>> 2];
+    this.#cq = new CompletionQueue(ring, cqHead, cqTail, cqes, info.cqEntries, CQE_WORDS, !deferred);
     this.#batch = o.batch;
     this.#drainMax = o.drainMax;
     this.#peerNames = o.peerNames;
     if (o.peerNames) for (let i = NAMED_ACCEPTS - 1; i >= 0; i--) this.#namesFree.push(i);
-    if (info.sqArray) for (let i = 0; i < info.sqEntries; i++) this.#ring[(info.sqArray >>> 2) + i] = i;
+    if (info.sqArray) for (let i = 0; i < info.sqEntries; i++) ring[(info.sqArray >>> 2) + i] = i;
 
     /* The file table may not be larger than RLIMIT_NOFILE. */
     const limit = descriptorLimit();
@@ -187,132 +122,55 @@ export class UringBackend implements Backend {
     for (let i = this.#direct - 1; i >= this.#accepted; i--) this.#freeConnect.push(i);
     for (let i = this.slots - 1; i >= this.#direct; i--) this.#freeFd.push(i);
 
-    this.#recv = arena.recv;
     this.#recvBytes = o.recvBufferBytes;
-    this.#bufMask = o.recvBuffers - 1;
-    this.#bufWord = arena.bufferRing >>> 2;
-    this.#bufTailHalf = (arena.bufferRing + ABI.BUF_RING_TAIL) >>> 1;
-    this.#addressLow = arena.address % 0x1_0000_0000;
-    this.#addressHigh = Math.floor(arena.address / 0x1_0000_0000);
     try {
-      this.#check('a table of direct descriptors', native.uringFiles(this.id, this.#direct));
-      this.#check('a range for accepted sockets', native.uringFileRange(this.id, 0, this.#accepted));
-      for (let bid = 0; bid < o.recvBuffers; bid++) this.#recycle(bid);
-      this.#check(
-        'a buffer ring',
-        native.uringBufferRing(this.id, arena.region, arena.bufferRing, o.recvBuffers, BUFFER_GROUP, 0),
+      mustRegister('a table of direct descriptors', native.uringFiles(this.id, this.#direct));
+      mustRegister('a range for accepted sockets', native.uringFileRange(this.id, 0, this.#accepted));
+      const { words, halfwords, address, bufferRing, recv } = arena;
+      this.#buffers = new BufferRing(
+        words,
+        halfwords,
+        address,
+        bufferRing,
+        ABI.BUF_RING_TAIL,
+        recv,
+        o.recvBuffers,
+        o.recvBufferBytes,
       );
-      this.#publishBuffers();
-      this.features = this.#probe(info);
+      mustRegister(
+        'a buffer ring',
+        native.uringBufferRing(this.id, arena.region, bufferRing, o.recvBuffers, BUFFER_GROUP, 0),
+      );
+      this.#buffers.publish();
+      const { id } = this;
+      const [region, scratch, ignored] = [arena.region, arena.scratch, OP_CANCEL << SLOT_BITS];
+      this.features = probeFeatures({ id, sq: this.#sq, cq: this.#cq, region, scratch, ignored }, info);
     } catch (error) {
       native.uringClose(this.id);
       throw error;
     }
   }
 
-  /**
-   * Whether closing a direct descriptor closes its socket at once. Up to Linux 6.12 the file table lets closed files go
-   * strictly in order, and any request parked on another one (an idle connection's receive) holds the row up: peers
-   * would see no end, and sockets would pile up. Tried out with a parked poll and one end of a socket pair.
-   */
-  #closesAtOnce(): boolean {
-    const parked = native.socketpair();
-    const closed = native.socketpair();
-    if (typeof parked === 'number' || typeof closed === 'number') {
-      for (const pair of [parked, closed]) if (typeof pair !== 'number') for (const fd of pair) native.close(fd);
-      return true;
-    }
-    native.uringFileUpdate(this.id, 0, parked[0]);
-    native.uringFileUpdate(this.id, 1, closed[0]);
-    native.close(parked[0]);
-    native.close(closed[0]);
-    const fixed = ABI.IOSQE_FIXED_FILE;
-    this.#putProbe(ABI.OP_POLL_ADD, fixed, 0, NET.POLLIN, 0);
-    this.#putProbe(ABI.OP_CLOSE, 0, 0, 0, 2);
-    native.uringEnter(this.id, 0, 0);
-    const gone = native.recv(closed[1], this.#arena.region, this.#arena.scratch, 1) === 0;
-    this.#putProbe(ABI.OP_ASYNC_CANCEL, fixed, 0, ABI.CANCEL_FD | ABI.CANCEL_FD_FIXED | ABI.CANCEL_ALL, 0);
-    native.uringEnter(this.id, 0, 0);
-    native.uringFileUpdate(this.id, 0, -1);
-    native.close(parked[1]);
-    native.close(closed[1]);
-    /* Poll, close and cancel complete: three entries that nobody is to see. The cancelled poll may take one more round. */
-    const ring = this.#ring;
-    for (let i = 0; i < 10 && Atomics.load(ring, this.#cqTail) - ring[this.#cqHead]! < 3; i++)
-      native.uringEnter(this.id, 1, 10);
-    ring[this.#cqHead] = Atomics.load(ring, this.#cqTail);
-    return gone;
-  }
-
-  #putProbe(opcode: number, sqeFlags: number, fd: number, opFlags: number, fileIndex: number): void {
-    const i = this.#sqe();
-    const q = this.#sqes;
-    q.fill(0, i, i + 16);
-    q[i] = opcode | (sqeFlags << 8);
-    q[i + 1] = fd;
-    q[i + 7] = opFlags;
-    q[i + 8] = OP_CANCEL << SLOT_BITS;
-    q[i + 11] = fileIndex;
-    this.#ring[this.#sqTail] = (this.#ring[this.#sqTail]! + 1) | 0;
-  }
-
-  #probe(info: UringInfo): UringFeatures {
-    const last = native.uringProbe(this.id);
-    /* The scratch chunk serves as the trial's ring: nothing is ever received into it. */
-    const trial = native.uringBufferRing(
-      this.id,
-      this.#arena.region,
-      this.#arena.scratch,
-      8,
-      PROBE_GROUP,
-      ABI.PBUF_RING_INC,
-    );
-    if (trial === 0) native.uringBufferRing(this.id, this.#arena.region, this.#arena.scratch, 0, PROBE_GROUP, 0);
-    return {
-      used: {
-        noSqArray: info.sqArray === 0,
-        deferTaskrun: this.#deferred,
-        /* Multishot accept is of 5.19, multishot receive of 6.0, the kernel that also brought SEND_ZC's opcode. */
-        multishotAccept: last >= ABI.OP_SOCKET,
-        multishotRecv: last >= ABI.OP_SEND_ZC,
-        bufferRing: true,
-        lwsockets: this.#closesAtOnce(),
-      },
-      unused: {
-        sendZc: last >= ABI.OP_SEND_ZC,
-        bundles: (info.features & ABI.FEAT_RECVSEND_BUNDLE) !== 0,
-        incrementalBuffers: trial === 0,
-      },
-    };
-  }
-
-  #check(what: string, result: number): void {
-    if (result >= 0) return;
-    const code = result === -EINVAL || result === -ENOSYS ? 'ERR_MEGAPIPE_URING_UNAVAILABLE' : errnoName(-result);
-    throw new MegapipeError(
-      code,
-      `io_uring_register refused ${what}: ${errnoName(-result)} (${errnoMessage(-result)})`,
-      -result,
-      'io_uring_register',
-    );
-  }
-
   // ---------------------------------------------------------------- submission
 
   /** Index (in words) of a free submission entry. The caller fills all 16 words, then calls #queued. */
   #sqe(): number {
-    const ring = this.#ring;
-    /* Trap 5: a full queue is handed over first; the kernel takes every entry (SUBMIT_ALL). */
-    for (let tries = 0; ((ring[this.#sqTail]! - ring[this.#sqHead]!) | 0) >= this.#sqEntries; tries++) {
+    const sq = this.#sq;
+    if (sq.room() <= 0) this.#makeRoom();
+    return sq.next();
+  }
+
+  /** Trap 5: a full queue is handed over first; the kernel takes every entry (SUBMIT_ALL). */
+  #makeRoom(): void {
+    for (let tries = 0; this.#sq.room() <= 0; tries++) {
       if (tries === SUBMIT_TRIES)
         throw new MegapipeError('EBUSY', `io_uring_enter took no entry in ${tries} tries`, EBUSY, 'io_uring_enter');
       this.submit();
     }
-    return (ring[this.#sqTail]! & this.#sqMask) << 4;
   }
 
   #queued(): void {
-    this.#ring[this.#sqTail] = (this.#ring[this.#sqTail]! + 1) | 0;
+    this.#sq.push();
     if (!this.#batch) this.submit();
   }
 
@@ -333,7 +191,7 @@ export class UringBackend implements Backend {
     fileIndex: number,
   ): void {
     const i = this.#sqe();
-    const q = this.#sqes;
+    const q = this.#sq.entries;
     q[i] = opcode | (sqeFlags << 8) | (ioprio << 16);
     q[i + 1] = fd;
     q[i + 2] = offLow;
@@ -391,10 +249,10 @@ export class UringBackend implements Backend {
     const domain = addressFamily(host);
     const fixed = ABI.IOSQE_FIXED_FILE;
     /* Linked: the connect must not start before the socket stands in its slot. Both go in one submission. */
-    if (((this.#ring[this.#sqTail]! - this.#ring[this.#sqHead]!) | 0) >= this.#sqEntries - 1) this.submit();
+    if (this.#sq.room() < 2) this.submit();
     const batch = this.#batch;
     const at = this.#sqe();
-    const q = this.#sqes;
+    const q = this.#sq.entries;
     q.fill(0, at, at + 16);
     q[at] = ABI.OP_SOCKET | ((ABI.IOSQE_IO_LINK | ABI.IOSQE_CQE_SKIP_SUCCESS) << 8);
     q[at + 1] = domain;
@@ -402,7 +260,7 @@ export class UringBackend implements Backend {
     q[at + 8] = (OP_SOCKET << SLOT_BITS) | slot;
     q[at + 9] = slots.generation[slot]!;
     q[at + 11] = slot + 1;
-    this.#ring[this.#sqTail] = (this.#ring[this.#sqTail]! + 1) | 0;
+    this.#sq.push();
     const address = this.#arena.address + addressOffset;
     slots.inFlight[slot] = 1;
     this.#put(
@@ -498,11 +356,11 @@ export class UringBackend implements Backend {
     if (!this.#batch) return false;
     const direct = !(this.#channel.slots.state[slot]! & S.AcceptFd);
     if (this.#acceptRoom(direct) <= 0) return false;
-    const before = this.#ring[this.#sqTail]!;
+    if (this.#sq.room() <= 0) this.#makeRoom();
+    const entry = this.#sq.next();
     this.#putSingleAccept(slot, direct);
     /* Linux 6.10; older kernels answer EINVAL, which ends the sweep. */
-    const entry = (before & this.#sqMask) << 4;
-    if (this.#ring[this.#sqTail] === ((before + 1) | 0)) this.#sqes[entry]! |= ABI.ACCEPT_DONTWAIT << 16;
+    this.#sq.entries[entry]! |= ABI.ACCEPT_DONTWAIT << 16;
     return true;
   }
 
@@ -517,7 +375,7 @@ export class UringBackend implements Backend {
     const address = arena.address + arena.acceptNames + name * ADDRESS_BYTES;
     const length = arena.address + lengthAt;
     const i = this.#sqe();
-    const q = this.#sqes;
+    const q = this.#sq.entries;
     q.fill(0, i, i + 16);
     q[i] = ABI.OP_ACCEPT | ((slot < this.#direct ? ABI.IOSQE_FIXED_FILE : 0) << 8);
     q[i + 1] = this.#fd(slot);
@@ -604,7 +462,7 @@ export class UringBackend implements Backend {
       return;
     }
     const i = this.#sqe();
-    const q = this.#sqes;
+    const q = this.#sq.entries;
     q[i] =
       ABI.OP_RECV |
       ((ABI.IOSQE_BUFFER_SELECT | (slot < this.#direct ? ABI.IOSQE_FIXED_FILE : 0)) << 8) |
@@ -717,7 +575,7 @@ export class UringBackend implements Backend {
     const address =
       (region === ARENA ? this.#arena.address : this.#channel.regionAddress[region]!) + output.segOffset[s]!;
     const i = this.#sqe();
-    const q = this.#sqes;
+    const q = this.#sq.entries;
     q[i] = ABI.OP_SEND | (slot < this.#direct ? ABI.IOSQE_FIXED_FILE << 8 : 0);
     q[i + 1] = slot < this.#direct ? slot : slots.fd[slot]!;
     q[i + 2] = 0;
@@ -835,32 +693,12 @@ export class UringBackend implements Backend {
 
   // ---------------------------------------------------------------- completion
 
-  #recycle(bid: number): void {
-    const words = this.#arena.words;
-    const entry = this.#bufWord + ((this.#bufTail & this.#bufMask) << 2);
-    const offset = this.#recv + bid * this.#recvBytes;
-    const low = this.#addressLow + offset;
-    words[entry] = low | 0;
-    words[entry + 1] = low >= 0x1_0000_0000 ? this.#addressHigh + 1 : this.#addressHigh;
-    words[entry + 2] = this.#recvBytes;
-    /* Half a word: in entry 0 the other half is the ring's tail. */
-    this.#arena.halfwords[(entry + 3) << 1] = bid;
-    this.#bufTail = (this.#bufTail + 1) & 0xffff;
-  }
-
-  #publishBuffers(): void {
-    if (this.#bufTail === this.#bufPublished) return;
-    this.#bufPublished = this.#bufTail;
-    this.#arena.halfwords[this.#bufTailHalf] = this.#bufTail;
-  }
-
   drain(waited: number): number {
     if (waited < 0) this.#enterFailed(-waited);
-    const ring = this.#ring;
+    const cq = this.#cq;
+    const ring = cq.ring;
     const counters = this.#channel.counters;
-    const tail = this.#deferred ? ring[this.#cqTail]! : Atomics.load(ring, this.#cqTail);
-    let head = ring[this.#cqHead]!;
-    let left = (tail - head) | 0;
+    let left = cq.ready();
     let bits = 0;
     if (ring[this.#sqFlags]! & ABI.SQ_CQ_OVERFLOW) {
       counters.overflows++;
@@ -872,19 +710,16 @@ export class UringBackend implements Backend {
       bits = DRAIN_MORE;
     }
     if (left === 0) return bits;
-    const cqes = this.#cqes;
-    const mask = this.#cqMask;
     try {
       for (; left > 0; left--) {
-        const i = cqes + ((head & mask) << 2);
-        head = (head + 1) | 0;
+        const i = cq.take();
         counters.completions++;
         this.#complete(ring[i]!, ring[i + 1]!, ring[i + 2]!, ring[i + 3]!);
       }
     } finally {
       /* Also when a handler threw: what was handled is gone, the rest comes in the next round. */
-      ring[this.#cqHead] = head;
-      this.#publishBuffers();
+      cq.publish();
+      this.#buffers.publish();
     }
     if (this.#hostFired) {
       this.#hostFired = false;
@@ -902,9 +737,9 @@ export class UringBackend implements Backend {
       let offset = 0;
       if (flags & ABI.CQE_F_BUFFER) {
         const bid = flags >>> 16;
-        offset = this.#recv + bid * this.#recvBytes;
-        /* Written now, seen by the kernel only when the batch publishes the tail: the bytes stay until then. */
-        this.#recycle(bid);
+        offset = this.#buffers.offset(bid);
+        /* Seen by the kernel only when the batch is published: the bytes stay until then. */
+        this.#buffers.takeBack(bid);
       }
       if (slots.generation[slot] !== generation) {
         channel.counters.stale++;
@@ -1056,7 +891,7 @@ export class UringBackend implements Backend {
   /** A request that belongs to no slot: its user_data has generation 0, which no slot ever has. */
   #putHost(opcode: number, sqeFlags: number, fd: number, target: number, opFlags: number, op: number): void {
     const i = this.#sqe();
-    const q = this.#sqes;
+    const q = this.#sq.entries;
     q.fill(0, i, i + 16);
     q[i] = opcode | (sqeFlags << 8);
     q[i + 1] = fd;
