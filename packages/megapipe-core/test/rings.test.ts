@@ -1,7 +1,7 @@
 /**
  * The bookkeeping of the rings, over plain memory and with counters that start just below the value where they wrap,
  * against a model of the other side. A real kernel starts its counters at 0: it would take 4 billion requests to come here
- * (RING_WRAP=1 does that with a real ring, in test/wrap.test.ts).
+ * (test/wrap.test.ts does that with a real ring, where asked for).
  */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
