@@ -107,6 +107,11 @@ export interface ChannelOptions {
 export interface RegisterOptions {
   /** The fd also belongs to others (a listening socket that several channels accept from): the channel works on a duplicate. */
   shared?: boolean;
+  /**
+   * The paper's CPU mask, for a `ListenGroup`: this channel answers the connections that these CPUs (numbers, 0 … 511) receive.
+   * Either every channel of a group has one, or none.
+   */
+  cpus?: number | readonly number[];
 }
 
 /**

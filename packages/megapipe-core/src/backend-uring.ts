@@ -668,6 +668,10 @@ export class UringBackend implements Backend {
       this.#put(ABI.OP_CLOSE, skip, 0, 0, 0, 0, 0, 0, 0, 0, OP_CLOSE, slot, slot + 1);
       if (slot >= this.#accepted) this.#freeConnect.push(slot);
       else this.#directOpen--;
+    } else if (this.#channel.slots.state[slot]! & S.Listener) {
+      /* At once: its number in a SO_REUSEPORT group must be free when the group hears of it. */
+      native.close(fd);
+      this.#freeFd.push(slot);
     } else {
       native.dup(fd, 2);
       this.#put(ABI.OP_CLOSE, skip, 0, fd, 0, 0, 0, 0, 0, 0, OP_CLOSE, slot, 0);

@@ -27,6 +27,7 @@ import { UringBackend } from './backend-uring.ts';
 import { Deadlines, TICK_MS } from './deadlines.ts';
 import { MegapipeError, systemError, wholeNumber } from './errors.ts';
 import { type SocketAddress, socketAddress } from './listen.ts';
+import { ListenGroup } from './listen-group.ts';
 import { ARENA, LARGE_CHUNK_BYTES } from './output.ts';
 import { NO_SEGMENT, S, Slots } from './slots.ts';
 import { closed, failed, opened, tracedBackend, tracedSink, tracer, tracing } from './trace.ts';
@@ -150,6 +151,8 @@ export class Channel {
   #round = 0;
   /** Listeners to arm again, and when. */
   #retries: { slot: number; generation: number; at: number }[] = [];
+  /** The group of each listener that was registered as a member of one, by slot. */
+  readonly #groups = new Map<number, ListenGroup>();
   /** Listeners to close once their queues are empty, and from when on. */
   #retiring: { slot: number; generation: number; at: number }[] = [];
 
@@ -208,12 +211,19 @@ export class Channel {
 
   /**
    * Brings a socket into the channel (the paper's mp_register): a descriptor >= 0 (listening socket, TCP, Unix stream,
-   * pipe), which the channel owns from then on unless `shared`, or an lwsocket from `onAccept`.
+   * pipe), which the channel owns from then on unless `shared`, or an lwsocket from `onAccept`. A `ListenGroup` gives the
+   * channel a listening socket of its own in that group, for the CPUs of the option `cpus`; it leaves the group with `close`.
    * Throws ERR_MEGAPIPE_CAPACITY when no handle is free, EBADF for a descriptor that is none.
    */
-  register(socket: AcceptedSocket, cookie: number, options: RegisterOptions = {}): Handle {
+  register(socket: AcceptedSocket | ListenGroup, cookie: number, options: RegisterOptions = {}): Handle {
     this.#alive();
     const slots = this.slots;
+    if (socket instanceof ListenGroup) return this.#registerMember(socket, cookie, options);
+    if (options.cpus !== undefined)
+      throw new MegapipeError(
+        'ERR_MEGAPIPE_ARGUMENT',
+        'register: cpus is for a ListenGroup, in which each channel has a listening socket of its own',
+      );
     if (socket < 0) {
       const slot = slots.slot(-socket);
       if (slot < 0 || slots.state[slot]! & (S.Registered | S.Finishing))
@@ -257,6 +267,22 @@ export class Channel {
     slots.cookie[slot] = cookie;
     this.counters.open++;
     return slots.handle(slot);
+  }
+
+  #registerMember(group: ListenGroup, cookie: number, options: RegisterOptions): Handle {
+    if (options.shared)
+      throw new MegapipeError('ERR_MEGAPIPE_ARGUMENT', 'register: a ListenGroup makes a socket that is not shared');
+    const fd = group.add(options.cpus);
+    let handle: Handle;
+    try {
+      handle = this.register(fd, cookie);
+    } catch (error) {
+      native.close(fd);
+      group.left(fd);
+      throw error;
+    }
+    this.#groups.set(this.slots.slot(handle), group);
+    return handle;
   }
 
   /**
@@ -363,13 +389,15 @@ export class Channel {
   /**
    * Closes a listening socket without losing a connection that a client has seen established: goes on accepting for
    * `graceMs` (handshakes on the way need their round trip) and until its queue is empty, then closes; `onClose` tells.
-   * First keep new connections away from it: `ListenGroup.retire`. What arrives later still is reset by the kernel,
-   * unless net.ipv4.tcp_migrate_req is 1.
+   * New connections go to the other members of its `ListenGroup`; throws ERR_MEGAPIPE_STATE when it is the last. Where the
+   * socket was made by `ListenGroup.add`, call `ListenGroup.retire` first. What arrives later still is reset by the
+   * kernel, unless net.ipv4.tcp_migrate_req is 1.
    */
   retire(listener: Handle, graceMs = 1000): void {
     const slot = this.#slot(listener, 'retire');
     if (!(this.slots.state[slot]! & S.Listener))
       throw new MegapipeError('ERR_MEGAPIPE_STATE', 'retire: the handle is not a listening socket');
+    this.#groups.get(slot)?.retire(this.slots.fd[slot]!);
     this.accept(listener);
     this.#retiring.push({ slot, generation: this.slots.generation[slot]!, at: this.#clock() + graceMs });
     if (this.#attached && this.#ticker === null) this.#startTicker();
@@ -771,6 +799,7 @@ export class Channel {
       if (!(slots.state[slot]! & S.Used)) continue;
       this.#dropOutput(slot, ECANCELED);
       if (slots.state[slot]! & S.Into) this.#intoDone(slot, 0, ECANCELED);
+      this.#groups.get(slot)?.left(slots.fd[slot]!);
       const handle = slots.handle(slot);
       const cookie = slots.cookie[slot]!;
       const registered = slots.state[slot]! & S.Registered;
@@ -1198,8 +1227,15 @@ export class Channel {
     if (slots.outBytes[slot]! > 0 || slots.outHead[slot] !== NO_SEGMENT) this.#dropOutput(slot, ECANCELED);
     const handle = slots.handle(slot);
     const cookie = slots.cookie[slot]!;
+    const group = state & S.Listener ? this.#groups.get(slot) : undefined;
+    const member = slots.fd[slot]!;
     const fd = state & S.Unregister ? this.#backend.releaseFd(slot) : -1;
     if (fd < 0) this.#backend.closeSlot(slot);
+    if (group !== undefined) {
+      this.#groups.delete(slot);
+      /* Unregistered, it still listens: then it is for the caller to tell the group. */
+      if (fd < 0) group.left(member);
+    }
     this.#freeSlot(slot);
     if (this.#orphans.length > 0) this.#deliverOrphans();
     if (fd >= 0) this.sink.onUnregister!(handle, cookie, fd);

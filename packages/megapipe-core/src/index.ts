@@ -20,11 +20,8 @@ export { errnoMessage, errnoName, MegapipeError } from './errors.ts';
 export {
   closeDescriptor,
   getAffinity,
-  ListenGroup,
-  type ListenGroupOptions,
   type ListenTcpOptions,
   type ListenUnixOptions,
-  listenGroup,
   listenTcp,
   listenUnix,
   localAddress,
@@ -32,3 +29,4 @@ export {
   type SocketAddress as LocalAddress,
   setAffinity,
 } from './listen.ts';
+export { ListenGroup, type ListenGroupOptions, type ListenGroupShare, listenGroup } from './listen-group.ts';

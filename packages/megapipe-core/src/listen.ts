@@ -1,10 +1,10 @@
 /**
- * Making listening sockets, alone or as a SO_REUSEPORT group, one for each channel (the paper's partitioned listening).
- * They are plain descriptors until a channel registers them.
+ * Making listening sockets, and where threads run. Listening sockets are plain descriptors until a channel registers them.
+ * Not its job: groups of them, one for each channel; that is listen-group.ts.
  */
 import { chmodSync, rmSync } from 'node:fs';
 import { NET, native } from '@megapipe/native';
-import { MegapipeError, systemError } from './errors.ts';
+import { systemError } from './errors.ts';
 
 export interface ListenTcpOptions {
   /** IPv4 or IPv6 address. */
@@ -35,8 +35,6 @@ export interface SocketAddress {
 }
 
 const DEFAULT_BACKLOG = 1024;
-/** Sockets in a group at most: the length of the steering program. */
-const STEER_MAX = 256;
 const EADDRINUSE = 98;
 const ECONNREFUSED = 111;
 
@@ -103,108 +101,6 @@ function abandoned(path: string): boolean {
   const result = native.connect(probe, path, 0);
   native.close(probe);
   return result === -ECONNREFUSED;
-}
-
-export interface ListenGroupOptions extends Omit<ListenTcpOptions, 'reusePort'> {
-  /** Sockets in the group, one for each channel. */
-  count: number;
-  /**
-   * CPU of each socket's channel. When given, a connection goes to the socket of the CPU that received it; without,
-   * the kernel spreads connections by hash.
-   */
-  cpus?: number[];
-}
-
-/**
- * A SO_REUSEPORT group that channels join and leave while it serves. It lives where the listening sockets are made (the
- * main thread, usually); the descriptors go to the channels.
- *
- * To take a channel out without losing a connection: `retire(fd)`, then `channel.retire(listener)` in the thread that
- * accepts from it, and `left(fd)` when that listener's `onClose` came.
- */
-export class ListenGroup {
-  readonly #options: Omit<ListenTcpOptions, 'reusePort'>;
-  /** Sockets as the kernel numbers them: when one leaves, the last takes its place. */
-  readonly #members: { fd: number; cpu: number | undefined; retired: boolean }[] = [];
-  #port: number;
-  #steered = false;
-
-  constructor(options: Omit<ListenTcpOptions, 'reusePort'>) {
-    this.#options = options;
-    this.#port = options.port;
-    /* A probe without SO_REUSEPORT: two groups of one user would share the port silently instead of failing. */
-    if (options.port !== 0) native.close(listenTcp(options));
-  }
-
-  get port(): number {
-    return this.#port;
-  }
-
-  /** A further listening socket; with `cpu`, it gets the connections that this CPU receives. */
-  add(cpu?: number): number {
-    if (this.#members.length === STEER_MAX)
-      throw new MegapipeError('ERR_MEGAPIPE_CAPACITY', `listen group: at most ${STEER_MAX} sockets`);
-    if (this.#members.length > 0 && (this.#members[0]!.cpu === undefined) !== (cpu === undefined))
-      throw new MegapipeError('ERR_MEGAPIPE_ARGUMENT', 'listen group: either every socket has a CPU or none has');
-    const fd = listenTcp({ ...this.#options, port: this.#port, reusePort: true });
-    if (this.#port === 0) this.#port = localAddress(fd).port;
-    this.#members.push({ fd, cpu, retired: false });
-    if (cpu !== undefined || this.#steered) this.#steer();
-    return fd;
-  }
-
-  /** No new connection goes to this socket from now on; those in its queue are still to be accepted. */
-  retire(fd: number): void {
-    const member = this.#members.find((m) => m.fd === fd);
-    if (!member) throw new MegapipeError('ERR_MEGAPIPE_ARGUMENT', `listen group: descriptor ${fd} is not a member`);
-    if (this.#members.every((m) => m.retired || m.fd === fd))
-      throw new MegapipeError(
-        'ERR_MEGAPIPE_STATE',
-        'listen group: the last socket that takes connections cannot be retired',
-      );
-    member.retired = true;
-    this.#steer();
-  }
-
-  /** The socket was closed. */
-  left(fd: number): void {
-    const at = this.#members.findIndex((m) => m.fd === fd);
-    if (at < 0) return;
-    const last = this.#members.pop()!;
-    if (last.fd !== fd) this.#members[at] = last;
-    /* Until this line, numbers of the old order pick some other member: a detour, not a loss. */
-    if (this.#steered && this.#members.some((m) => !m.retired)) this.#steer();
-  }
-
-  #steer(): void {
-    const targets = this.#members.flatMap((m, i) => (m.retired ? [] : [i]));
-    const cpus = targets.flatMap((i) => this.#members[i]!.cpu ?? []);
-    ok(native.reuseportSteer(this.#members[0]!.fd, cpus, targets), 'setsockopt', 'SO_ATTACH_REUSEPORT_CBPF', -1);
-    this.#steered = true;
-  }
-}
-
-/** `count` listening sockets on one address, each with its own accept queue. For a group that changes: {@link ListenGroup}. */
-export function listenGroup(options: ListenGroupOptions): number[] {
-  const { count, cpus, ...rest } = options;
-  if (!Number.isInteger(count) || count < 1 || count > STEER_MAX)
-    throw new MegapipeError('ERR_MEGAPIPE_ARGUMENT', `listenGroup: count must be 1 to ${STEER_MAX}, got ${count}`);
-  if (cpus && cpus.length !== count)
-    throw new MegapipeError(
-      'ERR_MEGAPIPE_ARGUMENT',
-      `listenGroup: cpus must name one CPU for each of the ${count} sockets, got ${cpus.length}`,
-    );
-  /* Alone, a plain socket: with SO_REUSEPORT a second server could take half of the connections unnoticed. */
-  if (count === 1) return [listenTcp(rest)];
-  const group = new ListenGroup(rest);
-  const fds: number[] = [];
-  try {
-    for (let i = 0; i < count; i++) fds.push(group.add(cpus?.[i]));
-  } catch (error) {
-    for (const fd of fds) native.close(fd);
-    throw error;
-  }
-  return fds;
 }
 
 /** @internal From the kernel's numbers to words. */

@@ -15,6 +15,7 @@ import {
   listenGroup,
   listenTcp,
   localAddress,
+  type MegapipeError,
   setAffinity,
 } from '../src/index.ts';
 import { BACKENDS, echo, pattern, Rig, sink, take, until } from './support.ts';
@@ -305,6 +306,117 @@ describe.each(BACKENDS)('%s', (backend) => {
   });
 
   const cpus = getAffinity();
+  test.skipIf(cpus.length < 2)(
+    `register takes a CPU mask; a channel that leaves hands its CPUs to the others (needs two CPUs, here ${cpus.length})`,
+    async () => {
+      const [one, two] = cpus as [number, number];
+      const group = new ListenGroup({ host: '127.0.0.1', port: 0 });
+      const member = (
+        mask: number | number[],
+      ): { channel: Channel; listener: number; accepts: number; closed: boolean } => {
+        const base = echo(() => me.channel);
+        const channel: Channel = new Channel(
+          sink({
+            ...base,
+            onAccept(cookie, socket, pending) {
+              me.accepts++;
+              base.onAccept!(cookie, socket, pending);
+            },
+            onClose(handle, cookie) {
+              if (cookie === -1) me.closed = true;
+              base.onClose!(handle, cookie);
+            },
+          }),
+          { backend },
+        );
+        const me = { channel, listener: channel.register(group, -1, { cpus: mask }), accepts: 0, closed: false };
+        channel.accept(me.listener);
+        channel.attach();
+        ends.push(() => channel.destroy());
+        return me;
+      };
+      /* On loopback the CPU that sends the SYN also receives it. */
+      const connectFrom = async (cpu: number): Promise<void> => {
+        setAffinity([cpu]);
+        for (let n = 0; n < 10; n++) {
+          const client = await connectTo(group.port);
+          client.write('x');
+          expect((await take(client, 1)).toString()).toBe('x');
+          client.destroy();
+        }
+      };
+      try {
+        const a = member(one);
+        const b = member([two]);
+        await connectFrom(one);
+        expect([a.accepts, b.accepts]).toEqual([10, 0]);
+        await connectFrom(two);
+        expect([a.accepts, b.accepts]).toEqual([10, 10]);
+        b.channel.retire(b.listener, 0);
+        await connectFrom(two);
+        await until(() => b.closed);
+        await connectFrom(two);
+        expect([a.accepts, b.accepts]).toEqual([30, 10]);
+        expect(() => a.channel.retire(a.listener)).toThrow(/last socket/);
+        const c = member([two]);
+        await connectFrom(two);
+        a.channel.retire(a.listener, 0);
+        await until(() => a.closed);
+        const d = member([one]);
+        await connectFrom(one);
+        expect([a.accepts, c.accepts, d.accepts]).toEqual([30, 10, 10]);
+        c.channel.destroy();
+        await connectFrom(one);
+        await connectFrom(two);
+        expect(d.accepts).toBe(30);
+      } finally {
+        setAffinity(cpus);
+      }
+    },
+  );
+
+  test('a group shared with worker threads: each registers its own socket in it, and a mask of several CPUs holds', async () => {
+    const group = new ListenGroup({ host: '127.0.0.1', port: 0 });
+    const keep = group.add();
+    const workers = [await worker({ group: group.share }), await worker({ group: group.share })];
+    group.retire(keep);
+    closeDescriptor(keep);
+    group.left(keep);
+    const clients = await Promise.all(Array.from({ length: 200 }, () => connectTo(group.port)));
+    for (const client of clients) {
+      client.write('x');
+      await take(client, 1);
+      client.destroy();
+    }
+    const counts: number[] = [];
+    for (const w of workers) {
+      w.postMessage('accepted');
+      counts.push(((await once(w, 'message')) as [number])[0]);
+    }
+    expect(counts[0]! + counts[1]!).toBe(200);
+    expect(Math.min(...counts)).toBeGreaterThan(20);
+    const channel = new Channel(sink({}), { backend });
+    ends.push(() => channel.destroy());
+    const code = (call: () => unknown): unknown => {
+      try {
+        call();
+      } catch (error) {
+        return (error as MegapipeError).code;
+      }
+      return 'nothing thrown';
+    };
+    expect(code(() => channel.register(group, 0, { cpus: [0] }))).toBe('ERR_MEGAPIPE_ARGUMENT');
+    expect(code(() => channel.register(group, 0, { cpus: [-1] }))).toBe('ERR_MEGAPIPE_ARGUMENT');
+    expect(code(() => channel.register(group, 0, { cpus: 512 }))).toBe('ERR_MEGAPIPE_ARGUMENT');
+    expect(code(() => channel.register(group, 0, { shared: true }))).toBe('ERR_MEGAPIPE_ARGUMENT');
+    const plain = listenTcp({ host: '127.0.0.1', port: 0 });
+    expect(code(() => channel.register(plain, 0, { cpus: [0] }))).toBe('ERR_MEGAPIPE_ARGUMENT');
+    closeDescriptor(plain);
+    const masks = new ListenGroup({ host: '127.0.0.1', port: 0 });
+    channel.register(masks, 0, { cpus: Array.from({ length: 256 }, (_, cpu) => cpu) });
+    expect(code(() => channel.register(masks, 0, { cpus: 300 }))).toBe('ERR_MEGAPIPE_CAPACITY');
+  });
+
   test.skipIf(cpus.length < 2)(
     `a steered group answers on the CPU that received the connection (needs two CPUs, here ${cpus.length})`,
     async () => {

@@ -1,14 +1,16 @@
 /** A worker thread with a channel on a listening descriptor it is given, or busy until it is terminated. */
 import { readFile } from 'node:fs/promises';
 import { parentPort, workerData } from 'node:worker_threads';
-import { Channel, getAffinity, setAffinity } from '../../src/index.ts';
+import { Channel, getAffinity, ListenGroup, type ListenGroupShare, setAffinity } from '../../src/index.ts';
 import { echo, sink } from '../support.ts';
 
-const { backend, fd, shared, cpu } = workerData as {
+const { backend, fd, shared, cpu, group } = workerData as {
   backend: 'uring' | 'epoll';
   fd: number;
   shared: boolean;
   cpu?: number;
+  /** Instead of fd: the group to join. */
+  group?: ListenGroupShare;
 };
 if (cpu !== undefined) setAffinity([cpu]);
 const base = echo(() => channel);
@@ -23,7 +25,7 @@ const channel: Channel = new Channel(
   }),
   { backend },
 );
-channel.accept(channel.register(fd, 0, { shared }));
+channel.accept(group ? channel.register(ListenGroup.join(group), 0) : channel.register(fd, 0, { shared }));
 channel.attach();
 parentPort!.on('message', (message: string) => {
   if (message === 'accepted') parentPort!.postMessage(accepted);
