@@ -11,6 +11,7 @@ import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { Worker } from 'node:worker_threads';
 import { listenGroup, listenTcp, listenUnix, localAddress, MegapipeError } from '@megapipe/core';
+import type { BackgroundInput } from './background.ts';
 import { createCache } from './engine/cache.ts';
 import { D_STARTED, W_TIME, W_VERBOSITY } from './engine/layout.ts';
 import { EX_NOUSER, EX_OSERR, EX_USAGE, HELP, parseCommandLine, UsageError } from './options.ts';
@@ -143,14 +144,23 @@ function dropPrivileges(user: string | undefined): void {
   process.setuid?.(Number(entry[2]));
 }
 
-/** Starts one worker; its message comes once it accepts. */
-function startWorker(input: WorkerInput): { worker: Worker; message: Promise<WorkerMessage> } {
-  const file = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url);
-  const worker = new Worker(file, { workerData: input, name: `worker ${input.thread}` });
+/** The module of a thread, as source or as what it is compiled to. */
+function threadModule(name: string): URL {
+  return new URL(import.meta.url.endsWith('.ts') ? `./${name}.ts` : `./${name}.js`, import.meta.url);
+}
+
+/** A thread that dies takes the server with it. */
+function failWith(worker: Worker, name: string): void {
   worker.once('error', (error) => {
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    fail(`worker thread ${input.thread} failed: ${text}`, EX_OSERR);
+    fail(`${name} failed: ${text}`, EX_OSERR);
   });
+}
+
+/** Starts one worker; its message comes once it accepts. */
+function startWorker(input: WorkerInput): { worker: Worker; message: Promise<WorkerMessage> } {
+  const worker = new Worker(threadModule('worker'), { workerData: input, name: `worker ${input.thread}` });
+  failWith(worker, `worker thread ${input.thread}`);
   return { worker, message: new Promise((resolve) => worker.once('message', resolve)) };
 }
 
@@ -193,6 +203,10 @@ async function serve(settings: Settings): Promise<void> {
     workers.push(worker);
     return message;
   });
+  if (settings.threads > 1) {
+    const background: BackgroundInput = { shared, settings, thread: settings.threads + 1 };
+    failWith(new Worker(threadModule('background'), { workerData: { background } }), 'background thread');
+  }
   const { backend, reason: why } = (await Promise.all(ready))[0]!;
   if (settings.io === 'megapipe' && backend !== 'uring') {
     process.stderr.write(`--io megapipe is not possible here: ${why}\n`);

@@ -81,6 +81,15 @@ export const HELP = `memcached-ts ${VERSION}
    - maxconns_fast:       immediately close new connections after limit (always so)
    - hashpower:           the hash table starts with 2^hashpower buckets (default: 16)
    - slab_chunk_max:      maximum slab size in kilobytes (default: 512)
+   - tail_repair_time:    seconds after which an item at the LRU's tail is taken from whoever holds it
+   - (no_)lru_crawler:    look for expired items in the background (default: yes)
+   - lru_crawler_sleep:   microseconds of rest after every 1000 items (default: 100)
+   - lru_crawler_tocrawl: max items to crawl per slab per run (default: 0, unlimited)
+   - (no_)lru_maintainer: segmented LRU and background thread (default: yes)
+   - hot_lru_pct, warm_lru_pct: percent of slab memory for hot and warm LRU (default: 20, 40)
+   - hot_max_factor, warm_max_factor: items idle for more than cold LRU age times this leave hot, warm
+                          (default: 0.20, 2.00)
+   - temporary_ttl:       items with less than this to live get an LRU that is never evicted (default: off)
    - idle_timeout:        timeout for idle connections in seconds (default: 0, no timeout)
 -h, --help                print this help and exit
 -V, --version             print version and exit
@@ -237,6 +246,56 @@ function extended(settings: Settings, part: string): number | undefined {
       if (!(kilobytes > 0)) throw new UsageError('could not parse argument to slab_chunk_max', 1);
       return kilobytes * 1024;
     }
+    case 'tail_repair_time': {
+      const seconds = toInteger(value);
+      if (!(seconds >= 10)) throw new UsageError('Cannot set tail_repair_time to less than 10 seconds', 1);
+      settings.cache.lru.tailRepairTime = seconds;
+      return undefined;
+    }
+    case 'lru_crawler':
+    case 'no_lru_crawler':
+      settings.cache.lru.crawler = name === 'lru_crawler';
+      return undefined;
+    case 'lru_crawler_sleep': {
+      const microseconds = toInteger(value);
+      if (!(microseconds >= 0 && microseconds <= 1_000_000)) {
+        throw new UsageError('LRU crawler sleep must be between 0 and 1 second', 1);
+      }
+      settings.cache.lru.crawlerSleepUs = microseconds;
+      return undefined;
+    }
+    case 'lru_crawler_tocrawl': {
+      const items = toInteger(value);
+      if (!(items >= 0)) throw new UsageError('lru_crawler_tocrawl takes a numeric 32bit value', 1);
+      settings.cache.lru.crawlerToCrawl = Math.min(items, 0x7fff_ffff);
+      return undefined;
+    }
+    case 'lru_maintainer':
+    case 'no_lru_maintainer':
+      settings.cache.lru.maintainer = settings.cache.lru.segmented = name === 'lru_maintainer';
+      return undefined;
+    case 'hot_lru_pct':
+    case 'warm_lru_pct': {
+      const percent = toInteger(value);
+      if (!(percent >= 1 && percent < 80)) throw new UsageError(`${name} must be > 1 and < 80`, 1);
+      if (name === 'hot_lru_pct') settings.cache.lru.hotPct = percent;
+      else settings.cache.lru.warmPct = percent;
+      return undefined;
+    }
+    case 'hot_max_factor':
+    case 'warm_max_factor': {
+      const factor = Number.parseFloat(value);
+      if (!(factor > 0)) throw new UsageError(`${name} must be > 0`, 1);
+      if (name === 'hot_max_factor') settings.cache.lru.hotMaxFactor = factor;
+      else settings.cache.lru.warmMaxFactor = factor;
+      return undefined;
+    }
+    case 'temporary_ttl': {
+      const seconds = toInteger(value);
+      if (!(seconds >= 0)) throw new UsageError('missing temporary_ttl argument', 1);
+      settings.cache.lru.temporaryTtl = Math.min(seconds, 0x7fff_ffff);
+      return undefined;
+    }
     case 'idle_timeout': {
       const seconds = toInteger(value);
       if (!(seconds >= 0)) throw new UsageError('idle_timeout must be a number of seconds', 1);
@@ -272,6 +331,9 @@ function checkSizes(settings: Settings, slabChunkMax: number | undefined): void 
   if (PAGE_BYTES % chunk !== 0) {
     const text = `slab_chunk_max (bytes: ${chunk}) must divide a slab page (bytes: ${PAGE_BYTES}) evenly`;
     throw new UsageError(text, EX_USAGE);
+  }
+  if (cache.lru.hotPct + cache.lru.warmPct > 80) {
+    throw new UsageError('hot_lru_pct + warm_lru_pct cannot be more than 80% combined', EX_USAGE);
   }
   if (cache.chunkSizeMin > chunk / 2) throw new UsageError(`Chunk size must be at most ${chunk / 2}`, 1);
 }

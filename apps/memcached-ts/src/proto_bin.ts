@@ -26,11 +26,10 @@ import {
   STORE_SET,
   STORED,
 } from './engine/items.ts';
-import { I_CAS_HI, I_CAS_LO, KEY_BYTES_MAX, THREAD_CLASS_COUNTERS } from './engine/layout.ts';
+import { CLASS_MASK, I_CAS_HI, I_CAS_LO, KEY_BYTES_MAX, THREAD_CLASS_COUNTERS } from './engine/layout.ts';
 import type { Locks } from './engine/locks.ts';
 import {
   S_DELETE_HITS,
-  S_GET_HITS,
   S_SET_CMDS,
   S_TOUCH_HITS,
   T_AUTH_CMDS,
@@ -45,6 +44,7 @@ import {
   T_TOUCH_MISSES,
   threadBase,
   threadClassBase,
+  threadLruHits,
 } from './engine/stats.ts';
 import { type Decimal, writeU64 } from './numbers.ts';
 import { VERSION } from './replies.ts';
@@ -157,6 +157,7 @@ export class ProtoBin {
   private readonly out8: Buffer;
   private readonly stats: number;
   private readonly classStats: number;
+  private readonly lruHits: number;
   private readonly digits = Buffer.alloc(24);
 
   // The current packet.
@@ -188,6 +189,7 @@ export class ProtoBin {
     this.out8 = Buffer.from(buffer, byteOffset, byteLength);
     this.stats = threadBase(cache.thread);
     this.classStats = threadClassBase(cache.thread);
+    this.lruHits = threadLruHits(cache.thread);
   }
 
   /** As ProtoText.run. */
@@ -486,10 +488,14 @@ export class ProtoBin {
       to += this.u8.copy(out8, to, data, data + length);
     }
     items.bump(ref);
-    const counters = this.classStats + items.clsid(ref) * THREAD_CLASS_COUNTERS;
+    const list = items.listOf(ref);
     locks.unlockItem(hash);
-    if (touches) f64[this.stats + T_TOUCH_CMDS] += 1;
-    f64[counters + (touches ? S_TOUCH_HITS : S_GET_HITS)] += 1;
+    if (touches) {
+      f64[this.stats + T_TOUCH_CMDS] += 1;
+      f64[this.classStats + (list & CLASS_MASK) * THREAD_CLASS_COUNTERS + S_TOUCH_HITS] += 1;
+    } else {
+      f64[this.lruHits + list] += 1;
+    }
     this.commit(conn, to - at);
     if (large) this.values.beginSend(conn, length);
     return keyEnd;

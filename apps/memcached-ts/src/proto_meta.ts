@@ -43,13 +43,13 @@ import {
   ITEM_STALE,
   ITEM_TOKEN_SENT,
   KEY_BYTES_MAX,
+  LRU_ID_MASK,
   THREAD_CLASS_COUNTERS,
   W_TIME,
 } from './engine/layout.ts';
 import type { Locks } from './engine/locks.ts';
 import {
   S_DELETE_HITS,
-  S_GET_HITS,
   S_SET_CMDS,
   S_TOUCH_HITS,
   T_BYTES_WRITTEN,
@@ -62,6 +62,7 @@ import {
   T_TOUCH_MISSES,
   threadBase,
   threadClassBase,
+  threadLruHits,
 } from './engine/stats.ts';
 import { type Decimal, writeU32, writeU64 } from './numbers.ts';
 import {
@@ -155,6 +156,7 @@ export class ProtoMeta {
   private readonly out8: Buffer;
   private readonly stats: number;
   private readonly classStats: number;
+  private readonly lruHits: number;
   private readonly tokenStart: Int32Array;
   private readonly tokenEnd: Int32Array;
 
@@ -208,6 +210,7 @@ export class ProtoMeta {
     this.out8 = Buffer.from(buffer, byteOffset, byteLength);
     this.stats = threadBase(cache.thread);
     this.classStats = threadClassBase(cache.thread);
+    this.lruHits = threadLruHits(cache.thread);
     this.tokenStart = tokenStart;
     this.tokenEnd = tokenEnd;
   }
@@ -592,9 +595,12 @@ export class ProtoMeta {
   }
 
   private countHit(meta: number): void {
-    const counters = this.classStats + ((meta >>> CLASS_SHIFT) & CLASS_MASK) * THREAD_CLASS_COUNTERS;
-    if (this.newTtl) this.f64[this.stats + T_TOUCH_CMDS] += 1;
-    this.f64[counters + (this.newTtl ? S_TOUCH_HITS : S_GET_HITS)] += 1;
+    if (this.newTtl) {
+      this.f64[this.stats + T_TOUCH_CMDS] += 1;
+      this.f64[this.classStats + ((meta >>> CLASS_SHIFT) & CLASS_MASK) * THREAD_CLASS_COUNTERS + S_TOUCH_HITS] += 1;
+    } else {
+      this.f64[this.lruHits + ((meta >>> CLASS_SHIFT) & LRU_ID_MASK)] += 1;
+    }
   }
 
   // ---- ms --------------------------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ import {
   I_NBYTES,
   ITEM_CHUNKED,
   KEY_BYTES_MAX,
+  LRU_ID_MASK,
   SUFFIX_MASK,
   SUFFIX_SHIFT,
   THREAD_CLASS_COUNTERS,
@@ -50,7 +51,6 @@ import {
 import type { Locks } from './engine/locks.ts';
 import {
   S_DELETE_HITS,
-  S_GET_HITS,
   S_SET_CMDS,
   S_TOUCH_HITS,
   T_BYTES_WRITTEN,
@@ -63,6 +63,7 @@ import {
   T_TOUCH_MISSES,
   threadBase,
   threadClassBase,
+  threadLruHits,
 } from './engine/stats.ts';
 import { type Decimal, writeU64 } from './numbers.ts';
 import { ProtoMeta } from './proto_meta.ts';
@@ -131,6 +132,7 @@ export class ProtoText {
   private readonly seed: number;
   private readonly stats: number;
   private readonly classStats: number;
+  private readonly lruHits: number;
   private readonly tokenStart = new Int32Array(TOKENS_MAX + 1);
   private readonly tokenEnd = new Int32Array(TOKENS_MAX + 1);
   private tokens = 0;
@@ -154,6 +156,7 @@ export class ProtoText {
     this.seed = cache.assoc.seed;
     this.stats = threadBase(cache.thread);
     this.classStats = threadClassBase(cache.thread);
+    this.lruHits = threadLruHits(cache.thread);
   }
 
   /**
@@ -310,7 +313,7 @@ export class ProtoText {
     out8[tail + 3] = 0x0d;
     out8[tail + 4] = 0x0a;
     this.commit(conn, length + 11);
-    this.f64[this.classStats + ((meta >>> CLASS_SHIFT) & CLASS_MASK) * THREAD_CLASS_COUNTERS + S_GET_HITS] += 1;
+    this.f64[this.lruHits + ((meta >>> CLASS_SHIFT) & LRU_ID_MASK)] += 1;
     return true;
   }
 
@@ -375,12 +378,11 @@ export class ProtoText {
   }
 
   private countHit(conn: Conn, meta: number): void {
-    const counters = this.classStats + ((meta >>> CLASS_SHIFT) & CLASS_MASK) * THREAD_CLASS_COUNTERS;
     if (conn.withTouch) {
       this.f64[this.stats + T_TOUCH_CMDS] += 1;
-      this.f64[counters + S_TOUCH_HITS] += 1;
+      this.f64[this.classStats + ((meta >>> CLASS_SHIFT) & CLASS_MASK) * THREAD_CLASS_COUNTERS + S_TOUCH_HITS] += 1;
     } else {
-      this.f64[counters + S_GET_HITS] += 1;
+      this.f64[this.lruHits + ((meta >>> CLASS_SHIFT) & LRU_ID_MASK)] += 1;
     }
   }
 

@@ -1,14 +1,19 @@
 /**
  * The text of `stats` and its subcommands.
  *
- * Names and order are memcached's. A value is a true one: what this server does not have (a background crawler, watchers) counts 0, because it happened 0 times.
+ * Names and order are memcached's. A value is a true one: what this server does not have (watchers) counts 0, because it
+ * happened 0 times.
  * Not its job: counting (engine/stats.ts), sending.
  */
 import type { Cache } from './engine/cache.ts';
 import {
   COLD_LRU,
+  D_CRAWLER_STARTS,
+  D_HOT_MAX_FACTOR,
   D_LRU_BYTES,
+  D_MAINTAINER_JUGGLES,
   D_STARTED,
+  D_WARM_MAX_FACTOR,
   HOT_LRU,
   I_TIME,
   LRU_COUNT,
@@ -26,18 +31,30 @@ import {
   TEMP_LRU,
   TIME_AT_START,
   W_ACCEPTING,
+  W_CRAWLER_ENABLED,
+  W_CRAWLER_RUNNING,
+  W_CRAWLER_SLEEP,
+  W_CRAWLER_TOCRAWL,
   W_CURR_CONNS,
   W_HASH_BUCKETS,
+  W_HOT_LRU_PCT,
   W_LRU,
+  W_LRU_SEGMENTED,
+  W_MAINTAINER_ENABLED,
   W_OLDEST_LIVE,
   W_PAGES_LIMIT,
   W_PAGES_USED,
   W_SLABS,
+  W_TAIL_REPAIR_TIME,
+  W_TEMPORARY_TTL,
   W_TIME,
   W_VERBOSITY,
+  W_WARM_LRU_PCT,
   WARM_LRU,
 } from './engine/layout.ts';
 import {
+  L_CRAWLER_ITEMS_CHECKED,
+  L_CRAWLER_RECLAIMED,
   L_DIRECT_RECLAIMS,
   L_EVICTED,
   L_EVICTED_ACTIVE,
@@ -45,22 +62,26 @@ import {
   L_EVICTED_TIME,
   L_EVICTED_UNFETCHED,
   L_EXPIRED_UNFETCHED,
+  L_MOVES_TO_COLD,
+  L_MOVES_TO_WARM,
   L_MOVES_WITHIN_LRU,
   L_OUTOFMEMORY,
   L_RECLAIMED,
   L_REFLOCKED,
+  L_TAILREPAIRS,
   lruCounter,
   resetStats,
   S_CAS_BADVAL,
   S_CAS_HITS,
   S_DECR_HITS,
   S_DELETE_HITS,
-  S_GET_HITS,
   S_INCR_HITS,
   S_SET_CMDS,
   S_TOUCH_HITS,
   sumClass,
   sumClasses,
+  sumClassHits,
+  sumListHits,
   sumLruCounter,
   sumThreads,
   T_AUTH_CMDS,
@@ -77,6 +98,7 @@ import {
   T_GET_MISSES,
   T_IDLE_KICKS,
   T_INCR_MISSES,
+  T_LRU_BUMPS_DROPPED,
   T_META_CMDS,
   T_REJECTED_CONNS,
   T_STORE_NO_MEMORY,
@@ -135,7 +157,8 @@ function general(cache: Cache, settings: Settings): Stat[] {
     items += lruCount(cache, list);
     bytes += f64[D_LRU_BYTES + list];
   }
-  const getHits = classes(S_GET_HITS);
+  let getHits = 0;
+  for (let list = 0; list < LRU_LISTS; list++) getHits += sumListHits(memory, list);
   const connections = Atomics.load(i32, W_CURR_CONNS);
   return [
     ['pid', process.pid],
@@ -202,9 +225,9 @@ function general(cache: Cache, settings: Settings): Stat[] {
     ['slab_reassign_busy_deletes', 0],
     ['slab_reassign_running', 0],
     ['slabs_moved', 0],
-    ['lru_crawler_running', 0],
-    ['lru_crawler_starts', 0],
-    ['lru_maintainer_juggles', 0],
+    ['lru_crawler_running', i32[W_CRAWLER_RUNNING] === 0 ? 0 : 1],
+    ['lru_crawler_starts', f64[D_CRAWLER_STARTS]],
+    ['lru_maintainer_juggles', f64[D_MAINTAINER_JUGGLES]],
     ['malloc_fails', 0],
     ['log_worker_dropped', 0],
     ['log_worker_written', 0],
@@ -222,19 +245,19 @@ function general(cache: Cache, settings: Settings): Stat[] {
     ['evicted_active', lru(L_EVICTED_ACTIVE)],
     ['evictions', lru(L_EVICTED)],
     ['reclaimed', lru(L_RECLAIMED)],
-    ['crawler_reclaimed', 0],
-    ['crawler_items_checked', 0],
+    ['crawler_reclaimed', lru(L_CRAWLER_RECLAIMED)],
+    ['crawler_items_checked', lru(L_CRAWLER_ITEMS_CHECKED)],
     ['lrutail_reflocked', lru(L_REFLOCKED)],
-    ['moves_to_cold', 0],
-    ['moves_to_warm', 0],
+    ['moves_to_cold', lru(L_MOVES_TO_COLD)],
+    ['moves_to_warm', lru(L_MOVES_TO_WARM)],
     ['moves_within_lru', lru(L_MOVES_WITHIN_LRU)],
     ['direct_reclaims', lru(L_DIRECT_RECLAIMS)],
-    ['lru_bumps_dropped', 0],
+    ['lru_bumps_dropped', threads(T_LRU_BUMPS_DROPPED)],
   ];
 }
 
 function settingsStats({ memory }: Cache, settings: Settings): Stat[] {
-  const { i32 } = memory;
+  const { i32, f64 } = memory;
   const { cache } = settings;
   return [
     ['maxbytes', i32[W_PAGES_LIMIT] * PAGE_BYTES],
@@ -266,14 +289,21 @@ function settingsStats({ memory }: Cache, settings: Settings): Stat[] {
     ['slab_reassign', 'no'],
     ['slab_automove', 0],
     ['slab_chunk_max', cache.slabChunkMax],
-    ['lru_crawler', 'no'],
-    ['tail_repair_time', 0],
+    ['lru_crawler', i32[W_CRAWLER_ENABLED] === 0 ? 'no' : 'yes'],
+    ['lru_crawler_sleep', i32[W_CRAWLER_SLEEP]],
+    ['lru_crawler_tocrawl', i32[W_CRAWLER_TOCRAWL]],
+    ['tail_repair_time', i32[W_TAIL_REPAIR_TIME]],
     ['flush_enabled', settings.flushEnabled ? 'yes' : 'no'],
     ['dump_enabled', 'no'],
     ['hash_algorithm', 'fnv1a'],
-    ['lru_maintainer_thread', 'no'],
-    ['lru_segmented', 'no'],
-    ['temp_lru', 'no'],
+    ['lru_maintainer_thread', i32[W_MAINTAINER_ENABLED] === 0 ? 'no' : 'yes'],
+    ['lru_segmented', i32[W_LRU_SEGMENTED] === 0 ? 'no' : 'yes'],
+    ['hot_lru_pct', i32[W_HOT_LRU_PCT]],
+    ['warm_lru_pct', i32[W_WARM_LRU_PCT]],
+    ['hot_max_factor', f64[D_HOT_MAX_FACTOR].toFixed(2)],
+    ['warm_max_factor', f64[D_WARM_MAX_FACTOR].toFixed(2)],
+    ['temp_lru', i32[W_TEMPORARY_TTL] < 0 ? 'no' : 'yes'],
+    ['temporary_ttl', i32[W_TEMPORARY_TTL] < 0 ? 61 : i32[W_TEMPORARY_TTL]],
     ['idle_timeout', settings.idleTimeoutSeconds],
     ['track_sizes', 'no'],
     ['ssl_enabled', 'no'],
@@ -286,41 +316,54 @@ function itemStats(cache: Cache): Stat[] {
   const { memory } = cache;
   const { i32, f64 } = memory;
   const stats: Stat[] = [];
+  const segmented = i32[W_MAINTAINER_ENABLED] !== 0;
   for (let clsid = 1; clsid < SLAB_CLASSES_MAX; clsid++) {
-    const count = lruCount(cache, clsid | COLD_LRU);
+    const segments = [HOT_LRU, WARM_LRU, COLD_LRU, TEMP_LRU].map((segment) => clsid | segment);
+    const [hot, warm, cold, temp] = segments as [number, number, number, number];
+    const count = segments.reduce((sum, list) => sum + lruCount(cache, list), 0);
     if (count === 0) continue;
     const add = (name: string, value: number): number => stats.push([`items:${clsid}:${name}`, value]);
     const lru = (counter: number): number => lruCounter(memory, clsid, counter);
-    const tail = i32[W_LRU + (clsid | COLD_LRU) * LRU_WORDS + LRU_TAIL];
+    const age = (list: number): number => {
+      const tail = i32[W_LRU + list * LRU_WORDS + LRU_TAIL];
+      return tail === 0 ? 0 : i32[W_TIME] - i32[tail * 2 + I_TIME];
+    };
     add('number', count);
-    add('number_hot', lruCount(cache, clsid | HOT_LRU));
-    add('number_warm', lruCount(cache, clsid | WARM_LRU));
-    add('number_cold', count);
-    if (lruCount(cache, clsid | TEMP_LRU) > 0) add('number_temp', lruCount(cache, clsid | TEMP_LRU));
-    add('age_hot', 0);
-    add('age_warm', 0);
-    add('age', tail === 0 ? 0 : i32[W_TIME] - i32[tail * 2 + I_TIME]);
-    add('mem_requested', f64[D_LRU_BYTES + (clsid | COLD_LRU)]);
+    if (segmented) {
+      add('number_hot', lruCount(cache, hot));
+      add('number_warm', lruCount(cache, warm));
+      add('number_cold', lruCount(cache, cold));
+      if (i32[W_TEMPORARY_TTL] >= 0) add('number_temp', lruCount(cache, temp));
+      add('age_hot', age(hot));
+      add('age_warm', age(warm));
+    }
+    add('age', age(cold));
+    add(
+      'mem_requested',
+      segments.reduce((sum, list) => sum + f64[D_LRU_BYTES + list], 0),
+    );
     add('evicted', lru(L_EVICTED));
     add('evicted_nonzero', lru(L_EVICTED_NONZERO));
     add('evicted_time', lru(L_EVICTED_TIME));
     add('outofmemory', lru(L_OUTOFMEMORY));
-    add('tailrepairs', 0);
+    add('tailrepairs', lru(L_TAILREPAIRS));
     add('reclaimed', lru(L_RECLAIMED));
     add('expired_unfetched', lru(L_EXPIRED_UNFETCHED));
     add('evicted_unfetched', lru(L_EVICTED_UNFETCHED));
-    add('evicted_active', lru(L_EVICTED_ACTIVE));
-    add('crawler_reclaimed', 0);
-    add('crawler_items_checked', 0);
+    if (segmented) add('evicted_active', lru(L_EVICTED_ACTIVE));
+    add('crawler_reclaimed', lru(L_CRAWLER_RECLAIMED));
+    add('crawler_items_checked', lru(L_CRAWLER_ITEMS_CHECKED));
     add('lrutail_reflocked', lru(L_REFLOCKED));
-    add('moves_to_cold', 0);
-    add('moves_to_warm', 0);
-    add('moves_within_lru', lru(L_MOVES_WITHIN_LRU));
+    if (segmented) {
+      add('moves_to_cold', lru(L_MOVES_TO_COLD));
+      add('moves_to_warm', lru(L_MOVES_TO_WARM));
+      add('moves_within_lru', lru(L_MOVES_WITHIN_LRU));
+    }
     add('direct_reclaims', lru(L_DIRECT_RECLAIMS));
-    add('hits_to_hot', 0);
-    add('hits_to_warm', 0);
-    add('hits_to_cold', sumClass(memory, clsid, S_GET_HITS));
-    add('hits_to_temp', 0);
+    add('hits_to_hot', sumListHits(memory, hot));
+    add('hits_to_warm', sumListHits(memory, warm));
+    add('hits_to_cold', sumListHits(memory, cold));
+    add('hits_to_temp', sumListHits(memory, temp));
   }
   return stats;
 }
@@ -344,7 +387,7 @@ function slabStats({ memory }: Cache): Stat[] {
     add('used_chunks', chunks - free);
     add('free_chunks', free);
     add('free_chunks_end', 0);
-    add('get_hits', sumClass(memory, clsid, S_GET_HITS));
+    add('get_hits', sumClassHits(memory, clsid));
     add('cmd_set', sumClass(memory, clsid, S_SET_CMDS));
     add('delete_hits', sumClass(memory, clsid, S_DELETE_HITS));
     add('incr_hits', sumClass(memory, clsid, S_INCR_HITS));

@@ -9,6 +9,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { parentPort, workerData } from 'node:worker_threads';
 import { type AcceptedSocket, Channel, type Handle, type Sink, SLOT_MASK, setAffinity } from '@megapipe/core';
+import { BackgroundTimer } from './background.ts';
 import { CONN_CLOSING, CONN_COMMAND, Conn, PROTOCOL_BINARY, PROTOCOL_TEXT } from './conn.ts';
 import { Cache } from './engine/cache.ts';
 import { CacheMemory, W_CURR_CONNS, W_VERBOSITY } from './engine/layout.ts';
@@ -67,6 +68,8 @@ class Server implements Sink, Host {
   private readonly received: Buffer;
   private readonly conns: (Conn | undefined)[] = [];
   private readonly idleMs: number;
+  /** The cache's background work, where this is the only worker. */
+  private readonly background: BackgroundTimer | undefined;
 
   constructor(input: WorkerInput) {
     const { settings, thread } = input;
@@ -76,6 +79,7 @@ class Server implements Sink, Host {
     this.idleMs = settings.idleTimeoutSeconds * 1000;
     const memory = new CacheMemory(input.shared, settings.cache);
     this.cache = new Cache(memory, settings.threads === 1 ? 'none' : settings.lock, thread);
+    this.background = settings.threads === 1 ? new BackgroundTimer(this.cache) : undefined;
     this.i32 = memory.i32;
     this.f64 = memory.f64;
     this.counters = threadBase(thread);
@@ -92,6 +96,11 @@ class Server implements Sink, Host {
     for (const { fd, shared } of input.listeners) {
       this.channel.accept(this.channel.register(fd, COOKIE_LISTENER, { shared }));
     }
+  }
+
+  stop(): void {
+    this.background?.stop();
+    this.channel.destroy();
   }
 
   // ---- Sink ------------------------------------------------------------------------------------------------------
@@ -268,7 +277,7 @@ if (parentPort !== null) {
   const server = new Server(input);
   server.channel.attach();
   port.once('message', () => {
-    server.channel.destroy();
+    server.stop();
     port.close();
   });
   port.postMessage({

@@ -1,16 +1,20 @@
-/** One thread of the stress test: random operations on the shared cache, every value checked as it is read. */
+/** A thread of the stress test: random operations on the shared cache, every value checked as it is read; or the background work, as fast as it goes. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { Cache } from '../src/engine/cache.ts';
+import { CRAWL_BACKGROUND, parseLists } from '../src/engine/crawler.ts';
 import { STORE_ADD, STORE_APPEND, STORE_SET } from '../src/engine/items.ts';
-import { type CacheConfig, CacheMemory } from '../src/engine/layout.ts';
+import { type CacheConfig, CacheMemory, W_BACKGROUND_STOP, W_TIME } from '../src/engine/layout.ts';
 import type { LockMode } from '../src/engine/locks.ts';
+import { Maintainer } from '../src/engine/maintainer.ts';
 
-const { shared, config, mode, thread, operations, keys } = workerData as {
+const { shared, config, mode, thread, role, operations, seconds, keys } = workerData as {
   shared: SharedArrayBuffer;
   config: CacheConfig;
   mode: LockMode;
   thread: number;
+  role: 'client' | 'background';
   operations: number;
+  seconds: number;
   keys: number;
 };
 
@@ -49,7 +53,7 @@ function checkValue(ref: number, mark: number): void {
   for (let i = 0; i < length; i += 1 + (length >> 6)) if (u8[at + i] !== mark) faults++;
 }
 
-for (let i = 0; i < operations; i++) {
+function operation(): void {
   const n = random(keys);
   const mark = 0x80 | (n & 0x3f);
   const counter = n % 10 === 0;
@@ -102,4 +106,20 @@ for (let i = 0; i < operations; i++) {
     items.touch(bytes, 0, end, hash, 0);
   }
 }
+
+function background(): void {
+  const maintainer = new Maintainer(cache);
+  let clock = 0;
+  for (let i = 1; Atomics.load(cache.memory.i32, W_BACKGROUND_STOP) === 0; i++) {
+    maintainer.step((clock += 1000));
+    // A second goes by with every hundredth step, so that things expire.
+    if (i % 100 === 0) cache.memory.i32[W_TIME] = cache.memory.i32[W_TIME]! + 1;
+    if (i % 500 === 0) maintainer.crawler.begin(parseLists('all')!, 0, CRAWL_BACKGROUND);
+  }
+  maintainer.crawler.end();
+}
+
+if (role === 'background') background();
+else if (seconds > 0) for (const end = Date.now() + seconds * 1000; Date.now() < end; ) operation();
+else for (let i = 0; i < operations; i++) operation();
 parentPort!.postMessage({ faults, hits });

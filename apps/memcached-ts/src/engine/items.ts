@@ -5,7 +5,8 @@
  * arithmetic, flushing. An item is header, key, suffix (" flags bytes\r\n"), data and "\r\n" in a row, so what a get
  * answers is one stretch of memory. A value that no chunk can hold is a chain of chunks behind a small header chunk.
  * Invariants: a linked item is never changed but for its times, marks, CAS and in-place arithmetic, all under its item
- * lock; a chunk is freed exactly when its reference count falls to 0; a busy item (count above 1) is never evicted.
+ * lock; a chunk is freed exactly when its reference count falls to 0, so evicting an item that somebody still holds
+ * takes it from the cache at once and gives its memory back when he is done.
  * Not its job: the wire (proto_text.ts); which thread runs.
  */
 
@@ -26,6 +27,7 @@ import {
   D_CLASS,
   D_OLDEST_CAS,
   D_STARTED,
+  HOT_LRU,
   I_CAS_HI,
   I_CAS_LO,
   I_EXPTIME,
@@ -47,24 +49,36 @@ import {
   ITEM_STALE,
   ITEM_TOKEN_SENT,
   KEY_SHIFT,
+  LRU_CURSOR,
   LRU_ID_MASK,
+  LRU_WORDS,
   MC_CAS_BYTES,
   MC_ITEM_HEADER_BYTES,
   SUFFIX_MASK,
   SUFFIX_SHIFT,
   T_FIRST_CHUNK,
   T_HEADER_CLASS,
+  TEMP_LRU,
   THREAD_CLASS_COUNTERS,
   TRAILER_BYTES,
   VALUE_LEAD,
+  W_HOT_LRU_PCT,
   W_LOCK_CAS,
+  W_LRU,
+  W_LRU_SEGMENTED,
   W_OLDEST_LIVE,
+  W_TAIL_REPAIR_TIME,
+  W_TEMPORARY_TTL,
   W_TIME,
+  W_WARM_LRU_PCT,
+  WARM_LRU,
 } from './layout.ts';
 import type { Locks } from './locks.ts';
 import type { Lru } from './lru.ts';
 import type { Slabs } from './slabs.ts';
 import {
+  L_CRAWLER_ITEMS_CHECKED,
+  L_CRAWLER_RECLAIMED,
   L_DIRECT_RECLAIMS,
   L_EVICTED,
   L_EVICTED_ACTIVE,
@@ -72,10 +86,13 @@ import {
   L_EVICTED_TIME,
   L_EVICTED_UNFETCHED,
   L_EXPIRED_UNFETCHED,
+  L_MOVES_TO_COLD,
+  L_MOVES_TO_WARM,
   L_MOVES_WITHIN_LRU,
   L_OUTOFMEMORY,
   L_RECLAIMED,
   L_REFLOCKED,
+  L_TAILREPAIRS,
   S_CAS_BADVAL,
   S_CAS_HITS,
   S_DECR_HITS,
@@ -85,6 +102,7 @@ import {
   T_GET_EXPIRED,
   T_GET_FLUSHED,
   T_INCR_MISSES,
+  T_LRU_BUMPS_DROPPED,
   T_TOTAL_ITEMS,
   threadBase,
   threadClassBase,
@@ -118,8 +136,11 @@ export const REALTIME_MAXDELTA = 60 * 60 * 24 * 30;
 const EXPIRY_MAX = 0x7fff_ffff;
 const ALLOCATION_TRIES = 10;
 const TAIL_TRIES = 5;
-/** Marked items that one search may send round again before it takes the next one all the same. */
-const SECOND_CHANCES = 64;
+/** `pullTail`: evict from COLD. */
+export const PULL_EVICT = 1;
+const SEGMENT_MASK = 0xc0;
+/** Without segments an item moves to the head of its list at most this often. */
+const FLAT_UPDATE_SECONDS = 60;
 const DIGITS_U64_MAX = 20;
 
 export class Items {
@@ -358,7 +379,7 @@ export class Items {
       (this.useCas ? ITEM_CAS : 0) |
       (chunked ? ITEM_CHUNKED : 0) |
       (suffix << SUFFIX_SHIFT) |
-      ((clsid | COLD_LRU) << CLASS_SHIFT) |
+      ((clsid | this.segmentFor(exptime)) << CLASS_SHIFT) |
       (nkey << KEY_SHIFT);
     i32[word + I_CAS_LO] = 0;
     i32[word + I_CAS_HI] = 0;
@@ -382,6 +403,17 @@ export class Items {
       }
     }
     return ref;
+  }
+
+  /** The list that a new item enters. */
+  private segmentFor(exptime: number): number {
+    const { i32 } = this;
+    const ttl = i32[W_TEMPORARY_TTL];
+    if (ttl >= 0 && exptime !== 0) {
+      const left = exptime - i32[W_TIME];
+      if (left >= 0 && left <= ttl) return TEMP_LRU;
+    }
+    return i32[W_LRU_SEGMENTED] !== 0 ? HOT_LRU : COLD_LRU;
   }
 
   private addChunks(ref: number, nbytes: number): boolean {
@@ -412,84 +444,165 @@ export class Items {
     return true;
   }
 
-  /** A chunk of `clsid`; when there is none, from the tail of its LRU, or of `otherClass`'s. */
+  /**
+   * A chunk of `clsid`; when there is none, room is made at the tails of its LRU lists, or of `otherClass`'s where its
+   * own have nothing to give.
+   */
   private pull(clsid: number, otherClass: number): number {
-    for (let tries = 0; tries < ALLOCATION_TRIES; tries++) {
-      const ref = this.slabs.allocate(clsid);
-      if (ref !== 0) return ref;
-      if (!this.pullTail(clsid) && (otherClass === clsid || !this.pullTail(otherClass))) break;
+    let ref = 0;
+    let tries = 0;
+    for (; tries < ALLOCATION_TRIES; tries++) {
+      ref = this.slabs.allocate(clsid);
+      if (ref !== 0) break;
+      if (!this.makeRoom(clsid) && (otherClass === clsid || !this.makeRoom(otherClass))) break;
     }
+    if (tries === 0) return ref;
     this.locks.lockLru(clsid);
-    this.f64[D_CLASS + clsid * CLASS_COUNTERS + L_OUTOFMEMORY] += 1;
+    if (ref === 0) this.f64[D_CLASS + clsid * CLASS_COUNTERS + L_OUTOFMEMORY] += 1;
+    else this.f64[D_CLASS + clsid * CLASS_COUNTERS + L_DIRECT_RECLAIMS] += tries;
     this.locks.unlockLru(clsid);
-    return 0;
+    return ref;
   }
 
-  /** Frees one item near the tail of the class's LRU: an expired one, or, with evictions on, the least recently used. */
-  private pullTail(clsid: number): boolean {
+  /** Evicts from COLD; where that is empty, lets HOT and WARM flow into it. */
+  private makeRoom(clsid: number): boolean {
+    if (this.pullTail(clsid, COLD_LRU, 0, PULL_EVICT, 0) > 0) return true;
+    const moved = this.pullTail(clsid, HOT_LRU, 0, 0, 0);
+    return moved > 0 || this.pullTail(clsid, WARM_LRU, 0, 0, 0) > 0;
+  }
+
+  /**
+   * Looks at the tail of one list, and at the few items before it where that one is locked: gives expired and flushed
+   * items back, sends an active one where it may stay (WARM), an inactive one of HOT or WARM to COLD when its list holds
+   * more than its share of `totalBytes` or when it was idle for more than `maxAge` seconds, and with PULL_EVICT evicts
+   * one from COLD. With TEMP only what has expired goes. How many items it moved or gave back.
+   */
+  pullTail(clsid: number, segment: number, totalBytes: number, flags: number, maxAge: number): number {
     const { i32, f64, lru, locks, assoc } = this;
-    const list = clsid | COLD_LRU;
+    const list = clsid | segment;
     const counters = D_CLASS + clsid * CLASS_COUNTERS;
     const now = i32[W_TIME];
-    let removed = false;
-    let moved = false;
-    let chances = SECOND_CHANCES;
+    let removed = 0;
+    if (lru.tail(list) === 0) return 0;
     locks.lockLru(clsid);
     let ref = lru.tail(list);
-    for (let tries = TAIL_TRIES; tries > 0 && ref !== 0 && !removed; ) {
-      const towardsHead = i32[ref * 2 + I_PREV];
-      const hash = assoc.hashOf(ref);
-      if (!locks.tryItem(hash)) {
-        tries--;
-        ref = towardsHead;
-        continue;
-      }
-      const meta = i32[ref * 2 + I_META];
-      const exptime = i32[ref * 2 + I_EXPTIME];
-      if (i32[ref * 2 + I_REFCOUNT] > 1) {
+    for (let tries = TAIL_TRIES, done = false; tries > 0 && ref !== 0 && !done; tries--) {
+      const item = ref;
+      const word = item * 2;
+      ref = i32[word + I_PREV];
+      const hash = assoc.hashOf(item);
+      if (!locks.tryItem(hash)) continue;
+      const meta = i32[word + I_META];
+      const exptime = i32[word + I_EXPTIME];
+      const active = (meta & ITEM_ACTIVE) !== 0;
+      if (i32[word + I_REFCOUNT] > 1) {
         f64[counters + L_REFLOCKED] += 1;
-        tries--;
-      } else if ((exptime !== 0 && exptime <= now) || this.isFlushed(ref, now)) {
+        const repair = i32[W_TAIL_REPAIR_TIME];
+        if (repair !== 0 && i32[word + I_TIME] + repair < now) {
+          // Whoever holds it has leaked his reference, or so the operator who set the option believes.
+          f64[counters + L_TAILREPAIRS] += 1;
+          i32[word + I_REFCOUNT] = 1;
+          this.unlinkFromList(item, list, hash);
+          locks.untryItem(hash);
+          removed++;
+          continue;
+        }
+      }
+      if ((exptime !== 0 && exptime <= now) || this.isFlushed(item, now)) {
         f64[counters + L_RECLAIMED] += 1;
         if ((meta & ITEM_FETCHED) === 0) f64[counters + L_EXPIRED_UNFETCHED] += 1;
-        removed = true;
-      } else if ((meta & ITEM_ACTIVE) !== 0 && chances > 0) {
-        const bytes = this.totalBytes(ref);
-        i32[ref * 2 + I_META] = meta & ~ITEM_ACTIVE;
-        lru.unlinkLocked(ref, list, bytes);
-        lru.linkLocked(ref, list, bytes);
-        f64[counters + L_MOVES_WITHIN_LRU] += 1;
-        chances--;
-        moved = true;
-      } else if (this.evictions) {
-        f64[counters + L_EVICTED] += 1;
-        f64[counters + L_EVICTED_TIME] = now - i32[ref * 2 + I_TIME];
-        if (exptime !== 0) f64[counters + L_EVICTED_NONZERO] += 1;
-        if ((meta & ITEM_FETCHED) === 0) f64[counters + L_EVICTED_UNFETCHED] += 1;
-        if ((meta & ITEM_ACTIVE) !== 0) f64[counters + L_EVICTED_ACTIVE] += 1;
-        removed = true;
+        this.unlinkFromList(item, list, hash);
+        removed++;
+      } else if (segment === TEMP_LRU) {
+        done = true;
+      } else if (segment === COLD_LRU) {
+        done = true;
+        if ((flags & PULL_EVICT) !== 0) {
+          if (this.evictions) {
+            f64[counters + L_EVICTED] += 1;
+            f64[counters + L_EVICTED_TIME] = now - i32[word + I_TIME];
+            if (exptime !== 0) f64[counters + L_EVICTED_NONZERO] += 1;
+            if ((meta & ITEM_FETCHED) === 0) f64[counters + L_EVICTED_UNFETCHED] += 1;
+            if (active) f64[counters + L_EVICTED_ACTIVE] += 1;
+            this.unlinkFromList(item, list, hash);
+            removed++;
+          }
+        } else if (active && i32[W_LRU_SEGMENTED] !== 0) {
+          f64[counters + L_MOVES_TO_WARM] += 1;
+          i32[word + I_META] = meta & ~ITEM_ACTIVE;
+          lru.moveLocked(item, list, clsid | WARM_LRU, this.totalBytes(item));
+          removed++;
+        }
       } else {
-        tries--;
-      }
-      if (removed) {
-        lru.unlinkLocked(ref, list, this.totalBytes(ref));
-        assoc.remove(ref, hash);
-        i32[ref * 2 + I_META] = i32[ref * 2 + I_META] & ~ITEM_LINKED;
-        i32[ref * 2 + I_REFCOUNT] = 0;
-        f64[counters + L_DIRECT_RECLAIMS] += 1;
-        this.freeItem(ref);
+        const percent = i32[segment === HOT_LRU ? W_HOT_LRU_PCT : W_WARM_LRU_PCT];
+        if (active) {
+          i32[word + I_META] = meta & ~ITEM_ACTIVE;
+          f64[counters + (segment === WARM_LRU ? L_MOVES_WITHIN_LRU : L_MOVES_TO_WARM)] += 1;
+          lru.moveLocked(item, list, clsid | WARM_LRU, this.totalBytes(item));
+          removed++;
+          // The tail of HOT went on its way; in WARM the next one is looked at.
+          done = segment === HOT_LRU;
+        } else {
+          done = true;
+          if (lru.bytes(list) > (totalBytes * percent) / 100 || now - i32[word + I_TIME] > maxAge) {
+            f64[counters + L_MOVES_TO_COLD] += 1;
+            lru.moveLocked(item, list, clsid | COLD_LRU, this.totalBytes(item));
+            removed++;
+          }
+        }
       }
       locks.untryItem(hash);
-      ref = towardsHead;
-      if (ref === 0 && moved) {
-        // Everything here was marked: the marks are used up now, so begin again at the tail.
-        moved = false;
-        chances = 0;
-        ref = lru.tail(list);
-      }
     }
     locks.unlockLru(clsid);
     return removed;
+  }
+
+  /** Removes a linked item from the cache for who holds its item lock and its class's LRU lock. */
+  private unlinkFromList(ref: number, list: number, hash: number): void {
+    this.lru.unlinkLocked(ref, list, this.totalBytes(ref));
+    this.assoc.remove(ref, hash);
+    this.i32[ref * 2 + I_META] = this.i32[ref * 2 + I_META] & ~ITEM_LINKED;
+    this.releaseLocked(ref);
+  }
+
+  /**
+   * The running crawl's next item of a list is looked at: 0 the list is through, 1 the item was locked and is passed
+   * over, 2 it had expired and is gone, otherwise its ref, and its item lock is held: `crawlDone` lets go of it.
+   */
+  crawlNext(list: number): number {
+    const { i32, f64, locks, assoc } = this;
+    const clsid = list & CLASS_MASK;
+    const at = W_LRU + list * LRU_WORDS + LRU_CURSOR;
+    locks.lockLru(clsid);
+    const ref = i32[at];
+    if (ref === 0) {
+      locks.unlockLru(clsid);
+      return 0;
+    }
+    i32[at] = i32[ref * 2 + I_PREV];
+    const hash = assoc.hashOf(ref);
+    if (!locks.tryItem(hash)) {
+      locks.unlockLru(clsid);
+      return 1;
+    }
+    const counters = D_CLASS + clsid * CLASS_COUNTERS;
+    f64[counters + L_CRAWLER_ITEMS_CHECKED] += 1;
+    const now = i32[W_TIME];
+    const exptime = i32[ref * 2 + I_EXPTIME];
+    let result = ref;
+    if ((exptime !== 0 && exptime <= now) || this.isFlushed(ref, now)) {
+      f64[counters + L_CRAWLER_RECLAIMED] += 1;
+      if ((i32[ref * 2 + I_META] & ITEM_FETCHED) === 0) f64[counters + L_EXPIRED_UNFETCHED] += 1;
+      this.unlinkFromList(ref, list, hash);
+      locks.untryItem(hash);
+      result = 2;
+    }
+    locks.unlockLru(clsid);
+    return result;
+  }
+
+  crawlDone(ref: number): void {
+    this.locks.untryItem(this.assoc.hashOf(ref));
   }
 
   private freeItem(ref: number): void {
@@ -583,16 +696,43 @@ export class Items {
     return ref;
   }
 
-  /** Marks an access: the first one as fetched, the second as active, which buys a second round in the LRU. */
+  /**
+   * Marks an access, under the item lock: the first one as fetched, the second as active, which keeps the item in WARM
+   * or brings it there. An active item, which is what busy ones are, costs one load.
+   */
   bump(ref: number): void {
-    const i32 = this.i32;
+    const meta = this.i32[ref * 2 + I_META];
+    if ((meta & ITEM_ACTIVE) === 0) this.bumpInactive(ref, meta);
+  }
+
+  private bumpInactive(ref: number, meta: number): void {
+    const { i32, lru, locks } = this;
     const word = ref * 2;
-    const meta = i32[word + I_META];
-    if ((meta & ITEM_ACTIVE) === 0) {
-      i32[word + I_META] = meta | ((meta & ITEM_FETCHED) === 0 ? ITEM_FETCHED : ITEM_ACTIVE);
-    }
+    const list = (meta >>> CLASS_SHIFT) & LRU_ID_MASK;
+    const clsid = list & CLASS_MASK;
     const now = i32[W_TIME];
-    if (i32[word + I_TIME] !== now) i32[word + I_TIME] = now;
+    i32[word + I_META] = meta | ITEM_FETCHED;
+    if (i32[W_LRU_SEGMENTED] === 0) {
+      if ((meta & ITEM_LINKED) === 0 || i32[word + I_TIME] >= now - FLAT_UPDATE_SECONDS) return;
+      locks.lockLru(clsid);
+      i32[word + I_TIME] = now;
+      lru.moveLocked(ref, list, list, this.totalBytes(ref));
+      locks.unlockLru(clsid);
+      return;
+    }
+    if ((meta & ITEM_FETCHED) === 0) return;
+    if ((list & SEGMENT_MASK) !== COLD_LRU || (meta & ITEM_LINKED) === 0) {
+      i32[word + I_META] = meta | ITEM_ACTIVE;
+      i32[word + I_TIME] = now;
+    } else if (locks.tryLru(clsid)) {
+      i32[word + I_TIME] = now;
+      lru.moveLocked(ref, list, clsid | WARM_LRU, this.totalBytes(ref));
+      this.f64[D_CLASS + clsid * CLASS_COUNTERS + L_MOVES_TO_WARM] += 1;
+      locks.unlockLru(clsid);
+    } else {
+      // Its time comes with the next access: a reader waits for nobody who evicts.
+      this.f64[this.stats + T_LRU_BUMPS_DROPPED] += 1;
+    }
   }
 
   /** An access that fetched nothing: it counts as a use, and not as a hit. */

@@ -38,7 +38,28 @@ export const W_LOCK_CACHE = 64;
 export const W_LOCK_SLABS = 80;
 export const W_LOCK_CAS = 96;
 export const W_LOCK_HASH = 112;
-export const W_ITEM_LOCKS = 128;
+/** Written seldom, read everywhere: what `lru`, `lru_crawler`, `slabs` and `cache_memlimit` change. */
+export const W_LRU_SEGMENTED = 128;
+/** Items that live at most this many seconds go to TEMP; -1: no such list is used. */
+export const W_TEMPORARY_TTL = 129;
+export const W_HOT_LRU_PCT = 130;
+export const W_WARM_LRU_PCT = 131;
+export const W_TAIL_REPAIR_TIME = 132;
+export const W_CRAWLER_ENABLED = 133;
+/** Microseconds of rest after every thousand items. */
+export const W_CRAWLER_SLEEP = 134;
+/** Items of each list that one crawl looks at; 0: all. */
+export const W_CRAWLER_TOCRAWL = 135;
+export const W_MAINTAINER_ENABLED = 136;
+/** A line of its own for what the background work and those who ask it for something write. */
+export const W_CRAWLER_RUNNING = 144;
+/** Counts requests to the background work; it sleeps on this word. */
+export const W_BACKGROUND_WAKE = 145;
+/** What the running crawl has left: items of each list. */
+export const W_CRAWL_LEFT = 146;
+/** 1: the background thread shall end. */
+export const W_BACKGROUND_STOP = 147;
+export const W_ITEM_LOCKS = 160;
 export const ITEM_LOCKS = 1024;
 export const LOCK_STRIDE_WORDS = 16;
 export const W_LRU_LOCKS = W_ITEM_LOCKS + ITEM_LOCKS * LOCK_STRIDE_WORDS;
@@ -62,6 +83,8 @@ export const LRU_WORDS = 4;
 export const LRU_HEAD = 0;
 export const LRU_TAIL = 1;
 export const LRU_COUNT = 2;
+/** Next item of the running crawl, 0 where it is through; moves on when that item leaves the list. */
+export const LRU_CURSOR = 3;
 
 const WORDS_END = W_LRU + LRU_LISTS * LRU_WORDS;
 
@@ -70,6 +93,11 @@ export const D_BASE = (WORDS_END + 1) >> 1;
 export const D_CAS = D_BASE;
 export const D_OLDEST_CAS = D_BASE + 1;
 export const D_STARTED = D_BASE + 2;
+/** An item idle for longer than COLD's age times this leaves HOT (WARM) for COLD. */
+export const D_HOT_MAX_FACTOR = D_BASE + 3;
+export const D_WARM_MAX_FACTOR = D_BASE + 4;
+export const D_CRAWLER_STARTS = D_BASE + 5;
+export const D_MAINTAINER_JUGGLES = D_BASE + 6;
 /** Bytes of the items in each LRU list. */
 export const D_LRU_BYTES = D_BASE + 8;
 /** Counters of each slab class that its LRU lock guards: see stats.ts. */
@@ -79,7 +107,9 @@ export const CLASS_COUNTERS = 16;
 export const D_THREADS = D_CLASS + SLAB_CLASSES_MAX * CLASS_COUNTERS;
 export const THREAD_COUNTERS = 64;
 export const THREAD_CLASS_COUNTERS = 8;
-export const THREAD_DOUBLES = THREAD_COUNTERS + SLAB_CLASSES_MAX * THREAD_CLASS_COUNTERS;
+/** The last part of a thread's counters: get hits of each LRU list. */
+export const THREAD_LRU_HITS = THREAD_COUNTERS + SLAB_CLASSES_MAX * THREAD_CLASS_COUNTERS;
+export const THREAD_DOUBLES = THREAD_LRU_HITS + LRU_LISTS;
 const D_END = D_THREADS + THREADS_MAX * THREAD_DOUBLES;
 
 /** Slab class of each page, one word a page. */
@@ -151,6 +181,27 @@ export const CHUNK_DATA_BYTES = 32;
 export const MC_ITEM_HEADER_BYTES = 48;
 export const MC_CAS_BYTES = 8;
 
+/** How items age. All of it but `maintainer` can be changed while the cache works. */
+export interface LruConfig {
+  /** -o lru_maintainer: background work keeps HOT and WARM within their bounds. */
+  maintainer: boolean;
+  /** HOT, WARM and COLD; otherwise COLD alone, and an item moves to its head once a minute at most. */
+  segmented: boolean;
+  /** Percent of a class's bytes that HOT (WARM) may hold. */
+  hotPct: number;
+  warmPct: number;
+  hotMaxFactor: number;
+  warmMaxFactor: number;
+  /** Items that live at most this many seconds go to TEMP, which is never evicted; -1: no TEMP. */
+  temporaryTtl: number;
+  /** -o lru_crawler, lru_crawler_sleep (microseconds), lru_crawler_tocrawl (items of each list, 0: all). */
+  crawler: boolean;
+  crawlerSleepUs: number;
+  crawlerToCrawl: number;
+  /** Seconds after which an item at the tail that somebody still holds is taken from him; 0: never. */
+  tailRepairTime: number;
+}
+
 /** What the cache's shape depends on. Plain data: it crosses to the worker threads. */
 export interface CacheConfig {
   /** -m in bytes. */
@@ -169,6 +220,7 @@ export interface CacheConfig {
   useCas: boolean;
   /** Without -M. */
   evictions: boolean;
+  lru: LruConfig;
 }
 
 export const DEFAULT_CACHE_CONFIG: CacheConfig = {
@@ -180,6 +232,19 @@ export const DEFAULT_CACHE_CONFIG: CacheConfig = {
   hashPower: 16,
   useCas: true,
   evictions: true,
+  lru: {
+    maintainer: true,
+    segmented: true,
+    hotPct: 20,
+    warmPct: 40,
+    hotMaxFactor: 0.2,
+    warmMaxFactor: 2,
+    temporaryTtl: -1,
+    crawler: true,
+    crawlerSleepUs: 100,
+    crawlerToCrawl: 0,
+    tailRepairTime: 0,
+  },
 };
 
 /** Byte offsets of the parts whose size depends on the configuration. */
@@ -242,5 +307,17 @@ export function createCacheMemory(config: CacheConfig, hashSeed: number): CacheM
   i32[W_HASH_BUCKETS] = 2 ** config.hashPower;
   i32[W_PAGES_LIMIT] = Math.floor(config.memoryBytes / PAGE_BYTES);
   f64[D_STARTED] = Math.floor(Date.now() / 1000) - TIME_AT_START;
+  const { lru } = config;
+  i32[W_MAINTAINER_ENABLED] = lru.maintainer ? 1 : 0;
+  i32[W_LRU_SEGMENTED] = lru.segmented ? 1 : 0;
+  i32[W_TEMPORARY_TTL] = lru.temporaryTtl;
+  i32[W_HOT_LRU_PCT] = lru.hotPct;
+  i32[W_WARM_LRU_PCT] = lru.warmPct;
+  i32[W_TAIL_REPAIR_TIME] = lru.tailRepairTime;
+  i32[W_CRAWLER_ENABLED] = lru.crawler ? 1 : 0;
+  i32[W_CRAWLER_SLEEP] = lru.crawlerSleepUs;
+  i32[W_CRAWLER_TOCRAWL] = lru.crawlerToCrawl;
+  f64[D_HOT_MAX_FACTOR] = lru.hotMaxFactor;
+  f64[D_WARM_MAX_FACTOR] = lru.warmMaxFactor;
   return memory;
 }

@@ -99,6 +99,10 @@ export class Locks {
     if (this.striped) this.acquire(W_LRU_LOCKS + clsid * LOCK_STRIDE_WORDS);
   }
 
+  tryLru(clsid: number): boolean {
+    return !this.striped || this.tryAcquire(W_LRU_LOCKS + clsid * LOCK_STRIDE_WORDS);
+  }
+
   unlockLru(clsid: number): void {
     if (this.striped) this.release(W_LRU_LOCKS + clsid * LOCK_STRIDE_WORDS);
   }

@@ -2,8 +2,9 @@
  * LRU lists: one doubly linked list of items for each slab class and segment.
  *
  * Invariant: every linked item is in exactly the list that its I_META names, and the list's count and bytes are exact.
- * New items enter at the head; an access only marks the item (no lock, no list change), and the mark gives it a second
- * round when it reaches the tail. Guard: the LRU lock of the class; the callers here take it unless told otherwise.
+ * Lists are entered at the head. A running crawl goes along a list from tail to head and keeps its place in
+ * LRU_CURSOR, which moves on when the item there leaves the list.
+ * Guard: the LRU lock of the class; the callers here take it unless told otherwise.
  * Not its job: whether an item may be evicted, and freeing it (items.ts).
  */
 import {
@@ -15,6 +16,7 @@ import {
   I_NEXT,
   I_PREV,
   LRU_COUNT,
+  LRU_CURSOR,
   LRU_HEAD,
   LRU_ID_MASK,
   LRU_TAIL,
@@ -71,13 +73,30 @@ export class Lru {
     else i32[at + LRU_HEAD] = next;
     if (next !== 0) i32[next * 2 + I_PREV] = prev;
     else i32[at + LRU_TAIL] = prev;
+    if (i32[at + LRU_CURSOR] === ref) i32[at + LRU_CURSOR] = prev;
     i32[ref * 2 + I_NEXT] = 0;
     i32[ref * 2 + I_PREV] = 0;
     i32[at + LRU_COUNT] = i32[at + LRU_COUNT] - 1;
     this.f64[D_LRU_BYTES + list] = this.f64[D_LRU_BYTES + list] - bytes;
   }
 
+  /** From one list of a class to another's head, or to the head of the same. */
+  moveLocked(ref: number, from: number, to: number, bytes: number): void {
+    const word = ref * 2 + I_META;
+    this.unlinkLocked(ref, from, bytes);
+    this.i32[word] = (this.i32[word] & ~(LRU_ID_MASK << CLASS_SHIFT)) | (to << CLASS_SHIFT);
+    this.linkLocked(ref, to, bytes);
+  }
+
   tail(list: number): number {
     return this.i32[W_LRU + list * LRU_WORDS + LRU_TAIL];
+  }
+
+  count(list: number): number {
+    return this.i32[W_LRU + list * LRU_WORDS + LRU_COUNT];
+  }
+
+  bytes(list: number): number {
+    return this.f64[D_LRU_BYTES + list];
   }
 }

@@ -10,10 +10,12 @@ import {
   CLASS_COUNTERS,
   D_CLASS,
   D_THREADS,
+  LRU_LISTS,
   SLAB_CLASSES_MAX,
   THREAD_CLASS_COUNTERS,
   THREAD_COUNTERS,
   THREAD_DOUBLES,
+  THREAD_LRU_HITS,
   THREADS_MAX,
 } from './layout.ts';
 
@@ -41,10 +43,10 @@ export const T_ACCEPT_ERRORS = 19;
 export const T_IDLE_KICKS = 20;
 export const T_AUTH_CMDS = 21;
 export const T_AUTH_ERRORS = 22;
+export const T_LRU_BUMPS_DROPPED = 23;
 
 // Per thread and slab class.
 export const S_SET_CMDS = 0;
-export const S_GET_HITS = 1;
 export const S_TOUCH_HITS = 2;
 export const S_DELETE_HITS = 3;
 export const S_INCR_HITS = 4;
@@ -64,6 +66,11 @@ export const L_EVICTED_ACTIVE = 7;
 export const L_REFLOCKED = 8;
 export const L_MOVES_WITHIN_LRU = 9;
 export const L_DIRECT_RECLAIMS = 10;
+export const L_MOVES_TO_COLD = 11;
+export const L_MOVES_TO_WARM = 12;
+export const L_TAILREPAIRS = 13;
+export const L_CRAWLER_RECLAIMED = 14;
+export const L_CRAWLER_ITEMS_CHECKED = 15;
 
 /** Index in `f64` of a thread's block. */
 export function threadBase(thread: number): number {
@@ -73,6 +80,25 @@ export function threadBase(thread: number): number {
 /** Index in `f64` of a thread's counters of slab class 0. */
 export function threadClassBase(thread: number): number {
   return threadBase(thread) + THREAD_COUNTERS;
+}
+
+/** Index in `f64` of a thread's get hits of LRU list 0. */
+export function threadLruHits(thread: number): number {
+  return threadBase(thread) + THREAD_LRU_HITS;
+}
+
+/** Get hits of one LRU list. */
+export function sumListHits(memory: CacheMemory, list: number): number {
+  let sum = 0;
+  for (let thread = 0; thread < THREADS_MAX; thread++) sum += memory.f64[threadLruHits(thread) + list];
+  return sum;
+}
+
+/** Get hits of a slab class. */
+export function sumClassHits(memory: CacheMemory, clsid: number): number {
+  let sum = 0;
+  for (let list = clsid; list < LRU_LISTS; list += SLAB_CLASSES_MAX) sum += sumListHits(memory, list);
+  return sum;
 }
 
 /** Sum of one thread counter. */

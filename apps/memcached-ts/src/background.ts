@@ -1,0 +1,77 @@
+/**
+ * Where the cache's background work (engine/maintainer.ts) runs.
+ *
+ * With several workers it has a thread of its own, this file's, which sleeps on a word of the cache's memory until
+ * something is due or somebody asks for something, and takes the same locks as the workers.
+ * With one worker there are no locks, so that a request costs nothing for work that others might do; then the worker does
+ * the background work itself, in slices between two batches, from a timer (`BackgroundTimer`).
+ * Not its job: what is done.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import { Cache } from './engine/cache.ts';
+import { CacheMemory, W_BACKGROUND_STOP, W_BACKGROUND_WAKE } from './engine/layout.ts';
+import { Maintainer } from './engine/maintainer.ts';
+import type { Settings } from './settings.ts';
+
+/** What main.ts hands to the background thread. */
+export interface BackgroundInput {
+  shared: SharedArrayBuffer;
+  settings: Settings;
+  /** Its number among the cache's threads: the one after the last worker. */
+  thread: number;
+}
+
+/** Least time between two slices on a worker: requests come first. */
+const SLICE_MS_MIN = 5;
+
+/** Does the background work on the thread that made it. */
+export class BackgroundTimer {
+  private readonly maintainer: Maintainer;
+  private readonly i32: Int32Array;
+  private timer: NodeJS.Timeout;
+  private seen = 0;
+
+  constructor(cache: Cache) {
+    this.maintainer = new Maintainer(cache);
+    this.i32 = cache.memory.i32;
+    this.timer = setTimeout(this.run, SLICE_MS_MIN);
+  }
+
+  /** To be called after a command that asks for background work. */
+  kick(): void {
+    if (this.i32[W_BACKGROUND_WAKE] === this.seen) return;
+    clearTimeout(this.timer);
+    this.timer = setTimeout(this.run, 0);
+  }
+
+  stop(): void {
+    clearTimeout(this.timer);
+  }
+
+  private readonly run = (): void => {
+    this.seen = this.i32[W_BACKGROUND_WAKE];
+    const sleepUs = this.maintainer.step(performance.now() * 1000);
+    this.timer = setTimeout(this.run, Math.max(SLICE_MS_MIN, sleepUs / 1000));
+  };
+}
+
+/** Tells the background thread to end; it does within the step that it is in. */
+export function stopBackground(memory: CacheMemory): void {
+  Atomics.store(memory.i32, W_BACKGROUND_STOP, 1);
+  Atomics.add(memory.i32, W_BACKGROUND_WAKE, 1);
+  Atomics.notify(memory.i32, W_BACKGROUND_WAKE);
+}
+
+function runThread({ shared, settings, thread }: BackgroundInput): void {
+  const memory = new CacheMemory(shared, settings.cache);
+  const maintainer = new Maintainer(new Cache(memory, settings.lock, thread));
+  while (Atomics.load(memory.i32, W_BACKGROUND_STOP) === 0) {
+    const seen = Atomics.load(memory.i32, W_BACKGROUND_WAKE);
+    const sleepUs = maintainer.step(performance.now() * 1000);
+    Atomics.wait(memory.i32, W_BACKGROUND_WAKE, seen, sleepUs / 1000);
+  }
+}
+
+if (parentPort !== null && (workerData as { background?: BackgroundInput } | null)?.background !== undefined) {
+  runThread((workerData as { background: BackgroundInput }).background);
+}
