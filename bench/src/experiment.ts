@@ -3,6 +3,9 @@
  * experiments/; the runner and the report know nothing of any particular one.
  */
 
+import type { Shape } from './loadgen/memcached.ts';
+import type { MetricName } from './metrics.ts';
+
 /** megapipe: what the claim is about. baseline: the same program without it. reference: C. peer: what people use today. */
 export type Role = 'megapipe' | 'baseline' | 'reference' | 'peer';
 
@@ -37,7 +40,10 @@ export interface Load {
   size: number;
   rate?: number;
   keys?: number;
+  zipf?: number;
   setShare?: number;
+  shape?: Shape;
+  batch?: number;
   path?: string;
 }
 
@@ -45,13 +51,20 @@ export interface Workload {
   id: string;
   label: string;
   load: Load;
+  /** Transactions that one answered request counts as: 100 for a multiget of 100 keys that is told per key. Default 1. */
+  transactionsPerRequest?: number;
+  /** Open loop at this share of what the experiment's peer serves in closed loop, measured before the rounds. */
+  rateOfPeer?: number;
 }
 
-/** `subject`'s metric divided by `against`'s, median of the rounds, must be at most (or at least) `limit`. */
+/**
+ * `subject`'s metric divided by `against`'s, median of the rounds, must be at most (or at least) so much. Without `against`
+ * it is the metric itself, in its own unit.
+ */
 export interface Target {
   subject: string;
-  against: string;
-  metric: 'cpu' | 'throughput';
+  against?: string;
+  metric: MetricName;
   workload: string;
   atMost?: number;
   atLeast?: number;
@@ -73,6 +86,12 @@ export interface Experiment {
   targets: readonly Target[];
   /** Left out unless it is asked for by name: too long for the quick evaluation. */
   byNameOnly?: boolean;
+  /** What tables and plots show. Default: throughput and CPU per transaction. */
+  metrics?: readonly MetricName[];
+  /** load (default): throughput, CPU and latency under load. memory: what a fresh server and each stored item take. */
+  kind?: 'load' | 'memory';
+  /** apart (default): servers on one core, the load generator on another. shared: both on both. */
+  cores?: 'apart' | 'shared';
 }
 
 /** The three lengths of connection that the paper's figures are about. */
@@ -101,7 +120,10 @@ export function loadArguments(load: Load): string[] {
   ];
   if (load.rate !== undefined) args.push('--rate', String(load.rate));
   if (load.keys !== undefined) args.push('--keys', String(load.keys));
+  if (load.zipf !== undefined) args.push('--zipf', String(load.zipf));
   if (load.setShare !== undefined) args.push('--set-share', String(load.setShare));
+  if (load.shape !== undefined) args.push('--shape', load.shape);
+  if (load.batch !== undefined) args.push('--batch', String(load.batch));
   if (load.path !== undefined) args.push('--path', load.path);
   return args;
 }

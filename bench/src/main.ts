@@ -155,8 +155,12 @@ for (const experiment of chosen) {
     },
     onWarmup: (server) => process.stdout.write(pc.dim(`  ${server.label.padEnd(22)} warming up\n`)),
     onSample: (sample, server, workload) => {
-      const place = `round ${sample.round + 1}/${rounds}  ${workload.label.padStart(3)} ${experiment.axis}`;
-      const figures = `${number(sample.throughput / 1000).padStart(6)} k/s  ${number(sample.cpuUs).padStart(6)} µs CPU`;
+      const place = `round ${sample.round + 1}/${rounds}  ${`${workload.label.padStart(3)} ${experiment.axis}`.trimEnd()}`;
+      const { memory } = sample;
+      const figures =
+        memory === undefined
+          ? `${number(sample.throughput / 1000).padStart(6)} k/s  ${number(sample.cpuUs).padStart(6)} µs CPU`
+          : `${number(memory.rssStartBytes / 1e6)} MB at start, ${number(memory.rssItemBytes)} B an item`;
       const errors = sample.errors === 0 ? '' : pc.red(`  ${sample.errors} errors: ${sample.errorTexts[0] ?? ''}`);
       process.stdout.write(`  ${server.label.padEnd(22)} ${place}  ${figures}${errors}\n`);
     },

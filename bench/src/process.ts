@@ -40,10 +40,10 @@ export class Children {
     process.on('exit', this.onExit);
   }
 
-  /** Starts `command`, on core `cpu` when it is not null, with `environment` beside this process's own. */
+  /** Starts `command`, on core (or list of cores) `cpu` when it is not null, with `environment` beside this process's own. */
   async start(
     command: readonly string[],
-    cpu: number | null,
+    cpu: number | string | null,
     environment: Readonly<Record<string, string>> = {},
   ): Promise<RunningProcess> {
     const full = cpu === null ? command : ['taskset', '-c', String(cpu), ...command];

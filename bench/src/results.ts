@@ -5,6 +5,7 @@
  */
 import type { Role, Target } from './experiment.ts';
 import type { LatencyUs } from './loadgen/latency.ts';
+import { METRICS, type MetricName } from './metrics.ts';
 import { ratioOf, type Spread, spreadOf } from './statistics.ts';
 
 /** A server that used this share of its core was the limit; below, the client or the machine was. */
@@ -28,6 +29,17 @@ export interface Sample {
   errorTexts: string[];
   /** CPU seconds that the servers which had nothing to do used meanwhile. */
   othersCpuSeconds: number;
+  /** Only of experiments of the kind `memory`. */
+  memory?: MemoryUse;
+}
+
+export interface MemoryUse {
+  /** Resident memory of the process tree when it listens and has served nothing. */
+  rssStartBytes: number;
+  /** What resident memory grew by for each item of the second half of those stored. */
+  rssItemBytes: number;
+  /** `bytes` ÷ `curr_items` of the server's own stats. */
+  statsItemBytes: number;
 }
 
 export interface ServerRecord {
@@ -51,6 +63,8 @@ export interface ExperimentResult {
   servers: ServerRecord[];
   workloads: { id: string; label: string; description: string }[];
   targets: Target[];
+  /** What tables and plots show; absent: throughput and CPU. */
+  metrics?: readonly MetricName[];
   samples: Sample[];
 }
 
@@ -99,15 +113,12 @@ export interface Cell {
 
 export interface Verdict {
   target: Target;
+  /** The ratio, or the figure itself where the target names nobody to divide by. */
   ratio: Spread | null;
   /** null: not measured. */
   met: boolean | null;
   note: string;
 }
-
-type Metric = (sample: Sample) => number;
-const throughput: Metric = (sample) => sample.throughput;
-const cpuUs: Metric = (sample) => sample.cpuUs;
 
 const good = (result: ExperimentResult, server: string, workload: string): Sample[] =>
   result.samples.filter(
@@ -115,29 +126,52 @@ const good = (result: ExperimentResult, server: string, workload: string): Sampl
       sample.server === server && sample.workload === workload && sample.errors === 0 && sample.transactions > 0,
   );
 
-const byRound = (samples: readonly Sample[], metric: Metric): Map<number, number> =>
-  new Map(samples.map((sample) => [sample.round, metric(sample)]));
+/** A metric's value in each round that has it. */
+function byRound(result: ExperimentResult, server: string, workload: string, metric: MetricName): Map<number, number> {
+  const values = new Map<number, number>();
+  for (const sample of good(result, server, workload)) {
+    const value = METRICS[metric].of(sample);
+    if (value !== null) values.set(sample.round, value);
+  }
+  return values;
+}
+
+export function spreadAt(result: ExperimentResult, server: string, workload: string, metric: MetricName) {
+  return spreadOf([...byRound(result, server, workload, metric).values()]);
+}
+
+/** Against another server, round by round; null where one side is missing. */
+export function ratioAt(
+  result: ExperimentResult,
+  server: string,
+  against: string,
+  workload: string,
+  metric: MetricName,
+): Spread | null {
+  return ratioOf(byRound(result, server, workload, metric), byRound(result, against, workload, metric));
+}
 
 export function cellOf(result: ExperimentResult, server: string, workload: string): Cell {
   const samples = good(result, server, workload);
-  const peers = server === result.peer ? [] : good(result, result.peer, workload);
-  const spread = (metric: Metric): Spread | null => spreadOf(samples.map(metric));
+  const spread = (metric: (sample: Sample) => number): Spread | null => spreadOf(samples.map(metric));
+  const ratio = (metric: MetricName): Spread | null =>
+    server === result.peer ? null : ratioAt(result, server, result.peer, workload, metric);
   const serverCores = spread((sample) => sample.serverCores);
   return {
     server,
     workload,
-    throughput: spread(throughput),
-    cpuUs: spread(cpuUs),
+    throughput: spreadAt(result, server, workload, 'throughput'),
+    cpuUs: spreadAt(result, server, workload, 'cpu'),
     serverCores,
     clientCores: spread((sample) => sample.clientCores),
-    p50Us: spread((sample) => sample.latencyUs.p50),
-    p99Us: spread((sample) => sample.latencyUs.p99),
+    p50Us: spreadAt(result, server, workload, 'p50'),
+    p99Us: spreadAt(result, server, workload, 'p99'),
     saturated: serverCores !== null && serverCores.median >= SATURATED_CORES,
     errors: result.samples
       .filter((sample) => sample.server === server && sample.workload === workload)
       .reduce((sum, sample) => sum + sample.errors, 0),
-    throughputRatio: ratioOf(byRound(samples, throughput), byRound(peers, throughput)),
-    cpuRatio: ratioOf(byRound(samples, cpuUs), byRound(peers, cpuUs)),
+    throughputRatio: ratio('throughput'),
+    cpuRatio: ratio('cpu'),
   };
 }
 
@@ -150,14 +184,22 @@ export function cellsOf(result: ExperimentResult): Cell[] {
   );
 }
 
+function scaled(value: Spread | null, scale: number): Spread | null {
+  if (value === null) return null;
+  const { count, ...rest } = value;
+  const entries = Object.entries(rest).map(([name, one]) => [name, one * scale]);
+  return { ...(Object.fromEntries(entries) as typeof rest), count };
+}
+
 export function verdictOf(result: ExperimentResult, target: Target): Verdict {
-  const metric = target.metric === 'cpu' ? cpuUs : throughput;
-  const subject = good(result, target.subject, target.workload);
-  const against = good(result, target.against, target.workload);
-  const ratio = ratioOf(byRound(subject, metric), byRound(against, metric));
+  const { subject, against, workload, metric } = target;
+  const ratio =
+    against === undefined
+      ? scaled(spreadAt(result, subject, workload, metric), METRICS[metric].scale)
+      : ratioAt(result, subject, against, workload, metric);
   if (ratio === null) {
     const missing = result.servers.find(
-      (server) => server.status !== 'measured' && (server.id === target.subject || server.id === target.against),
+      (server) => server.status !== 'measured' && (server.id === subject || server.id === against),
     );
     return {
       target,
@@ -169,8 +211,8 @@ export function verdictOf(result: ExperimentResult, target: Target): Verdict {
   const met =
     (target.atMost === undefined || ratio.median <= target.atMost) &&
     (target.atLeast === undefined || ratio.median >= target.atLeast);
-  const { saturated, serverCores } = cellOf(result, target.subject, target.workload);
-  const spare = target.metric === 'throughput' && !saturated && serverCores !== null;
+  const { saturated, serverCores } = cellOf(result, subject, workload);
+  const spare = metric === 'throughput' && !saturated && serverCores !== null;
   const note = spare ? `it used ${Math.floor(serverCores.median * 100)} % of its core: not the limit` : '';
   return { target, ratio, met, note };
 }

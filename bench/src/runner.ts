@@ -13,9 +13,11 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Experiment, loadArguments, Missing, type Server, type Workload } from './experiment.ts';
 import type { LoadReport } from './loadgen/report.ts';
+import { measureMemory } from './memory.ts';
 import { Children, describeExit, freePort, type RunningProcess, waitForLine, waitForPort } from './process.ts';
 import { cpuSeconds, processTree } from './procstat.ts';
 import type { ExperimentResult, Sample, ServerRecord } from './results.ts';
+import { spreadOf } from './statistics.ts';
 
 const LOAD_GENERATOR = fileURLToPath(new URL('loadgen/main.ts', import.meta.url));
 const WORKSPACE = fileURLToPath(new URL('../../', import.meta.url));
@@ -48,6 +50,7 @@ interface Live {
 /** What every start of the load generator needs. */
 interface Client {
   children: Children;
+  cpu: Cores['client'];
   /** Where node keeps its compiled modules: a third less time to start, a hundred times. */
   compileCache: string;
 }
@@ -63,8 +66,24 @@ function describeLoad(workload: Workload): string {
   return loadArguments(workload.load).join(' ');
 }
 
+/** What servers and the load generator are pinned to. */
+interface Cores {
+  server: number | string | null;
+  client: number | string | null;
+}
+
+function coresOf(experiment: Experiment, options: RunOptions): Cores {
+  const { serverCpu, clientCpu } = options;
+  if (experiment.cores !== 'shared' || serverCpu === null || clientCpu === null) {
+    return { server: serverCpu, client: clientCpu };
+  }
+  const both = `${serverCpu},${clientCpu}`;
+  return { server: both, client: both };
+}
+
 export async function runExperiment(experiment: Experiment, options: RunOptions): Promise<ExperimentResult> {
   await using children = new Children();
+  const cores = coresOf(experiment, options);
   const result: ExperimentResult = {
     name: experiment.name,
     title: experiment.title,
@@ -81,6 +100,7 @@ export async function runExperiment(experiment: Experiment, options: RunOptions)
     targets: [...experiment.targets],
     samples: [],
   };
+  if (experiment.metrics !== undefined) result.metrics = experiment.metrics;
   const folders: string[] = [];
   // Also when the run is interrupted; the processes are ended by an exit hook of their own, set before this one.
   const removeFolders = (): void => {
@@ -95,7 +115,7 @@ export async function runExperiment(experiment: Experiment, options: RunOptions)
     return path;
   };
   try {
-    const client: Client = { children, compileCache: await folder() };
+    const client: Client = { children, compileCache: await folder(), cpu: cores.client };
     const live: Live[] = [];
     for (const server of experiment.servers) {
       const record: ServerRecord = {
@@ -108,19 +128,28 @@ export async function runExperiment(experiment: Experiment, options: RunOptions)
       };
       result.servers.push(record);
       try {
-        live.push(await start(children, server, record, await folder(), options));
+        live.push(await start(children, server, record, await folder(), cores.server));
       } catch (error) {
         record.status = error instanceof Missing ? 'skipped' : 'failed';
         record.reason = (error as Error).message;
       }
       options.onServer?.(record);
     }
+    if (experiment.kind === 'memory') {
+      await memoryRounds(children, live, experiment, options, cores, folder, result);
+      return result;
+    }
     for (const one of live) {
       options.onWarmup?.(one.server);
       await warmUp(client, one, experiment, options);
     }
+    const workloads: Workload[] = [];
+    for (const [i, workload] of experiment.workloads.entries()) {
+      workloads.push(await scheduled(client, live, experiment, workload, options));
+      result.workloads[i]!.description = describeLoad(workloads[i]!);
+    }
     for (let round = 0; round < options.rounds; round++) {
-      for (const workload of experiment.workloads) {
+      for (const workload of workloads) {
         for (const one of live) {
           if (one.record.status !== 'measured') continue;
           const sample = await measure(client, live, one, workload, round, options);
@@ -138,16 +167,70 @@ export async function runExperiment(experiment: Experiment, options: RunOptions)
   return result;
 }
 
+/**
+ * Every sample is of a server that was started for it: what a server once touched stays resident. The one that `live` has is
+ * the first round's first, the others are started as they are needed.
+ */
+async function memoryRounds(
+  children: Children,
+  live: readonly Live[],
+  experiment: Experiment,
+  options: RunOptions,
+  cores: Cores,
+  folder: () => Promise<string>,
+  result: ExperimentResult,
+): Promise<void> {
+  await children.stopAll();
+  for (let round = 0; round < options.rounds; round++) {
+    for (const workload of experiment.workloads) {
+      for (const { server, record } of live) {
+        if (record.status !== 'measured') continue;
+        try {
+          const fresh = await start(children, server, record, await folder(), cores.server);
+          const sample = await measureMemory(fresh.process.pid, fresh.port, workload.load);
+          await children.stop(fresh.process);
+          const whole: Sample = { ...sample, server: server.id, workload: workload.id, round };
+          result.samples.push(whole);
+          options.onSample?.(whole, server, workload);
+        } catch (error) {
+          record.status = 'failed';
+          record.reason = (error as Error).message;
+        }
+      }
+    }
+  }
+}
+
+/** The workload with its rate, where that is a share of what the peer (or who stands in for it) can serve. */
+async function scheduled(
+  client: Client,
+  live: readonly Live[],
+  experiment: Experiment,
+  workload: Workload,
+  options: RunOptions,
+): Promise<Workload> {
+  if (workload.rateOfPeer === undefined) return workload;
+  const running = live.filter((one) => one.record.status === 'measured');
+  const peer = running.find((one) => one.server.id === experiment.peer) ?? running[0];
+  if (peer === undefined) return workload;
+  const rates: number[] = [];
+  for (let i = 0; i < 3; i++) rates.push((await load(client, peer, workload, options)).throughput);
+  const capacity = spreadOf(rates)!.median;
+  // A round number: it is the same for all, and shown.
+  const rate = Math.max(1000, Math.round((capacity * workload.rateOfPeer) / 1000) * 1000);
+  return { ...workload, load: { ...workload.load, rate } };
+}
+
 async function start(
   children: Children,
   server: Server,
   record: ServerRecord,
   folder: string,
-  options: RunOptions,
+  cpu: Cores['server'],
 ): Promise<Live> {
   const launch = await server.launch({ folder, freePort });
   record.command = shown(launch.command);
-  const process = await children.start(launch.command, options.serverCpu);
+  const process = await children.start(launch.command, cpu);
   const live: Live = { server, record, process, port: launch.port, warm: false };
   if (launch.port === 0) live.port = await waitForLine(process, START_MS_MAX);
   else await waitForPort(process, launch.port, START_MS_MAX);
@@ -181,7 +264,7 @@ async function load(
   client: Client,
   live: Live,
   workload: Workload,
-  options: Pick<RunOptions, 'seconds' | 'warmupSeconds' | 'clientCpu' | 'clientBackend'>,
+  options: Pick<RunOptions, 'seconds' | 'warmupSeconds' | 'clientBackend'>,
 ): Promise<LoadReport> {
   const command = [
     process.execPath,
@@ -201,7 +284,7 @@ async function load(
   ];
   // What was stored in the warm-up is still there.
   if (workload.load.protocol === 'memcached' && live.warm) command.push('--no-preload');
-  const child = await client.children.start(command, options.clientCpu, { NODE_COMPILE_CACHE: client.compileCache });
+  const child = await client.children.start(command, client.cpu, { NODE_COMPILE_CACHE: client.compileCache });
   const exit = await child.ended;
   const line = child.stdout().trim();
   if (line === '') {
@@ -234,14 +317,15 @@ async function measure(
     return null;
   }
   const serverCpu = report.serverCpuSeconds ?? 0;
+  const each = workload.transactionsPerRequest ?? 1;
   const sample: Sample = {
     server: live.server.id,
     workload: workload.id,
     round,
-    transactions: report.transactions,
+    transactions: report.transactions * each,
     seconds: report.seconds,
-    throughput: report.throughput,
-    cpuUs: report.transactions > 0 ? (serverCpu / report.transactions) * 1e6 : 0,
+    throughput: report.throughput * each,
+    cpuUs: report.transactions > 0 ? (serverCpu / (report.transactions * each)) * 1e6 : 0,
     serverCores: report.seconds > 0 ? serverCpu / report.seconds : 0,
     clientCores: report.seconds > 0 ? report.clientCpuSeconds / report.seconds : 0,
     latencyUs: report.latencyUs,

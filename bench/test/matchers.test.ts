@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { echoExchange } from '../src/loadgen/echo.ts';
-import { type Matcher, memoryOf, Verdict } from '../src/loadgen/exchange.ts';
+import { type ByteTable, type Matcher, memoryOf, Verdict } from '../src/loadgen/exchange.ts';
 import { headerLength, httpExchange } from '../src/loadgen/http.ts';
 import { keyOf, memcachedExchange } from '../src/loadgen/memcached.ts';
 import { pattern } from '../src/payload.ts';
@@ -23,8 +23,13 @@ function feed(matcher: Matcher, connection: number, response: Uint8Array, cuts: 
   return verdict;
 }
 
+const DEFAULTS = { keys: 5, valueBytes: 67, setShare: 0, zipf: 0, shape: 'single', batch: 7 } as const;
+
 const cuts = fc.array(fc.nat(5000), { maxLength: 8 });
 const shift = fc.nat(7);
+
+const tableEntry = ({ bytes, start, length }: ByteTable, i: number): Uint8Array =>
+  bytes.slice(start[i]!, start[i]! + length[i]!);
 
 /** Responses of each protocol, with what produced them. */
 const http = (
@@ -48,7 +53,7 @@ const subjects = [
   {
     name: 'memcached get',
     make: () => ({
-      matcher: memcachedExchange({ keys: 5, valueBytes: 67, setShare: 0 }, 4).matcher,
+      matcher: memcachedExchange(DEFAULTS, 4).matcher,
       variant: 2,
       response: Buffer.from(`VALUE ${keyOf(2)} 0 67\r\n${Buffer.from(pattern(67, 2)).toString()}\r\nEND\r\n`),
     }),
@@ -56,11 +61,18 @@ const subjects = [
   {
     name: 'memcached set',
     make: () => ({
-      matcher: memcachedExchange({ keys: 5, valueBytes: 67, setShare: 0.5 }, 4).matcher,
+      matcher: memcachedExchange({ ...DEFAULTS, setShare: 0.5 }, 4).matcher,
       variant: 7,
       response: Buffer.from('STORED\r\n'),
     }),
   },
+  ...(['multiget', 'pipeline', 'getkq'] as const).map((shape) => ({
+    name: `memcached ${shape}`,
+    make: () => {
+      const { matcher, responses } = memcachedExchange({ ...DEFAULTS, shape }, 4);
+      return { matcher, variant: 6, response: tableEntry(responses, 6) };
+    },
+  })),
   {
     name: 'http, unknown header',
     make: () => {
@@ -229,7 +241,7 @@ describe('the HTTP matcher', () => {
 
 describe('requests', () => {
   it('of memcached get every key about equally often, and set as often as asked', () => {
-    const exchange = memcachedExchange({ keys: 10, valueBytes: 8, setShare: 0.25 }, 1);
+    const exchange = memcachedExchange({ ...DEFAULTS, keys: 10, valueBytes: 8, setShare: 0.25 }, 1);
     const counts = new Array<number>(20).fill(0);
     for (let i = 0; i < 20_000; i++) counts[exchange.pick(0)]!++;
     const sets = counts.slice(10).reduce((a, b) => a + b);
@@ -237,12 +249,34 @@ describe('requests', () => {
     for (const gets of counts.slice(0, 10)) expect(gets / 1500).toBeCloseTo(1, 0);
   });
 
+  it('of memcached follow Zipf’s law where they are told to', () => {
+    const { pick } = memcachedExchange({ ...DEFAULTS, keys: 1000, valueBytes: 8, zipf: 0.99 }, 1);
+    const counts = new Array<number>(1000).fill(0);
+    for (let i = 0; i < 200_000; i++) counts[pick(0)]!++;
+    const weights = Array.from({ length: 1000 }, (_, rank) => (rank + 1) ** -0.99);
+    const sum = weights.reduce((a, b) => a + b);
+    for (const rank of [0, 1, 2, 9]) expect(counts[rank]! / ((200_000 * weights[rank]!) / sum)).toBeCloseTo(1, 1);
+    const tail = counts.slice(500).reduce((a, b) => a + b);
+    const tailExpected = (200_000 * weights.slice(500).reduce((a, b) => a + b)) / sum;
+    expect(tail / tailExpected).toBeCloseTo(1, 1);
+  });
+
   it('of memcached and HTTP are what the protocols say', () => {
-    const text = ({ bytes, start, length }: { bytes: Uint8Array; start: Int32Array; length: Int32Array }, i: number) =>
-      Buffer.from(bytes.subarray(start[i]!, start[i]! + length[i]!)).toString();
-    const { requests } = memcachedExchange({ keys: 2, valueBytes: 3, setShare: 0.5 }, 1);
+    const text = (table: ByteTable, i: number): string => Buffer.from(tableEntry(table, i)).toString();
+    const { requests } = memcachedExchange({ ...DEFAULTS, keys: 2, valueBytes: 3, setShare: 0.5 }, 1);
     expect(text(requests, 1)).toBe(`get ${keyOf(1)}\r\n`);
     expect(text(requests, 3)).toBe(`set ${keyOf(1)} 0 0 3\r\n${Buffer.from(pattern(3, 1)).toString()}\r\n`);
+    const batch = { ...DEFAULTS, keys: 1, valueBytes: 3, batch: 2 };
+    const value = `VALUE ${keyOf(0)} 0 3\r\n${Buffer.from(pattern(3, 0)).toString()}\r\n`;
+    const multiget = memcachedExchange({ ...batch, shape: 'multiget' }, 1);
+    expect(text(multiget.requests, 9)).toBe(`get ${keyOf(0)} ${keyOf(0)}\r\n`);
+    expect(text(multiget.responses, 9)).toBe(`${value}${value}END\r\n`);
+    const pipeline = memcachedExchange({ ...batch, shape: 'pipeline' }, 1);
+    expect(text(pipeline.requests, 9)).toBe(`get ${keyOf(0)}\r\n`.repeat(2));
+    expect(text(pipeline.responses, 9)).toBe(`${value}END\r\n`.repeat(2));
+    const getkq = memcachedExchange({ ...batch, shape: 'getkq' }, 1);
+    expect(tableEntry(getkq.requests, 9)).toHaveLength(2 * (24 + 18) + 24);
+    expect(tableEntry(getkq.responses, 9)).toHaveLength(2 * (24 + 4 + 18 + 3) + 24);
     const get = httpExchange({ host: 'name', path: '/x', body: pattern(1) }, 1);
     expect(text(get.requests, 0)).toBe('GET /x HTTP/1.1\r\nHost: name\r\n\r\n');
   });

@@ -2,7 +2,7 @@ import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { number, spread } from '../src/report/format.ts';
 import { htmlReport } from '../src/report/html.ts';
-import { plot, THROUGHPUT } from '../src/report/plots.ts';
+import { plot } from '../src/report/plots.ts';
 import { terminalReport } from '../src/report/terminal.ts';
 import { cellOf, cellsOf, complaints, verdictOf } from '../src/results.ts';
 import { experimentResult, results, sample } from './fixture.ts';
@@ -53,6 +53,42 @@ describe('the summary of a run', () => {
       'echo: Absent failed: ended with status 1',
       'echo, ours, inf, round 1: idle servers used 0.50 s of CPU meanwhile',
     ]);
+  });
+});
+
+describe('an experiment with metrics of its own', () => {
+  const memory = () => {
+    const run = results();
+    const [experiment] = run.experiments;
+    experiment!.metrics = ['rssStart', 'statsItem'];
+    experiment!.targets = [
+      { subject: 'ours', against: 'theirs', metric: 'statsItem', workload: 'inf', atMost: 1.05 },
+      { subject: 'ours', metric: 'rssStart', workload: 'inf', atMost: 120 },
+    ];
+    experiment!.samples = [['ours', 130e6, 150] as const, ['theirs', 5e6, 100] as const].map(
+      ([server, rssStartBytes, statsItemBytes]) => ({
+        ...sample(server, 'inf', 0, 1000, 0),
+        memory: { rssStartBytes, statsItemBytes, rssItemBytes: 1 },
+      }),
+    );
+    return run;
+  };
+
+  it('has targets that are ratios, and targets in the metric’s own unit', () => {
+    const [experiment] = memory().experiments;
+    const [item, start] = experiment!.targets.map((target) => verdictOf(experiment!, target));
+    expect(item).toMatchObject({ met: false, ratio: { median: 1.5 } });
+    expect(start).toMatchObject({ met: false, ratio: { median: 130 }, note: '' });
+  });
+
+  it('shows those, and no column that means nothing for them', async () => {
+    const text = stripVTControlCharacters(terminalReport(memory()));
+    expect(text).toMatch(/Ours .*130.*150.*26\.00.*1\.50/);
+    expect(text).toMatch(/RSS at start, MB at ∞ transactions a connection: Ours/);
+    expect(text).not.toMatch(/server core|p50|95 % of the core/);
+    const html = await htmlReport(memory());
+    expect(html).toContain('RSS at start (less is better)');
+    expect(html.match(/<svg /g)).toHaveLength(2);
   });
 });
 
@@ -117,8 +153,8 @@ describe('the HTML report', () => {
 
 describe('a plot', () => {
   it('has a bar, a whisker and a number for each server and workload', async () => {
-    const svg = await plot(experimentResult(), THROUGHPUT, 'Throughput');
-    for (const text of ['200', '100', '20.0', 'Throughput', 'transactions a connection', '∞']) {
+    const svg = await plot(experimentResult(), 'throughput');
+    for (const text of ['200', '100', '20.0', 'Throughput (more is better)', 'transactions a connection', '∞']) {
       expect(svg).toContain(`>${text}<`);
     }
     expect(svg.match(/aria-roledescription="bar"/g)).toHaveLength(4);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { type Experiment, Missing, type Server } from '../src/experiment.ts';
-import { nodeServer } from '../src/peers.ts';
+import { application, nodeServer } from '../src/peers.ts';
 import { processTree } from '../src/procstat.ts';
 import { type RunOptions, runExperiment } from '../src/runner.ts';
 
@@ -15,6 +15,17 @@ const OPTIONS: RunOptions = {
 };
 
 const good = (id: string): Server => ({ id, label: id, role: 'peer', launch: async () => nodeServer('echo-node.ts') });
+const memcached: Server = {
+  id: 'memcached',
+  label: 'memcached-ts',
+  role: 'megapipe',
+  launch: async (context) => {
+    const port = await context.freePort();
+    const command = [application('memcached-ts'), '-l', '0.0.0.0', '-p', String(port), '-t', '1'];
+    return { command: process.getuid?.() === 0 ? [...command, '-u', 'root'] : command, port };
+  },
+};
+const gets = { protocol: 'memcached', connections: 4, perConnection: Infinity, size: 64, keys: 100 } as const;
 const shell = (id: string, script: string): Server => ({
   id,
   label: id,
@@ -22,8 +33,10 @@ const shell = (id: string, script: string): Server => ({
   launch: async () => ({ command: ['/bin/sh', '-c', script], port: 0 }),
 });
 
+const ECHO = { protocol: 'echo', connections: 4, size: 64, perConnection: Infinity } as const;
+
 function experiment(servers: Server[]): Experiment {
-  const load = { protocol: 'echo', connections: 4, size: 64 } as const;
+  const load = ECHO;
   return {
     name: 'test',
     title: 'test',
@@ -33,7 +46,7 @@ function experiment(servers: Server[]): Experiment {
     servers,
     workloads: [
       { id: '1', label: '1', load: { ...load, perConnection: 1 } },
-      { id: 'inf', label: '∞', load: { ...load, perConnection: Infinity } },
+      { id: 'inf', label: '∞', load },
     ],
     peer: servers[0]!.id,
     targets: [],
@@ -59,6 +72,54 @@ describe('runExperiment', () => {
     expect(result.samples.some((sample) => sample.cpuUs > 0)).toBe(true);
     expect(result.servers.map((server) => server.status)).toEqual(['measured', 'measured']);
     expect(result.servers[0]!.command).toMatch(/^node .*bench\/src\/servers\/echo-node\.ts/);
+    expect(processTree(process.pid)).toEqual([process.pid]);
+  });
+
+  it.each(['multiget', 'pipeline', 'getkq'] as const)('counts the keys of a memcached %s', async (shape) => {
+    const result = await runExperiment(
+      {
+        ...experiment([memcached]),
+        cores: 'shared',
+        workloads: [{ id: 'b', label: 'b', load: { ...gets, shape, batch: 50 }, transactionsPerRequest: 50 }],
+      },
+      { ...OPTIONS, rounds: 1, clientCpu: 1 },
+    );
+    const [sample] = result.samples;
+    expect(sample!.errorTexts).toEqual([]);
+    expect(sample!.transactions).toBeGreaterThan(0);
+    expect(sample!.transactions % 50).toBe(0);
+    expect(sample!.throughput).toBeCloseTo(sample!.transactions / sample!.seconds, 3);
+  });
+
+  it('takes an open loop’s rate from what the peer serves', async () => {
+    const result = await runExperiment(
+      { ...experiment([good('a')]), workloads: [{ id: 'half', label: 'half', load: ECHO, rateOfPeer: 0.5 }] },
+      { ...OPTIONS, rounds: 1 },
+    );
+    const rate = Number(/--rate (\d+000)\b/.exec(result.workloads[0]!.description)![1]);
+    expect(rate).toBeGreaterThanOrEqual(1000);
+    expect(result.samples[0]!.errorTexts).toEqual([]);
+  });
+
+  it('measures the memory of a fresh server and of an item', { timeout: 60_000 }, async () => {
+    const result = await runExperiment(
+      {
+        ...experiment([memcached]),
+        kind: 'memory',
+        metrics: ['rssStart', 'rssItem', 'statsItem'],
+        workloads: [{ id: 'm', label: 'm', load: { ...gets, keys: 20_000, size: 1024 } }],
+      },
+      { ...OPTIONS, rounds: 2 },
+    );
+    expect(result.samples.map((sample) => sample.errorTexts)).toEqual([[], []]);
+    for (const { memory } of result.samples) {
+      expect(memory!.rssStartBytes).toBeGreaterThan(10e6);
+      // The value and its key are the least that an item can take; pages of slabs that are begun are the most.
+      expect(memory!.rssItemBytes).toBeGreaterThan(1000);
+      expect(memory!.rssItemBytes).toBeLessThan(3000);
+      expect(memory!.statsItemBytes).toBeGreaterThan(1024 + 18);
+      expect(memory!.statsItemBytes).toBeLessThan(1184);
+    }
     expect(processTree(process.pid)).toEqual([process.pid]);
   });
 

@@ -2,9 +2,9 @@
 import type { Experiment } from '../experiment.ts';
 import { breakdown } from './breakdown/index.ts';
 import { echo } from './echo/index.ts';
-import { memcached } from './memcached/index.ts';
+import { memcachedExperiments } from './memcached/index.ts';
 import { nginx } from './nginx/index.ts';
 import { nginxFiles } from './nginx-files/index.ts';
 import { sizes } from './sizes/index.ts';
 
-export const experiments: readonly Experiment[] = [echo, memcached, nginx, nginxFiles, breakdown, sizes];
+export const experiments: readonly Experiment[] = [echo, ...memcachedExperiments, nginx, nginxFiles, breakdown, sizes];

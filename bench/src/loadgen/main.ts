@@ -10,19 +10,19 @@ import { echoExchange } from './echo.ts';
 import type { Exchange } from './exchange.ts';
 import { Generator } from './generator.ts';
 import { httpExchange } from './http.ts';
-import { memcachedExchange, preload } from './memcached.ts';
+import { learnCas, memcachedExchange, preload } from './memcached.ts';
 import { type LoadOptions, parseLoadOptions, USAGE, UsageError } from './options.ts';
 import type { LoadReport } from './report.ts';
 
-function exchangeOf(options: LoadOptions): Exchange {
+async function exchangeOf(options: LoadOptions): Promise<Exchange> {
   switch (options.protocol) {
     case 'echo':
       return echoExchange(options.size, options.connections);
-    case 'memcached':
-      return memcachedExchange(
-        { keys: options.keys, valueBytes: options.size, setShare: options.setShare },
-        options.connections,
-      );
+    case 'memcached': {
+      const exchange = memcachedExchange({ ...options, valueBytes: options.size }, options.connections);
+      if (options.shape === 'getkq') await learnCas(options.host, options.port, exchange);
+      return exchange;
+    }
     case 'http':
       return httpExchange({ host: options.host, path: options.path, body: pattern(options.size) }, options.connections);
   }
@@ -30,9 +30,9 @@ function exchangeOf(options: LoadOptions): Exchange {
 
 async function measure(options: LoadOptions): Promise<LoadReport> {
   if (options.protocol === 'memcached' && options.preload) {
-    await preload(options.host, options.port, { keys: options.keys, valueBytes: options.size, setShare: 0 });
+    await preload(options.host, options.port, { keys: options.keys, valueBytes: options.size });
   }
-  const exchange = exchangeOf(options);
+  const exchange = await exchangeOf(options);
   const hosts =
     options.addresses > 1 ? Array.from({ length: options.addresses }, (_, i) => `127.0.0.${i + 1}`) : [options.host];
   const generator = new Generator(

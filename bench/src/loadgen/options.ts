@@ -1,5 +1,6 @@
 /** Command line of the load generator: plain data, checked. */
 import { parseArgs } from 'node:util';
+import { SHAPES, type Shape } from './memcached.ts';
 
 export interface LoadOptions {
   host: string;
@@ -18,9 +19,13 @@ export interface LoadOptions {
   /** Connections take turns over this many loopback addresses, 127.0.0.1 and up. */
   addresses: number;
   backend: 'auto' | 'uring' | 'epoll';
-  /** memcached: keys, drawn uniformly; share of SETs; store the keys first. */
+  /** memcached: keys, and the exponent of Zipf's law they are drawn by (0: uniformly); share of SETs; store the keys first. */
   keys: number;
+  zipf: number;
   setShare: number;
+  /** memcached: what one request is, and the keys of one that asks for many. */
+  shape: Shape;
+  batch: number;
   preload: boolean;
   /** HTTP: what to ask for. */
   path: string;
@@ -38,8 +43,12 @@ export const USAGE = `usage: node src/loadgen/main.ts --target HOST:PORT --proto
                          the intended time. 0: closed loop                            [0]
   --addresses N          spread over 127.0.0.1 ... 127.0.0.N (HOST must be 127.0.0.1) [1]
   --backend NAME         auto, uring or epoll                                         [auto]
-  --keys K               memcached: distinct keys, drawn uniformly                    [1]
+  --keys K               memcached: distinct keys                                     [1]
+  --zipf S               memcached: keys are drawn by Zipf's law with this exponent   [0: uniformly]
   --set-share X          memcached: share of SETs, 0 ... 1                            [0]
+  --shape NAME           memcached: single; multiget: one get of many keys; pipeline: many gets in one
+                         go; getkq: many quiet binary gets, then a noop               [single]
+  --batch N              memcached: keys of one multiget, pipeline or getkq           [100]
   --no-preload           memcached: the keys are stored already
   --path PATH            http                                                         [/]
   --server-pid PID       report the CPU time of PID and its children over the window`;
@@ -80,6 +89,9 @@ function parse(args: string[]) {
         backend: { type: 'string', default: 'auto' },
         keys: { type: 'string', default: '1' },
         'set-share': { type: 'string', default: '0' },
+        zipf: { type: 'string', default: '0' },
+        shape: { type: 'string', default: 'single' },
+        batch: { type: 'string', default: '100' },
         'no-preload': { type: 'boolean', default: false },
         path: { type: 'string', default: '/' },
         'server-pid': { type: 'string', default: '0' },
@@ -100,6 +112,9 @@ export function parseLoadOptions(args: string[]): LoadOptions {
   if (addresses > 1 && host !== '127.0.0.1') throw new UsageError('--addresses: the target must be 127.0.0.1');
   if (!/^\/[!-~]*$/.test(values.path)) throw new UsageError(`--path: expected /…, got "${values.path}"`);
   const perConnection = values['per-connection'];
+  const shape = oneOf('shape', values.shape, SHAPES);
+  const setShare = number('set-share', values['set-share'], 0, 1, false);
+  if (shape !== 'single' && setShare > 0) throw new UsageError(`--set-share: --shape ${shape} only gets`);
   return {
     host,
     port: number('target', target[2]!, 1, 65_535, true),
@@ -119,7 +134,10 @@ export function parseLoadOptions(args: string[]): LoadOptions {
     addresses,
     backend: oneOf('backend', values.backend, ['auto', 'uring', 'epoll']),
     keys: number('keys', values.keys, 1, 1_000_000, true),
-    setShare: number('set-share', values['set-share'], 0, 1, false),
+    zipf: number('zipf', values.zipf, 0, 10, false),
+    setShare,
+    shape,
+    batch: number('batch', values.batch, 1, 10_000, true),
     preload: !values['no-preload'],
     path: values.path,
     serverPid: number('server-pid', values['server-pid'], 0, 2 ** 31 - 1, true),

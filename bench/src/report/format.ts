@@ -1,5 +1,6 @@
 /** Numbers as people read them: three digits that mean something, and always the spread beside the median. */
 import type { Target } from '../experiment.ts';
+import { METRICS, worded } from '../metrics.ts';
 import type { Environment, ExperimentResult } from '../results.ts';
 import type { Spread } from '../statistics.ts';
 
@@ -32,8 +33,10 @@ export function limit(target: Target): string {
 export function figure(result: ExperimentResult, target: Target): string {
   const label = (id: string): string => result.servers.find((server) => server.id === id)?.label ?? id;
   const workload = result.workloads.find((one) => one.id === target.workload)?.label ?? target.workload;
-  const metric = target.metric === 'cpu' ? 'CPU per transaction' : 'throughput';
-  return `${metric} at ${workload} ${result.axis}: ${label(target.subject)} / ${label(target.against)}`;
+  const { title, unit } = METRICS[target.metric];
+  const metric = worded(target.against === undefined ? unit : title, result.transaction);
+  const against = target.against === undefined ? '' : ` / ${label(target.against)}`;
+  return `${metric} at ${`${workload} ${result.axis}`.trim()}: ${label(target.subject)}${against}`;
 }
 
 export function environmentRows(environment: Environment): [string, string][] {

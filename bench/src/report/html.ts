@@ -1,7 +1,8 @@
 /** The report as one HTML file: inline SVG and styles, no script, nothing loaded from anywhere. */
 import { cellsOf, complaints, type ExperimentResult, type Results, verdictOf } from '../results.ts';
-import { environmentRows, figure, limit, number, percent, ratio, spread } from './format.ts';
-import { CPU, plot, THROUGHPUT } from './plots.ts';
+import { columnsOf, metricsOf } from './columns.ts';
+import { environmentRows, figure, limit, number, ratio } from './format.ts';
+import { plot } from './plots.ts';
 
 const STYLE = `
 :root { color-scheme: light; }
@@ -72,7 +73,7 @@ function verdicts(results: Results): string {
 }
 
 function cells(result: ExperimentResult): string {
-  const peer = escapeHtml(result.servers.find((server) => server.id === result.peer)?.label ?? result.peer);
+  const columns = columnsOf(result, true);
   let last = '';
   const rows = cellsOf(result).map((cell) => {
     const server = result.servers.find((one) => one.id === cell.server)!;
@@ -85,32 +86,12 @@ function cells(result: ExperimentResult): string {
       cells: [
         first ? escapeHtml(workload.label) : '',
         escapeHtml(server.label) + errors,
-        spread(cell.throughput, 1 / 1000),
-        spread(cell.cpuUs),
-        `${percent(cell.serverCores)}${cell.saturated ? '' : '*'}`,
-        percent(cell.clientCores),
-        cell.p50Us === null ? '–' : number(cell.p50Us.median),
-        cell.p99Us === null ? '–' : number(cell.p99Us.median),
-        ratio(cell.throughputRatio),
-        ratio(cell.cpuRatio),
+        ...columns.map((column) => column.text(cell)),
       ],
     };
   });
-  return table(
-    [
-      [escapeHtml(result.axis), 'left'],
-      ['server', 'left'],
-      [`${escapeHtml(result.transaction)}s/s, thousands`],
-      [`server CPU µs / ${escapeHtml(result.transaction)}`],
-      ['server core'],
-      ['client core'],
-      ['p50 µs'],
-      ['p99 µs'],
-      [`throughput ÷ ${peer}`],
-      [`CPU ÷ ${peer}`],
-    ],
-    rows,
-  );
+  const heads = columns.map((column): Column => [escapeHtml(column.head)]);
+  return table([[escapeHtml(result.axis), 'left'], ['server', 'left'], ...heads], rows);
 }
 
 function samples(result: ExperimentResult): string {
@@ -184,9 +165,11 @@ ${table(
 
 async function section(result: ExperimentResult): Promise<string> {
   const measured = result.samples.length > 0;
+  const figures: string[] = [];
+  for (const metric of measured ? metricsOf(result) : [])
+    figures.push(`<figure>${await plot(result, metric)}</figure>`);
   const plots = measured
-    ? `<div class="plots"><figure>${await plot(result, THROUGHPUT, 'Throughput (more is better)')}</figure>
-<figure>${await plot(result, CPU, `Server CPU per ${result.transaction} (less is better)`)}</figure></div>`
+    ? `<div class="plots">${figures.join('\n')}</div>`
     : '<p class="open">Nothing was measured.</p>';
   const absent = result.servers
     .filter((server) => server.status !== 'measured')

@@ -5,8 +5,8 @@
 import { parse, View } from 'vega';
 import { compile, type TopLevelSpec } from 'vega-lite';
 import type { Role } from '../experiment.ts';
-import { type Cell, cellsOf, type ExperimentResult } from '../results.ts';
-import type { Spread } from '../statistics.ts';
+import { METRICS, type MetricName, worded } from '../metrics.ts';
+import { cellsOf, type ExperimentResult, spreadAt } from '../results.ts';
 import { number } from './format.ts';
 
 /** One hue for what the claim is about and its baseline, others for those it is compared with. */
@@ -17,16 +17,10 @@ const COLORS: Record<Role, string[]> = {
   peer: ['#d9822b', '#f0b97a', '#b35c12'],
 };
 
-export interface Measure {
-  title: string;
-  of: (cell: Cell) => Spread | null;
-  scale: number;
-}
-
-export const THROUGHPUT: Measure = { title: 'thousands a second', of: (cell) => cell.throughput, scale: 1 / 1000 };
-export const CPU: Measure = { title: 'µs of server CPU each', of: (cell) => cell.cpuUs, scale: 1 };
-
-export async function plot(result: ExperimentResult, measure: Measure, title: string): Promise<string> {
+export async function plot(result: ExperimentResult, metric: MetricName): Promise<string> {
+  const measure = METRICS[metric];
+  const text = worded(`${measure.title} (${measure.better} is better)`, result.transaction);
+  const title = `${text[0]!.toUpperCase()}${text.slice(1)}`;
   const servers = result.servers.filter((server) => result.samples.some((sample) => sample.server === server.id));
   const used = new Map<Role, number>();
   const colors = servers.map((server) => {
@@ -36,7 +30,7 @@ export async function plot(result: ExperimentResult, measure: Measure, title: st
     return palette[index % palette.length]!;
   });
   const values = cellsOf(result).flatMap((cell) => {
-    const value = measure.of(cell);
+    const value = spreadAt(result, cell.server, cell.workload, metric);
     if (value === null) return [];
     return [
       {
@@ -74,7 +68,12 @@ export async function plot(result: ExperimentResult, measure: Measure, title: st
       {
         mark: { type: 'bar' },
         encoding: {
-          y: { field: 'median', type: 'quantitative', title: measure.title, scale: { domain: [0, top] } },
+          y: {
+            field: 'median',
+            type: 'quantitative',
+            title: worded(measure.unit, result.transaction),
+            scale: { domain: [0, top] },
+          },
           color: {
             field: 'server',
             type: 'nominal',

@@ -2,42 +2,36 @@
 import Table from 'cli-table3';
 import pc from 'picocolors';
 import { cellsOf, complaints, type ExperimentResult, type Results, type Verdict, verdictOf } from '../results.ts';
-import { environmentRows, figure, limit, number, percent, ratio, spread } from './format.ts';
+import { columnsOf, underLoad } from './columns.ts';
+import { environmentRows, figure, limit, ratio } from './format.ts';
 
 /** Thin frames: the rows of one workload belong together, lines only between workloads. */
 const STYLE = { head: [], border: ['gray'], compact: true, 'padding-right': 0 };
 
+/** Broken in two where a head is long, so that the table fits a terminal. */
+function headLines(text: string): string {
+  const at = text.indexOf(' ', Math.max(text.length >> 1, 8) - 1);
+  const lines = text.length > 12 && at > 0 ? [text.slice(0, at), text.slice(at + 1)] : [text];
+  return lines.map(pc.bold).join('\n');
+}
+
 function experimentTable(result: ExperimentResult): string {
-  const peer = result.servers.find((server) => server.id === result.peer)?.label ?? result.peer;
+  const columns = columnsOf(result, false);
   const table = new Table({
-    head: [
-      result.axis.replace(' a ', '\na '),
-      'server',
-      `thousand\n${result.transaction}s/s`,
-      `CPU µs\n/ ${result.transaction}`,
-      'core\nused',
-      'p50 µs',
-      `throughput\n÷ ${peer}`,
-      `CPU\n÷ ${peer}`,
-    ].map((text) => text.split('\n').map(pc.bold).join('\n')),
+    head: [headLines(result.axis), pc.bold('server'), ...columns.map((column) => headLines(column.head))],
     style: STYLE,
-    colAligns: ['left', 'left', 'right', 'right', 'right', 'right', 'right', 'right'],
+    colAligns: ['left', 'left', ...columns.map(() => 'right' as const)],
   });
   let last = '';
   for (const cell of cellsOf(result)) {
     const server = result.servers.find((one) => one.id === cell.server)!;
     const workload = result.workloads.find((one) => one.id === cell.workload)!;
-    if (last !== '' && last !== cell.workload) table.push([{ colSpan: 8, content: '' }]);
+    if (last !== '' && last !== cell.workload) table.push([{ colSpan: columns.length + 2, content: '' }]);
     table.push([
       last === cell.workload ? '' : workload.label,
       (server.role === 'megapipe' ? pc.cyan(server.label) : server.label) +
         (cell.errors > 0 ? pc.red(` ${cell.errors} errors`) : ''),
-      spread(cell.throughput, 1 / 1000),
-      spread(cell.cpuUs),
-      `${percent(cell.serverCores)}${cell.saturated ? '' : '*'}`,
-      cell.p50Us === null ? '–' : number(cell.p50Us.median),
-      ratio(cell.throughputRatio),
-      ratio(cell.cpuRatio),
+      ...columns.map((column) => column.text(cell)),
     ]);
     last = cell.workload;
   }
@@ -79,7 +73,8 @@ export function terminalReport(results: Results): string {
       if (server.status === 'failed') parts.push(pc.red(`failed ${server.label}: ${server.reason}`));
     }
   }
-  parts.push(pc.dim('* less than 95 % of the core: the client was the limit, compare the CPU per transaction.'));
+  if (results.experiments.some(underLoad))
+    parts.push(pc.dim('* less than 95 % of the core: the client was the limit, compare the CPU per transaction.'));
   parts.push(pc.dim(`Medians of ${results.rounds} interleaved rounds of ${results.windowSeconds} s (min–max).`));
   if (results.experiments.some((result) => result.targets.length > 0))
     parts.push(`\n${pc.bold('Targets')}`, verdictTable(results));
