@@ -144,6 +144,18 @@ describe.each(BACKENDS)('%s', (backend) => {
     client.destroy();
   });
 
+  test.each(backend === 'uring' ? [true, false] : [true])(
+    'the event loop has its turn whenever its descriptor fired, also during a submission (batch: %s)',
+    async (batch) => {
+      /* It has no timer: a forgotten turn would stop it for good. */
+      const child = spawn(process.execPath, [program('talk.ts'), backend, batch ? '1' : '0'], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      ends.push(() => child.kill('SIGKILL'));
+      expect(await once(child, 'exit')).toEqual([0, null]);
+    },
+  );
+
   test('signals arrive while the channel waits, and destroy lets the process end by itself', async () => {
     const { child, port, output } = await serve('plain');
     const client = await connectTo(port);

@@ -1,9 +1,43 @@
 /** What the specs share: a sink with defaults, a rig with one attached server channel, raw clients. */
 import { once } from 'node:events';
 import net from 'node:net';
-import { Channel, type ChannelOptions, listenTcp, localAddress, type Sink } from '../src/index.ts';
+import {
+  Channel,
+  type ChannelOptions,
+  closeDescriptor,
+  ListenGroup,
+  listenTcp,
+  localAddress,
+  type Sink,
+} from '../src/index.ts';
 
 export const BACKENDS = ['uring', 'epoll'] as const;
+
+export interface Configuration {
+  name: string;
+  backend: (typeof BACKENDS)[number];
+  /** The switches that are off. */
+  options: Pick<ChannelOptions, 'lightweight' | 'batch'>;
+  /** group: partitioned, a socket of its own; shared: one descriptor that others could accept from, too. */
+  listener: 'group' | 'shared' | 'own';
+}
+
+/** The backends, and uring with each of MegaPipe's parts switched off, as the breakdown figure does. */
+export const CONFIGURATIONS: readonly Configuration[] = [
+  { name: 'uring', backend: 'uring', options: {}, listener: 'group' },
+  { name: 'uring, lightweight: false', backend: 'uring', options: { lightweight: false }, listener: 'group' },
+  { name: 'uring, batch: false', backend: 'uring', options: { batch: false }, listener: 'group' },
+  { name: 'uring, partition: false', backend: 'uring', options: {}, listener: 'shared' },
+  { name: 'uring, all off', backend: 'uring', options: { lightweight: false, batch: false }, listener: 'shared' },
+  { name: 'epoll', backend: 'epoll', options: {}, listener: 'own' },
+];
+
+/** Slow places (sanitizers, an emulated machine) run the defaults only. */
+const slow = process.env['MEGAPIPE_SANITIZE'] === '1' || process.env['MEGAPIPE_INSIDE_GUEST'] !== undefined;
+export const configurations: readonly Configuration[] = CONFIGURATIONS.filter(
+  ({ name }) => !slow || name === 'uring' || name === 'epoll',
+);
+if (slow) process.stdout.write('switches that are off are tested elsewhere: this place is slow\n');
 
 export function sink(parts: Partial<Sink>): Sink {
   return {
@@ -28,12 +62,26 @@ export class Rig {
   readonly port: number;
   readonly listener: number;
   readonly #clients: net.Socket[] = [];
+  readonly #shared: number = -1;
 
-  constructor(options: ChannelOptions, make: (channel: () => Channel) => Partial<Sink>, accept = true) {
+  constructor(
+    options: ChannelOptions,
+    make: (channel: () => Channel) => Partial<Sink>,
+    accept = true,
+    listener: Configuration['listener'] = 'own',
+  ) {
     this.channel = new Channel(sink(make(() => this.channel)), options);
-    const fd = listenTcp({ host: '127.0.0.1', port: 0 });
-    this.port = localAddress(fd).port;
-    this.listener = this.channel.register(fd, 1);
+    const address = { host: '127.0.0.1', port: 0 };
+    if (listener === 'group') {
+      const group = new ListenGroup(address);
+      this.listener = this.channel.register(group, 1);
+      this.port = group.port;
+    } else {
+      const fd = listenTcp(address);
+      this.port = localAddress(fd).port;
+      this.listener = this.channel.register(fd, 1, { shared: listener === 'shared' });
+      if (listener === 'shared') this.#shared = fd;
+    }
     if (accept) this.channel.accept(this.listener);
     this.channel.attach();
   }
@@ -48,6 +96,7 @@ export class Rig {
   end(): void {
     for (const socket of this.#clients) socket.destroy();
     this.channel.destroy();
+    if (this.#shared >= 0) closeDescriptor(this.#shared);
   }
 }
 

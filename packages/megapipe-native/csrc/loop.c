@@ -149,6 +149,8 @@ static void on_prepare(uv_prepare_t *h) {
       bits = call_drain(at, -EAGAIN);
       if (bits < 0 || at->stopped) break;
       more = bits & DRAIN_MORE;
+      /* libuv's descriptor may have fired in a submission, too; it is not armed then, and nothing else would wake. */
+      if (bits & DRAIN_LEAVE) leave = true;
     }
     /* 0: a timer is due, or handles and watchers wait for libuv. -1: it would sleep for ever. */
     int timeout = at->primary ? uv_backend_timeout(loop) : 0;
