@@ -30,3 +30,4 @@ export {
   setAffinity,
 } from './listen.ts';
 export { ListenGroup, type ListenGroupOptions, type ListenGroupShare, listenGroup } from './listen-group.ts';
+export { createSharedMemory, mapSharedMemory } from './shared-memory.ts';

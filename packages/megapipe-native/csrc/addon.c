@@ -220,6 +220,8 @@ static napi_value init(napi_env env, napi_value exports) {
   napi_add_async_cleanup_hook(env, cleanup, in, NULL);
   const napi_property_descriptor verbs[] = {
       MP_VERB("memoryMap", mp_memory_map),
+      MP_VERB("memoryFile", mp_memory_file),
+      MP_VERB("memoryMapFile", mp_memory_map_file),
       MP_VERB("memoryUnmap", mp_memory_unmap),
       MP_VERB("memoryAttach", mp_memory_attach),
       MP_VERB("memoryRelease", mp_memory_release),

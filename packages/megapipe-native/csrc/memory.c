@@ -1,14 +1,17 @@
 /*
- * Memory the kernel may be pointed at: regions, named by id. MAPPED regions are anonymous mappings handed to
- * JavaScript as an ArrayBuffer; SHARED regions are the caller's SharedArrayBuffers, which can neither move nor be
+ * Memory the kernel may be pointed at: regions, named by id. MAPPED regions are mappings (anonymous, or of
+ * a memory file that several processes share) handed to JavaScript as an ArrayBuffer; SHARED regions are the caller's SharedArrayBuffers, which can neither move nor be
  * detached, so their address stays true as long as the reference held here. Ordinary ArrayBuffers are refused: they
  * can be transferred away under the kernel's feet.
  */
 #include "native.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static int free_region(struct instance *in) {
   for (int i = 0; i < MP_MAX_REGIONS; i++)
@@ -47,22 +50,19 @@ void mp_detach_memory(napi_env env, napi_ref *ref) {
   *ref = NULL;
 }
 
-/* memoryMap(bytes) -> { id, buffer, address }. Zeroed, and touched only as used. */
-VERB(mp_memory_map) {
-  struct instance *in = mp_instance(env);
-  napi_value argv[1];
-  size_t bytes;
-  if (!mp_args(env, info, 1, argv, "memoryMap") || !mp_size(env, argv[0], &bytes, "memoryMap", "bytes")) return NULL;
-  if (bytes == 0 || bytes > (1ull << 40)) return mp_throw(env, "ERR_MEGAPIPE_ARGUMENT", "memoryMap: bytes must be 1 to 2^40, got %zu", bytes);
+/* A fresh mapping becomes a region: { id, buffer, address }. `fd` < 0: anonymous and private, else that file's bytes, shared. */
+static napi_value map_region(napi_env env, struct instance *in, size_t bytes, int fd, const char *verb) {
+  if (bytes == 0 || bytes > (1ull << 40)) return mp_throw(env, "ERR_MEGAPIPE_ARGUMENT", "%s: bytes must be 1 to 2^40, got %zu", verb, bytes);
   int id = free_region(in);
-  if (id < 0) return mp_throw(env, "ERR_MEGAPIPE_REGION", "memoryMap: all %d regions of this thread are in use", MP_MAX_REGIONS);
-  void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (base == MAP_FAILED) return mp_throw(env, "ERR_MEGAPIPE_NOMEM", "memoryMap: mmap of %zu bytes: %s", bytes, strerror(errno));
+  if (id < 0) return mp_throw(env, "ERR_MEGAPIPE_REGION", "%s: all %d regions of this thread are in use", verb, MP_MAX_REGIONS);
+  int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE : MAP_SHARED;
+  void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
+  if (base == MAP_FAILED) return mp_throw(env, "ERR_MEGAPIPE_NOMEM", "%s: mmap of %zu bytes: %s", verb, bytes, strerror(errno));
   struct region *r = &in->regions[id];
   napi_value buffer = mp_wrap_memory(env, base, bytes, &r->buffer);
   if (!buffer) {
     munmap(base, bytes);
-    return mp_throw(env, "ERR_MEGAPIPE_NOMEM", "memoryMap: no ArrayBuffer over %zu bytes", bytes);
+    return mp_throw(env, "ERR_MEGAPIPE_NOMEM", "%s: no ArrayBuffer over %zu bytes", verb, bytes);
   }
   r->kind = REGION_MAPPED;
   r->base = base;
@@ -73,6 +73,52 @@ VERB(mp_memory_map) {
   mp_set(env, out, "buffer", buffer);
   mp_set(env, out, "address", mp_number(env, (double)(uintptr_t)base));
   return out;
+}
+
+/* memoryMap(bytes) -> { id, buffer, address }. Zeroed, and touched only as used. */
+VERB(mp_memory_map) {
+  struct instance *in = mp_instance(env);
+  napi_value argv[1];
+  size_t bytes;
+  if (!mp_args(env, info, 1, argv, "memoryMap") || !mp_size(env, argv[0], &bytes, "memoryMap", "bytes")) return NULL;
+  return map_region(env, in, bytes, -1, "memoryMap");
+}
+
+/* memoryFile(bytes) -> descriptor or -errno: zeroed memory without a name, for several processes to map. It cannot shrink. */
+VERB(mp_memory_file) {
+  napi_value argv[1];
+  size_t bytes;
+  if (!mp_args(env, info, 1, argv, "memoryFile") || !mp_size(env, argv[0], &bytes, "memoryFile", "bytes")) return NULL;
+  if (bytes == 0 || bytes > (1ull << 40)) return mp_throw(env, "ERR_MEGAPIPE_ARGUMENT", "memoryFile: bytes must be 1 to 2^40, got %zu", bytes);
+  int fd = memfd_create("megapipe", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (fd < 0) return mp_i32(env, -errno);
+  if (ftruncate(fd, (off_t)bytes) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL) < 0) {
+    int failed = errno;
+    close(fd);
+    return mp_i32(env, -failed);
+  }
+  return mp_i32(env, fd);
+}
+
+/*
+ * memoryMapFile(fd, bytes) -> { id, buffer, address }: shared with every process that maps it. Only a memoryFile is taken:
+ * one that somebody shortens would answer an access with SIGBUS.
+ */
+VERB(mp_memory_map_file) {
+  struct instance *in = mp_instance(env);
+  napi_value argv[2];
+  uint32_t fd;
+  size_t bytes;
+  if (!mp_args(env, info, 2, argv, "memoryMapFile") || !mp_uint(env, argv[0], &fd, "memoryMapFile", "fd") ||
+      !mp_size(env, argv[1], &bytes, "memoryMapFile", "bytes"))
+    return NULL;
+  int seals = fd > INT32_MAX ? -1 : fcntl((int)fd, F_GET_SEALS);
+  struct stat st;
+  if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat((int)fd, &st) < 0)
+    return mp_throw(env, "ERR_MEGAPIPE_ARGUMENT", "memoryMapFile: descriptor %u is not memory made by memoryFile", fd);
+  if (bytes > (uint64_t)st.st_size)
+    return mp_throw(env, "ERR_MEGAPIPE_RANGE", "memoryMapFile: %zu bytes of a memory file of %lld", bytes, (long long)st.st_size);
+  return map_region(env, in, bytes, (int)fd, "memoryMapFile");
 }
 
 /* memoryUnmap(id): the ArrayBuffer is detached first. The caller has made sure that the kernel is done with it. */

@@ -95,6 +95,8 @@ void mp_attachments_close_all(struct instance *in);
 
 #define VERB(name) napi_value name(napi_env env, napi_callback_info info)
 VERB(mp_memory_map);
+VERB(mp_memory_file);
+VERB(mp_memory_map_file);
 VERB(mp_memory_unmap);
 VERB(mp_memory_attach);
 VERB(mp_memory_release);

@@ -38,6 +38,9 @@ export interface MappedRegion {
 
 export interface Native {
   memoryMap(bytes: number): MappedRegion;
+  /** A descriptor, or -errno. */
+  memoryFile(bytes: number): number;
+  memoryMapFile(fd: number, bytes: number): MappedRegion;
   memoryUnmap(id: number): void;
   memoryAttach(view: Uint8Array): { id: number; address: number };
   memoryRelease(id: number): void;

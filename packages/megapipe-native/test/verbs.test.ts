@@ -59,6 +59,31 @@ describe('memory', () => {
   });
 });
 
+describe('memory files', () => {
+  test('two mappings of one file are the same memory, zeroed at first', () => {
+    const file = native.memoryFile(8192);
+    const a = native.memoryMapFile(file, 8192);
+    const b = native.memoryMapFile(file, 4096);
+    const [one, two] = [new Int32Array(a.buffer), new Int32Array(b.buffer)];
+    expect(one[1000]).toBe(0);
+    expect(Atomics.add(one, 1000, 7)).toBe(0);
+    expect(two[1000]).toBe(7);
+    native.memoryUnmap(a.id);
+    native.close(file);
+    expect(two[1000]).toBe(7);
+    native.memoryUnmap(b.id);
+  });
+
+  test('what is no memory file, or shorter than asked for, is refused', () => {
+    const file = native.memoryFile(4096);
+    expect(() => native.memoryMapFile(file, 8192)).toThrow(/8192 bytes of a memory file of 4096/);
+    expect(() => native.memoryMapFile(0, 1)).toThrow(/not memory made by memoryFile/);
+    expect(() => native.memoryMapFile(999_999, 1)).toThrow(/999999/);
+    expect(() => native.memoryFile(0)).toThrow(/1 to 2\^40/);
+    native.close(file);
+  });
+});
+
 describe('sockets', () => {
   const fds: number[] = [];
   afterEach(() => {

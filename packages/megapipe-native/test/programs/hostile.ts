@@ -9,6 +9,7 @@ const rings = [1, 2].map(() =>
   native.uringCreate(8, 16, ABI.SETUP_SUBMIT_ALL | ABI.SETUP_CLAMP | ABI.SETUP_COOP_TASKRUN),
 );
 const ringIds = rings.map((ring) => (typeof ring === 'number' ? 0 : ring.id));
+const memoryFile = native.memoryFile(4096);
 const regions = [native.memoryMap(4096), native.memoryMap(65_536)];
 const shared = native.memoryAttach(new Uint8Array(new SharedArrayBuffer(4096)));
 const sockets = [1, 2, 3].flatMap(() => native.socketpair() as [number, number]);
@@ -61,6 +62,8 @@ const drain = fc.constantFrom(() => 0, null, 5, {});
 
 const verbs: Record<Exclude<keyof typeof native, 'abiTable' | 'setAffinity'>, fc.Arbitrary<unknown>[]> = {
   memoryMap: [fc.constantFrom(-1, 0, 0.5, 4096, 2 ** 53, Infinity, 'x')],
+  memoryFile: [fc.constantFrom(-1, 0, 0.5, 4096, 2 ** 53, Infinity, 'x')],
+  memoryMapFile: [fc.constantFrom(-1, 0, 1, 2, 1e6, 2 ** 32, memoryFile, 'x'), fc.constantFrom(-1, 0, 4096, 8192, 2 ** 53, 'x')],
   memoryUnmap: [fc.constantFrom(-1, 4096, 99_999, 'x', shared.id)],
   memoryAttach: [view],
   memoryRelease: [fc.constantFrom(-1, 4096, regions[0]!.id, 'x')],
@@ -115,11 +118,11 @@ fc.assert(
         /* Mostly as many arguments as it wants, sometimes fewer. */
         const result = verb(...(count === 0 ? args.slice(0, -1) : args));
         answered++;
-        if (name === 'memoryMap') native.memoryUnmap((result as { id: number }).id);
+        if (name === 'memoryMap' || name === 'memoryMapFile') native.memoryUnmap((result as { id: number }).id);
         if (name === 'memoryAttach') native.memoryRelease((result as { id: number }).id);
         if (name === 'uringCreate' && typeof result === 'object') native.uringClose((result as { id: number }).id);
         if (name === 'loopAttach') native.loopDetach(args[0] === 0 ? 0 : 1, args[1] as number);
-        if ((name === 'socket' || name === 'epollCreate' || name === 'accept') && (result as number) >= 0)
+        if ((name === 'socket' || name === 'epollCreate' || name === 'memoryFile' || name === 'accept') && (result as number) >= 0)
           native.close(result as number);
         if (name === 'dup' && args[1] === 0 && (result as number) >= 0) native.close(result as number);
         if (name === 'socketpair') for (const one of result as number[]) native.close(one);
