@@ -15,6 +15,7 @@ import { fileURLToPath } from 'node:url';
 import { type CommandLine, configureText, helpText, parseCommandLine, UsageError } from './cli.ts';
 import { type Loaded, loadConfiguration } from './conf/compile.ts';
 import { ConfError } from './conf/errors.ts';
+import { INHERITED_ENV } from './inherited.ts';
 import { errnoOf, strerror } from './log/errno.ts';
 import { ErrorLogWriter } from './log/error-log.ts';
 import { VERSION_LINE } from './version.ts';
@@ -183,20 +184,11 @@ async function run(args: readonly string[]): Promise<number | null> {
     return 0;
   }
   if (line.signal !== null) return signal(line.signal, model.pid, log);
-  if (model.user !== null && process.getuid?.() === 0) {
-    report(
-      log,
-      'warn',
-      'the "user" directive has no effect: workers are threads of the master process and share its user',
-    );
-  } else if (model.user !== null) {
-    report(
-      log,
-      'warn',
-      'the "user" directive makes sense only if the master process runs with super-user privileges, ignored',
-    );
-  }
-  if (model.daemon && !isDaemon) {
+  // A new binary (USR2) is in the background already when the old one was.
+  const inherited = process.env[INHERITED_ENV] ?? null;
+  delete process.env[INHERITED_ENV];
+  delete process.env[DAEMON_ENV];
+  if (model.daemon && !isDaemon && inherited === null) {
     daemonize(args);
     return null;
   }
@@ -206,6 +198,9 @@ async function run(args: readonly string[]): Promise<number | null> {
     ...places,
     globals: bytes(line.globals),
     io: line.io,
+    command: { file: fileURLToPath(import.meta.url), args },
+    inherited,
+    daemonized: model.daemon,
     say: (level, message) => report(log, level, message),
   });
   if (!(await master.start(loaded))) return 1;

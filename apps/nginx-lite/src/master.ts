@@ -1,29 +1,33 @@
 /**
- * The master: listening sockets, logs, pid file, workers, signals.
+ * The master: a small privileged process that owns listening sockets, logs, the pid file and shared memory.
  *
- * What it is for: opens everything before it starts anything, keeps it over reloads, ends it in order. Invariants: the
- * pid file is there only while every listener listens; a reload that fails changes nothing; old workers are told to
- * quit only after the new ones are ready; listening sockets are kept by address and never closed in between.
- * Not its job: requests.
+ * What it is for: one child process (generation.ts) per configuration serves; the master starts it, replaces it when it
+ * dies, hands over to the next one on reload, and to a new binary on USR2. Invariants: the pid file is there only
+ * while every listener listens; a reload that fails changes nothing; an old generation is told to quit only after the
+ * new one is ready; listening sockets are kept by address and never closed in between. Not its job: requests.
  */
 
-import { closeSync, openSync, rmSync, writeFileSync } from 'node:fs';
-import { Worker } from 'node:worker_threads';
-import { closeDescriptor, listenGroup, listenTcp, listenUnix, localAddress } from '@megapipe/core';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { renameSync, rmSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { closeDescriptor, createSharedMemory, mapSharedMemory } from '@megapipe/core';
 import { type Loaded, loadConfiguration } from './conf/compile.ts';
 import { ConfError, type LogLevelName } from './conf/errors.ts';
-import type { Listen, Model } from './conf/model.ts';
-import { COUNTERS } from './http/engine.ts';
-import { EADDRINUSE, errnoOf, strerror } from './log/errno.ts';
+import type { Model, Zone } from './conf/model.ts';
+import { foldRow, ROWS, STATUS_BYTES } from './http/status-rows.ts';
+import { INHERITED_ENV } from './inherited.ts';
+import { Listeners } from './listeners.ts';
+import { errnoOf, strerror } from './log/errno.ts';
 import { ErrorLogWriter } from './log/error-log.ts';
-import type { FromWorker, IoMode, ToWorker, WorkerStart } from './messages.ts';
+import { closeLogs, giveLogs, openLogs } from './log/files.ts';
+import type { FromGeneration, GenerationStart, IoMode, SharedFile, ToGeneration } from './messages.ts';
 
-const BIND_TRIES = 5;
-const BIND_PAUSE_MS = 500;
-/** A worker that dies is started again, but not for ever. */
-const RESPAWNS_PER_MINUTE = 10;
-/** A worker that does not obey "stop" by then is cut off with the process. */
+/** A child that dies sooner than this after its start is not replaced at once. */
+const SHORT_LIFE_MS = 1000;
+/** A child that does not obey "stop" by then is killed. */
 const STOP_PATIENCE_MS = 3000;
+/** First descriptor of a child behind the standard ones and the channel to its parent. */
+const FIRST_FD = 4;
 
 export interface MasterOptions {
   prefix: string;
@@ -31,155 +35,96 @@ export interface MasterOptions {
   globals: string;
   errorLog: string;
   io: IoMode;
+  /** How this program was started: for USR2. */
+  command: { file: string; args: readonly string[] };
+  /** Text of INHERITED_ENV: this is the new binary. */
+  inherited: string | null;
+  /** It runs in the background: WINCH means something. */
+  daemonized: boolean;
   /** Start-up messages. */
   say(level: LogLevelName, message: string): void;
 }
 
-/** Sockets of one address. */
-interface Bound {
-  listen: Listen;
-  fds: number[];
-  host: string;
-  port: number;
-}
-
-interface WorkerState {
-  thread: Worker;
-  index: number;
+interface Child {
+  process: ChildProcess;
   generation: number;
+  startedMs: number;
+  rows: number[];
   ready: boolean;
   quitting: boolean;
-  done: boolean;
-  /** Called when the worker uses the reopened logs. */
-  reopened: (() => void) | null;
+}
+
+interface SharedZone extends SharedFile {
+  zone: Zone;
 }
 
 export class Master {
   private readonly options: MasterOptions;
+  private readonly listeners: Listeners;
   private model: Model | null = null;
   private generation = 0;
-  private readonly workers = new Set<WorkerState>();
-  private readonly bound = new Map<string, Bound>();
-  /** Descriptors of log files by path. */
-  private logFds = new Map<string, number>();
-  private readonly counters = new Int32Array(new SharedArrayBuffer(COUNTERS * 4));
+  /** The pid file is written; from now on the log is where messages go. */
+  private started = false;
+  private readonly children = new Set<Child>();
+  private logFds: number[] = [];
   private log: ErrorLogWriter = new ErrorLogWriter([]);
+  private readonly status: SharedFile;
+  private readonly statusView: ArrayBuffer;
+  private readonly freeRows: number[] = Array.from({ length: ROWS }, (_, row) => ROWS - 1 - row);
+  private zones = new Map<string, SharedZone>();
   private ending: 'stop' | 'quit' | null = null;
   private reloading = false;
   private reloadWanted = false;
-  private reopenWanted = false;
-  private respawns: number[] = [];
-  /** Waiting for the workers of a generation: resolved with false when one of them dies first. */
-  private readyWaiter: { generation: number; resolve: (ok: boolean) => void } | null = null;
+  /** WINCH: nobody accepts until HUP, or until the new binary is gone. */
+  private silent = false;
+  private newBinary: ChildProcess | null = null;
+  /** Whose child this process was at first: the older binary, while it lives. */
+  private readonly parent = process.ppid;
+  /** Waiting for a child: resolved with false when it dies first. */
+  private readyWaiter: { child: Child; resolve: (ok: boolean) => void } | null = null;
 
   constructor(options: MasterOptions) {
     this.options = options;
+    this.listeners = new Listeners(options.io, (level, message) => this.report(level, message));
+    this.status = { fd: createSharedMemory(STATUS_BYTES), bytes: STATUS_BYTES };
+    this.statusView = mapSharedMemory(this.status.fd, STATUS_BYTES);
   }
 
   /** Opens, binds, starts. False when it could not; the reason was said. */
   async start(loaded: Loaded): Promise<boolean> {
     const { model } = loaded;
+    const { inherited } = this.options;
+    if (inherited !== null) {
+      this.listeners.adopt(inherited);
+      this.listeners.keepFiles = true;
+    }
     try {
-      const logs = this.openLogs(model);
-      this.logFds = logs;
-      this.log = new ErrorLogWriter(fdsOf(model, logs));
-      await this.openListeners(model);
+      this.logFds = openLogs(model.files);
+      this.log = new ErrorLogWriter(this.logFds);
+      await this.listeners.open(model);
     } catch (error) {
       if (!(error instanceof ConfError)) throw error;
       this.options.say(error.level, error.message);
       return false;
     }
+    this.listeners.closeOthers(model);
     this.model = model;
+    this.zones = this.zonesFor(model);
     this.installSignals();
+    process.title = ['nginx: master process', this.options.command.file, ...this.options.command.args].join(' ');
     this.generation = 1;
-    if (!(await this.startWorkers(model, this.generation))) return false;
-    if (!this.writePid(model.pid)) return false;
+    if (inherited !== null) this.notice(`using inherited sockets from "${inherited}"`);
+    if ((await this.startChild(model, this.generation)) === null) {
+      if (this.ending === null) this.options.say('emerg', 'the worker process did not start');
+      return false;
+    }
+    if (!this.writePid(model.pid)) {
+      for (const child of this.children) child.process.kill('SIGTERM');
+      return false;
+    }
+    this.started = true;
     this.notice('start worker processes');
     return true;
-  }
-
-  /* ------------------------------------------------------------------ files and sockets */
-
-  private openLogs(model: Model): Map<string, number> {
-    const logs = new Map<string, number>();
-    try {
-      for (const path of model.files) logs.set(path, openLog(path));
-    } catch (error) {
-      for (const fd of logs.values()) closeSync(fd);
-      throw error;
-    }
-    return logs;
-  }
-
-  /** Makes what is not there yet; on failure what was made is closed again. Returns the addresses made. */
-  private async openListeners(model: Model): Promise<string[]> {
-    const made: string[] = [];
-    let failed = false;
-    let tries = BIND_TRIES;
-    for (;;) {
-      failed = false;
-      for (const listen of model.http?.listens ?? []) {
-        if (this.bound.has(listen.text)) continue;
-        try {
-          this.bound.set(listen.text, this.bind(listen, model));
-          made.push(listen.text);
-        } catch (error) {
-          const errno = errnoOf(error);
-          const call = (error as { syscall?: string }).syscall ?? 'bind';
-          this.options.say('emerg', `${call}() to ${listen.text} failed (${strerror(errno)})`);
-          if (errno !== EADDRINUSE) {
-            this.unbind(made);
-            throw new ConfError(`${call}() to ${listen.text} failed (${strerror(errno)})`, 'emerg');
-          }
-          failed = true;
-        }
-      }
-      if (!failed) return made;
-      if (--tries === 0) break;
-      this.options.say('notice', `try again to bind() after ${BIND_PAUSE_MS}ms`);
-      await new Promise((resolve) => setTimeout(resolve, BIND_PAUSE_MS));
-    }
-    this.unbind(made);
-    throw new ConfError('still could not bind()');
-  }
-
-  private bind(listen: Listen, model: Model): Bound {
-    if (listen.family === 'Unix') {
-      const fd = listenUnix({ path: listen.host, backlog: listen.backlog, mode: 0o666 });
-      return { listen, fds: [fd], host: `unix:${listen.host}`, port: 0 };
-    }
-    const { host, port, backlog, ipv6Only } = listen;
-    // An address and the wildcard of its port are two sockets here; only SO_REUSEPORT lets both listen.
-    const overlaps = (model.http?.listens ?? []).some((other) => other !== listen && other.port === port);
-    const common = { host, port, backlog, ipv6Only };
-    const partitioned = this.options.io === 'megapipe' && model.workerProcesses > 1;
-    let fds: number[];
-    if (overlaps) {
-      const count = partitioned ? model.workerProcesses : 1;
-      fds = [];
-      try {
-        for (let i = 0; i < count; i++) fds.push(listenTcp({ ...common, reusePort: true }));
-      } catch (error) {
-        for (const fd of fds) closeDescriptor(fd);
-        throw error;
-      }
-    } else if (partitioned) {
-      const cpus = steeringOf(model);
-      fds = listenGroup({ ...common, count: model.workerProcesses, ...(cpus === null ? {} : { cpus }) });
-    } else fds = [listenTcp(common)];
-    const at = localAddress(fds[0] as number);
-    return { listen, fds, host: at.host, port: at.port };
-  }
-
-  private unbind(addresses: readonly string[]): void {
-    for (const text of addresses) {
-      const bound = this.bound.get(text);
-      this.bound.delete(text);
-      if (bound === undefined) continue;
-      for (const fd of bound.fds) closeDescriptor(fd);
-      if (bound.listen.family === 'Unix' && bound.listen.host.startsWith('/'))
-        rmSync(bound.listen.host, { force: true });
-    }
   }
 
   private writePid(path: string): boolean {
@@ -187,81 +132,123 @@ export class Master {
       writeFileSync(Buffer.from(path, 'latin1'), `${process.pid}\n`);
       return true;
     } catch (error) {
-      this.options.say('emerg', `open() "${path}" failed (${strerror(errnoOf(error))})`);
+      this.report('emerg', `open() "${path}" failed (${strerror(errnoOf(error))})`);
       return false;
     }
   }
 
-  /* ------------------------------------------------------------------ workers */
+  /* ------------------------------------------------------------------ shared memory */
 
-  /** Starts one generation; true when every worker of it accepts connections. */
-  private async startWorkers(model: Model, generation: number): Promise<boolean> {
-    if (model.http === null) return true;
-    const ready = new Promise<boolean>((resolve) => {
-      this.readyWaiter = { generation, resolve };
-    });
-    for (let index = 0; index < model.workerProcesses; index++) this.startWorker(model, index, generation);
-    return await ready;
+  /**
+   * Memory for each zone of the configuration. What is there under the same name, of the same kind and size is kept: its
+   * contents outlive a generation.
+   */
+  private zonesFor(model: Model): Map<string, SharedZone> {
+    const zones = new Map<string, SharedZone>();
+    for (const zone of model.http?.zones ?? []) {
+      const known = this.zones.get(zone.name);
+      const keep = known !== undefined && known.zone.kind === zone.kind && known.bytes === zone.bytes;
+      if (keep && JSON.stringify(known.zone.key) !== JSON.stringify(zone.key)) {
+        for (const each of zones.values()) if (this.zones.get(each.zone.name) !== each) closeDescriptor(each.fd);
+        throw new ConfError(
+          `${zone.kind} "${zone.name}" uses the "${zone.keyText}" key while previously it used the "${known.zone.keyText}" key`,
+        );
+      }
+      zones.set(zone.name, keep ? known : { zone, fd: createSharedMemory(zone.bytes), bytes: zone.bytes });
+    }
+    return zones;
   }
 
-  private startWorker(model: Model, index: number, generation: number): void {
+  private keepZones(zones: Map<string, SharedZone>): void {
+    for (const [name, old] of this.zones) if (zones.get(name) !== old) closeDescriptor(old.fd);
+    this.zones = zones;
+  }
+
+  /* ------------------------------------------------------------------ children */
+
+  /** Starts a generation; null when it died before every worker of it accepted. */
+  private async startChild(model: Model, generation: number, zones = this.zones): Promise<Child | null> {
     const http = model.http;
-    if (http === null) return;
-    const sockets: WorkerStart['sockets'] = [];
-    const boundTo: WorkerStart['boundTo'] = [];
-    for (const [listenIndex, listen] of http.listens.entries()) {
-      const bound = this.bound.get(listen.text) as Bound;
-      boundTo.push({ host: bound.host, port: bound.port });
-      // Each worker has its own sockets; where there are fewer sockets than workers they share, and none is left out.
-      const { fds } = bound;
-      const count = model.workerProcesses;
-      if (fds.length <= count) sockets.push({ fd: fds[index % fds.length] as number, listen: listenIndex });
-      else for (let i = index; i < fds.length; i += count) sockets.push({ fd: fds[i] as number, listen: listenIndex });
-    }
-    const workerData: WorkerStart = {
-      index,
+    if (http === null) return null;
+    const rows: number[] = [];
+    for (let i = 0; i < model.workerProcesses; i++) rows.push(this.freeRows.pop() ?? 0);
+    const inherit: number[] = [];
+    const pass = (fd: number): number => FIRST_FD + inherit.push(fd) - 1;
+    const start: GenerationStart = {
+      type: 'start',
       io: this.options.io,
       http,
       prefix: model.prefix,
       errorLogs: model.errorLogs,
-      logFds: fdsOf(model, this.logFds),
-      sockets,
-      boundTo,
+      files: model.files,
+      logFds: this.logFds.map(pass),
+      sockets: http.listens.map((listen) => this.listeners.get(listen.text).fds.map(pass)),
+      boundTo: http.listens.map((listen) => {
+        const { host, port } = this.listeners.get(listen.text);
+        return { host, port };
+      }),
+      workerProcesses: model.workerProcesses,
+      workerAffinity: model.workerAffinity,
+      workerPriority: model.workerPriority,
+      workingDirectory: model.workingDirectory,
       workerConnections: model.workerConnections,
-      cpus: cpusOf(model, index),
-      counters: this.counters,
+      user: model.user,
+      rows,
+      status: { ...this.status, fd: pass(this.status.fd) },
+      zones: http.zones.map((zone) => {
+        const { fd, bytes } = zones.get(zone.name) as SharedZone;
+        return { fd: pass(fd), bytes };
+      }),
     };
-    const file = import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js';
-    const thread = new Worker(new URL(file, import.meta.url), { workerData });
-    const state: WorkerState = {
-      thread,
-      index,
+    const file = fileURLToPath(
+      new URL(import.meta.url.endsWith('.ts') ? './generation.ts' : './generation.js', import.meta.url),
+    );
+    const child: Child = {
+      process: spawn(process.execPath, [...process.execArgv, file], {
+        stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...inherit],
+        serialization: 'advanced',
+        env: environmentOf(model),
+      }),
       generation,
+      startedMs: Date.now(),
+      rows,
       ready: false,
       quitting: false,
-      done: false,
-      reopened: null,
     };
-    this.workers.add(state);
-    thread.on('message', (message: FromWorker) => this.fromWorker(state, message));
-    thread.on('error', (error: Error) => {
-      this.message('alert', `worker thread ${index} failed: ${error.stack ?? error.message}`);
+    this.children.add(child);
+    child.process.on('message', (message: FromGeneration) => this.fromChild(child, message));
+    child.process.on('error', (error) => {
+      // Only a process that never began ends here; others report their end with "exit".
+      this.report('alert', `spawn() failed (${strerror(errnoOf(error))})`);
+      if (child.process.pid === undefined) this.childEnded(child, 1, null);
     });
-    thread.on('exit', (code) => this.workerEnded(state, code));
+    child.process.on('exit', (code, signal) => this.childEnded(child, code, signal));
+    this.tell(child, start);
+    const ok = await new Promise<boolean>((resolve) => {
+      this.readyWaiter = { child, resolve };
+    });
+    return ok ? child : null;
   }
 
-  private fromWorker(state: WorkerState, message: FromWorker): void {
+  private tell(child: Child, message: ToGeneration): void {
+    // A child that is about to end no longer listens; its "exit" tells.
+    if (child.process.connected) child.process.send(message, () => {});
+  }
+
+  private fromChild(child: Child, message: FromGeneration): void {
     switch (message.type) {
       case 'ready':
-        state.ready = true;
+        child.ready = true;
         if (this.options.io === 'megapipe' && message.backend !== 'uring') this.sayBackend(message.reason);
-        this.checkReady();
+        if (this.readyWaiter?.child === child) {
+          const { resolve } = this.readyWaiter;
+          this.readyWaiter = null;
+          resolve(true);
+        }
         return;
-      case 'reopened':
-        state.reopened?.();
-        return;
-      case 'done':
-        state.done = true;
+      case 'worn':
+        this.message('alert', `worker process ${child.process.pid}: ${message.reason}`);
+        void this.replace(child);
         return;
       default:
         throw new Error(`master: unknown message ${JSON.stringify(message)}`);
@@ -276,41 +263,48 @@ export class Master {
     this.options.say('warn', `--io megapipe is not possible here: ${reason}`);
   }
 
-  private checkReady(): void {
+  private childEnded(child: Child, code: number | null, signal: NodeJS.Signals | null): void {
+    if (!this.children.delete(child)) return;
+    for (const row of child.rows) foldRow(this.statusView, row);
+    this.freeRows.push(...child.rows);
+    const expected = (child.quitting || this.ending !== null) && (code === 0 || signal !== null);
+    const how = signal === null ? `exited with code ${code}` : `exited on signal ${signal}`;
+    this.message(expected ? 'notice' : 'alert', `worker process ${child.process.pid} ${how}`);
     const waiter = this.readyWaiter;
-    if (waiter === null) return;
-    for (const each of this.workers) if (each.generation === waiter.generation && !each.ready) return;
-    this.readyWaiter = null;
-    waiter.resolve(true);
-  }
-
-  private workerEnded(state: WorkerState, code: number): void {
-    this.workers.delete(state);
-    state.reopened?.();
-    const expected = state.quitting || this.ending !== null;
-    if (!expected) this.message('alert', `worker thread ${state.index} exited with code ${code}`);
-    const waiter = this.readyWaiter;
-    if (waiter !== null && waiter.generation === state.generation && !state.ready) {
+    if (waiter?.child === child) {
       this.readyWaiter = null;
       waiter.resolve(false);
-    } else if (!expected && state.generation === this.generation) this.respawn(state);
-    if (this.ending !== null && this.workers.size === 0) this.exit(0);
+    } else if (!child.quitting && this.ending === null && child.generation === this.generation)
+      void this.replace(child);
+    if (this.ending !== null && this.children.size === 0) this.exit(0);
   }
 
-  private respawn(state: WorkerState): void {
-    const now = Date.now();
-    this.respawns = this.respawns.filter((at) => now - at < 60_000);
-    this.respawns.push(now);
-    if (this.respawns.length > RESPAWNS_PER_MINUTE) {
-      this.message('alert', `worker thread ${state.index} ended too often and is not started again`);
-      if (this.workers.size === 0) this.exit(1);
-      return;
+  /** The serving generation died or is worn out: another one with the same configuration. The listeners never noticed. */
+  private async replace(child: Child): Promise<void> {
+    // A reload that is under way brings a new generation anyway, or calls this again when it fails.
+    if (this.reloading || this.model === null) return;
+    this.reloading = true;
+    const life = Date.now() - child.startedMs;
+    if (life < SHORT_LIFE_MS) await new Promise((resolve) => setTimeout(resolve, SHORT_LIFE_MS - life));
+    let replacement: Child | null = null;
+    while (this.ending === null && !this.silent && replacement === null) {
+      replacement = await this.startChild(this.model, this.generation);
+      if (replacement === null && this.ending === null)
+        await new Promise((resolve) => setTimeout(resolve, SHORT_LIFE_MS));
     }
-    if (this.model !== null) this.startWorker(this.model, state.index, state.generation);
+    if (this.children.has(child)) this.retire(child);
+    await this.reloadDone();
   }
 
-  private tell(state: WorkerState, message: ToWorker): void {
-    state.thread.postMessage(message);
+  private serving(): boolean {
+    for (const each of this.children) if (each.ready && !each.quitting) return true;
+    return false;
+  }
+
+  private retire(child: Child): void {
+    if (child.quitting) return;
+    child.quitting = true;
+    this.tell(child, { type: 'quit', abortAfterMs: this.model?.workerShutdownTimeoutMs ?? 0 });
   }
 
   /* ------------------------------------------------------------------ signals */
@@ -318,142 +312,218 @@ export class Master {
   private installSignals(): void {
     process.removeAllListeners('SIGUSR1');
     process.on('SIGUSR1', () => this.reopen());
-    process.on('SIGTERM', () => this.stop('SIGTERM'));
-    process.on('SIGINT', () => this.stop('SIGINT'));
+    process.on('SIGTERM', () => this.stop('15 (SIGTERM)'));
+    process.on('SIGINT', () => this.stop('2 (SIGINT)'));
     process.on('SIGQUIT', () => this.quit());
     process.on('SIGHUP', () => void this.reload());
-    process.on('SIGWINCH', () => {
-      // Only a daemon may lose its workers by a window's change of size; this master has nothing to do then.
-    });
+    process.on('SIGWINCH', () => this.silence());
+    process.on('SIGUSR2', () => this.upgrade());
   }
 
   private stop(name: string): void {
     this.notice(`signal ${name} received, exiting`);
     const first = this.ending !== 'stop';
     this.ending = 'stop';
-    if (this.workers.size === 0) this.exit(0);
+    if (this.children.size === 0) this.exit(0);
     if (!first) return;
-    for (const each of this.workers) this.tell(each, { type: 'stop' });
-    setTimeout(() => this.exit(0), STOP_PATIENCE_MS);
+    for (const each of this.children) this.tell(each, { type: 'stop' });
+    setTimeout(() => {
+      for (const each of this.children) each.process.kill('SIGKILL');
+      this.exit(0);
+    }, STOP_PATIENCE_MS);
   }
 
   private quit(): void {
     if (this.ending !== null) return;
-    this.notice('signal SIGQUIT received, shutting down');
+    this.notice('signal 3 (SIGQUIT) received, shutting down');
     this.ending = 'quit';
-    if (this.workers.size === 0) this.exit(0);
-    for (const each of this.workers) this.retire(each);
-    this.unbind([...this.bound.keys()]);
+    if (this.children.size === 0) this.exit(0);
+    for (const each of this.children) this.retire(each);
+    this.listeners.closeAll();
   }
 
-  private retire(state: WorkerState): void {
-    state.quitting = true;
-    this.tell(state, { type: 'quit', abortAfterMs: this.model?.workerShutdownTimeoutMs ?? 0 });
+  /** WINCH. In the foreground a window that changes its size must not end the service. */
+  private silence(): void {
+    if (!this.options.daemonized) return;
+    this.notice('signal 28 (SIGWINCH) received, stop accepting connections');
+    if (this.ending !== null) return;
+    this.silent = true;
+    for (const each of this.children) this.retire(each);
   }
 
   /** HUP: the new configuration takes over, or nothing changes. */
   private async reload(): Promise<void> {
-    this.notice('signal SIGHUP received, reconfiguring');
+    this.notice('signal 1 (SIGHUP) received, reconfiguring');
     // One that comes while another is at work is not lost: the file may have changed since it was read.
     this.reloadWanted = true;
     if (this.reloading) return;
     this.reloading = true;
+    await this.reloadDone();
+  }
+
+  /** Ends a reload or a replacement: with those that were wanted in the meantime. */
+  private async reloadDone(): Promise<void> {
     while (this.reloadWanted && this.ending === null) {
       this.reloadWanted = false;
       try {
-        await this.reconfigure();
+        // While a new binary runs, the old one comes back with what it served.
+        if (this.newBinary !== null && this.silent) await this.resume();
+        else await this.reconfigure();
       } catch (error) {
         if (!(error instanceof ConfError)) throw error;
         this.message(error.level, error.message);
       }
     }
     this.reloading = false;
-    if (this.reopenWanted) this.reopen();
+    // A generation that died while another was being tried.
+    if (this.ending === null && !this.silent && this.model?.http && !this.serving()) await this.resume();
+  }
+
+  private async resume(): Promise<void> {
+    this.silent = false;
+    if (this.model === null) return;
+    this.generation++;
+    this.reloading = true;
+    await this.startChild(this.model, this.generation);
+    await this.reloadDone();
   }
 
   private async reconfigure(): Promise<void> {
     const { prefix, confFile, globals, errorLog } = this.options;
     const { model, warnings } = loadConfiguration({ prefix, confFile, globals, errorLog });
     for (const warning of warnings) this.message('warn', warning);
-    const logs = this.openLogs(model);
+    const zones = this.zonesFor(model);
+    const logFds = openLogs(model.files);
     let made: string[];
     try {
-      made = await this.openListeners(model);
+      made = await this.listeners.open(model);
     } catch (error) {
-      for (const fd of logs.values()) closeSync(fd);
+      closeLogs(logFds);
       throw error;
     }
-    const old = [...this.workers];
-    const oldLogs = this.logFds;
+    const old = [...this.children];
+    const oldFds = this.logFds;
     const oldModel = this.model;
-    this.logFds = logs;
+    this.logFds = logFds;
     const generation = this.generation + 1;
-    const started = await this.startWorkers(model, generation);
-    if (!started || this.ending !== null) {
-      for (const each of this.workers) if (each.generation === generation) this.retire(each);
-      this.unbind(made);
-      this.logFds = oldLogs;
-      for (const fd of logs.values()) closeSync(fd);
+    const child = model.http === null ? null : await this.startChild(model, generation, zones);
+    const failed = child === null && model.http !== null;
+    if (failed || this.ending !== null) {
+      if (child !== null) this.retire(child);
+      this.listeners.close(made);
+      this.logFds = oldFds;
+      closeLogs(logFds);
       if (this.ending === null)
-        throw new ConfError('new worker threads could not be started, the old ones go on', 'alert');
+        throw new ConfError('the new worker process did not start, the old one goes on', 'alert');
       return;
     }
+    this.silent = false;
     this.generation = generation;
     this.model = model;
-    this.log = new ErrorLogWriter(fdsOf(model, logs));
+    this.keepZones(zones);
+    this.log = new ErrorLogWriter(logFds);
+    closeLogs(oldFds);
     for (const each of old) this.retire(each);
-    const wanted = new Set(model.http?.listens.map((listen) => listen.text) ?? []);
-    this.unbind([...this.bound.keys()].filter((text) => !wanted.has(text)));
+    this.listeners.closeOthers(model);
     if (oldModel !== null && oldModel.pid !== model.pid) {
       rmSync(Buffer.from(oldModel.pid, 'latin1'), { force: true });
       this.writePid(model.pid);
     }
-    // The old workers' descriptors stay open until the last of them is gone.
-    void Promise.all(old.map((each) => new Promise((resolve) => each.thread.once('exit', resolve)))).then(() => {
-      for (const fd of oldLogs.values()) closeSync(fd);
-    });
   }
 
   /** USR1: log files that were moved away are made anew. */
   private reopen(): void {
+    this.notice('signal 10 (SIGUSR1) received, reopening logs');
     const model = this.model;
     if (model === null) return;
-    this.reopenWanted = this.reloading;
-    if (this.reloading) return;
-    this.notice('signal SIGUSR1 received, reopening logs');
-    let logs: Map<string, number>;
+    let fds: number[];
     try {
-      logs = this.openLogs(model);
+      fds = openLogs(model.files);
+      giveLogs(fds, model.user);
     } catch (error) {
       this.message('emerg', (error as Error).message);
       return;
     }
-    const old = this.logFds;
-    this.logFds = logs;
-    const fds = fdsOf(model, logs);
+    closeLogs(this.logFds);
+    this.logFds = fds;
     this.log = new ErrorLogWriter(fds);
-    const current = [...this.workers].filter((each) => each.generation === this.generation);
-    const answers = current.map(
-      (each) =>
-        new Promise<void>((resolve) => {
-          each.reopened = resolve;
-          this.tell(each, { type: 'reopen', logFds: fds });
-        }),
+    for (const each of this.children) this.tell(each, { type: 'reopen' });
+  }
+
+  /* ------------------------------------------------------------------ a new binary */
+
+  /** USR2: starts this program anew, with the listening sockets; this one goes on until it is told to quit. */
+  private upgrade(): void {
+    const { model } = this;
+    // In the new binary, while the old one lives; in the old one, while the new one lives; in the foreground.
+    const ignored = process.ppid === this.parent || this.newBinary !== null;
+    this.notice(`signal 12 (SIGUSR2) received, ${ignored ? 'ignoring' : 'changing binary'}`);
+    if (ignored) {
+      this.message(
+        'crit',
+        "the changing binary signal is ignored: you should shutdown or terminate before either old or new binary's process",
+      );
+      return;
+    }
+    if (model === null || this.ending !== null) return;
+    const old = `${model.pid}.oldbin`;
+    try {
+      renameSync(Buffer.from(model.pid, 'latin1'), Buffer.from(old, 'latin1'));
+    } catch (error) {
+      this.message(
+        'alert',
+        `rename() ${model.pid} to ${old} failed (${strerror(errnoOf(error))}) before executing new binary process "${this.options.command.file}"`,
+      );
+      return;
+    }
+    const { fds, text } = this.listeners.handOver(3);
+    const child = spawn(
+      process.execPath,
+      [...process.execArgv, this.options.command.file, ...this.options.command.args],
+      {
+        stdio: ['ignore', 'inherit', 'inherit', ...fds],
+        env: { ...process.env, [INHERITED_ENV]: text },
+      },
     );
-    void Promise.all(answers).then(() => {
-      for (const fd of old.values()) closeSync(fd);
+    this.newBinary = child;
+    this.listeners.keepFiles = true;
+    child.once('error', (error) => {
+      this.message('alert', `spawn() failed (${strerror(errnoOf(error))})`);
+      if (child.pid === undefined) this.binaryEnded();
     });
+    child.once('exit', (code, signal) => {
+      this.message('notice', `new binary process ${child.pid} exited with ${signal ?? `code ${code}`}`);
+      this.binaryEnded();
+    });
+    if (child.pid !== undefined) this.notice(`start new binary process ${child.pid}`);
+  }
+
+  /** The new binary is gone: this one is the server again. */
+  private binaryEnded(): void {
+    this.newBinary = null;
+    this.listeners.keepFiles = false;
+    const { model } = this;
+    if (model === null || this.ending !== null) return;
+    try {
+      renameSync(Buffer.from(`${model.pid}.oldbin`, 'latin1'), Buffer.from(model.pid, 'latin1'));
+    } catch (error) {
+      this.message('alert', `rename() ${model.pid}.oldbin back to ${model.pid} failed (${strerror(errnoOf(error))})`);
+    }
+    if (this.silent && !this.reloading) void this.resume();
   }
 
   /* ------------------------------------------------------------------ the end */
 
   private exit(code: number): void {
     this.notice('exit');
-    if (this.model !== null) rmSync(Buffer.from(this.model.pid, 'latin1'), { force: true });
-    for (const bound of this.bound.values()) {
-      if (bound.listen.family === 'Unix' && bound.listen.host.startsWith('/'))
-        rmSync(bound.listen.host, { force: true });
+    const { model } = this;
+    if (model !== null) {
+      rmSync(Buffer.from(this.newBinary === null ? model.pid : `${model.pid}.oldbin`, 'latin1'), { force: true });
     }
+    // A binary that takes over serves on; so does the older one when the new one is sent home.
+    this.listeners.keepFiles =
+      this.newBinary !== null || (this.options.inherited !== null && process.ppid === this.parent);
+    this.listeners.closeAll();
     process.exit(code);
   }
 
@@ -464,31 +534,25 @@ export class Master {
   private message(level: LogLevelName, message: string): void {
     this.log.write(this.model?.errorLogs ?? [{ file: -1, level: 'notice' }], level, message);
   }
-}
 
-function openLog(path: string): number {
-  try {
-    return openSync(Buffer.from(path, 'latin1'), 'a', 0o644);
-  } catch (error) {
-    throw new ConfError(`open() "${path}" failed (${strerror(errnoOf(error))})`);
+  /** What goes wrong at the start is said on the terminal, too. */
+  private report(level: LogLevelName, message: string): void {
+    if (this.started) this.message(level, message);
+    else this.options.say(level, message);
   }
 }
 
-/** CPUs of a worker; the last mask holds for all further ones. */
-function cpusOf(model: Model, index: number): number[] {
-  const { workerAffinity } = model;
-  return workerAffinity[Math.min(index, workerAffinity.length - 1)] ?? [];
-}
+/** Beside the time zone: what the channel library itself looks at. */
+const KEPT_ENV = ['TZ', 'DEBUG', 'MEGAPIPE_ADDON', 'NODE_COMPILE_CACHE', 'LD_PRELOAD', 'ASAN_OPTIONS'];
 
-/** Where each worker has one CPU to itself, connections go to the worker of the CPU that received them. */
-function steeringOf(model: Model): number[] | null {
-  const cpus = Array.from({ length: model.workerProcesses }, (_, index) => cpusOf(model, index));
-  if (cpus.some((each) => each.length !== 1)) return null;
-  const flat = cpus.map((each) => each[0] as number);
-  return new Set(flat).size === flat.length ? flat : null;
-}
-
-/** Descriptors in the order of Model.files. */
-function fdsOf(model: Model, logs: ReadonlyMap<string, number>): number[] {
-  return model.files.map((path) => logs.get(path) ?? 2);
+/** What children see of the environment: little, and what `env` names. */
+function environmentOf(model: Model): NodeJS.ProcessEnv {
+  const env: NodeJS.ProcessEnv = {};
+  for (const each of [...KEPT_ENV, ...model.env]) {
+    const equals = each.indexOf('=');
+    const name = equals < 0 ? each : each.slice(0, equals);
+    const value = equals < 0 ? process.env[name] : each.slice(equals + 1);
+    if (value !== undefined) env[name] = value;
+  }
+  return env;
 }

@@ -1,13 +1,13 @@
 /**
- * A worker thread: one channel, one engine.
+ * A worker thread of a generation: one channel, one engine.
  *
- * What it is for: builds both from what the master sent, keeps the clock, obeys quit, stop and reopen.
- * Invariant: "done" is the last message; after it nothing of this thread is in use. Not its job: signals (the master
- * gets them), opening sockets and logs.
+ * What it is for: builds both from what it was given, keeps the clock, obeys go, quit, stop and reopen.
+ * Invariants: nothing is accepted before "go"; "done" is the last message, after it nothing of this thread is in use.
+ * Not its job: signals (generation.ts gets them), opening sockets and logs.
  */
 
 import { parentPort, workerData } from 'node:worker_threads';
-import { Channel, type Handle, MegapipeError, setAffinity } from '@megapipe/core';
+import { Channel, type Handle, MegapipeError, mapSharedMemory, setAffinity } from '@megapipe/core';
 import { Engine } from './http/engine.ts';
 import { ErrorLogWriter } from './log/error-log.ts';
 import type { FromWorker, ToWorker, WorkerStart } from './messages.ts';
@@ -15,7 +15,7 @@ import { AccessLogs } from './modules/log/writer.ts';
 import { HEADER_FILTERS, PHASES } from './modules/phases.ts';
 
 const port = parentPort;
-if (port === null) throw new Error('worker.ts runs as a worker thread of the master');
+if (port === null) throw new Error('worker.ts runs as a worker thread of generation.ts');
 
 const start = workerData as WorkerStart;
 const send = (message: FromWorker): void => port.postMessage(message);
@@ -48,9 +48,11 @@ const engine = new Engine(
     mainErrorLogs: start.errorLogs,
     accessLogs,
     workerConnections: start.workerConnections,
-    counters: start.counters,
+    status: mapSharedMemory(start.status.fd, start.status.bytes),
+    statusRow: start.row,
     peerOf: (handle) => peerOf(handle),
     boundTo: start.boundTo,
+    onDeaf: () => send({ type: 'deaf' }),
     onIdle: () => finish(),
   },
   (sink) => {
@@ -100,8 +102,14 @@ function everySecond(): void {
 }
 everySecond();
 
+const attached = channel as unknown as Channel;
+
 port.on('message', (message: ToWorker) => {
   switch (message.type) {
+    case 'go':
+      for (const { fd, listen } of start.sockets) engine.listen(fd, listen);
+      send({ type: 'ready', backend: attached.backend, reason: attached.backendReason });
+      return;
     case 'quit':
       if (message.abortAfterMs > 0) setTimeout(() => engine.abortAll(), message.abortAfterMs).unref();
       engine.quit();
@@ -120,7 +128,5 @@ port.on('message', (message: ToWorker) => {
   }
 });
 
-for (const { fd, listen } of start.sockets) engine.listen(fd, listen);
-const attached = channel as unknown as Channel;
 attached.attach();
-send({ type: 'ready', backend: attached.backend, reason: attached.backendReason });
+send({ type: 'loaded' });

@@ -35,7 +35,7 @@ describe.each(IO_MODES)('--io %s', (io) => {
     await new Promise((resolve) => slow.once('readable', resolve));
     const ended = server.stop('SIGQUIT');
     expect(await idle).toBe('');
-    await server.logged('error.log', 'signal SIGQUIT received, shutting down');
+    await server.logged('error.log', 'signal 3 (SIGQUIT) received, shutting down');
     const text = await collect(slow);
     const [response] = parseResponses(text);
     expect(response?.body.length).toBe(30_000_000);

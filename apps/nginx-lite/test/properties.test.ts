@@ -12,6 +12,7 @@ import { formatDate, parseDate } from '../src/http/date.ts';
 import { Engine, headHash, validHost } from '../src/http/engine.ts';
 import { Extents } from '../src/http/extents.ts';
 import { HEADER_NAMES, HeaderId, headerId } from '../src/http/headers.ts';
+import { STATUS_BYTES } from '../src/http/status-rows.ts';
 import { normalized, normalizeUri } from '../src/http/uri.ts';
 import { ErrorLogWriter } from '../src/log/error-log.ts';
 import { AccessLogs } from '../src/modules/log/writer.ts';
@@ -327,9 +328,11 @@ describe('the engine', () => {
         mainErrorLogs: [],
         accessLogs: new AccessLogs([], http.logFormats, () => {}),
         workerConnections: 1_000_000,
-        counters: new Int32Array(new SharedArrayBuffer(8)),
+        status: new SharedArrayBuffer(STATUS_BYTES),
+        statusRow: 0,
         peerOf: () => ({ host: '127.0.0.1', port: 1 }),
         boundTo: [{ host: '127.0.0.1', port: 1 }],
+        onDeaf: () => {},
         onIdle: () => {},
         cache: { regionBytes: 1 << 20, smallBytes: 1 << 16, entriesMax: 100 },
       },

@@ -14,9 +14,11 @@ import type {
   SrvConf,
   Template,
   TemplatePart,
+  Zone,
 } from './model.ts';
 import type { ConfContext } from './parser.ts';
 import { compilePattern, PatternError } from './regex.ts';
+import type { User } from './user.ts';
 import { namesOf, parseTemplate } from './variables.ts';
 
 /** One `{ … }` of the file, or the file itself. */
@@ -69,7 +71,8 @@ export interface MainSettings {
   workerProcesses?: number;
   workerAffinity?: number[][];
   pid?: string;
-  user?: string;
+  user?: User;
+  env?: string[];
   workerRlimitNofile?: number;
   workerShutdownTimeoutMs?: number;
   errorLogs?: ErrorLog[];
@@ -77,6 +80,7 @@ export interface MainSettings {
   lockFile?: string;
   pcreJit?: boolean;
   workerPriority?: number;
+  workingDirectory?: string;
   events?: true;
   use?: string;
   workerConnections?: number;
@@ -96,6 +100,7 @@ export class Builder {
   /** Extension → type; entry 0 is nginx's own short list. */
   readonly typeMaps: Record<string, string>[] = [{ html: 'text/html', gif: 'image/gif', jpg: 'image/jpeg' }];
   readonly files: string[] = [];
+  readonly zones: Zone[] = [];
   /** nginx finds these when it sorts the locations, so the first one is reported after the whole file was read. */
   duplicateLocation: string | null = null;
   /** Variables that templates use, checked when the file is complete. */

@@ -19,6 +19,7 @@ import { Context } from './directives.ts';
 import { ConfError } from './errors.ts';
 import type { ErrorLog, Http, Listen, Location, LocConf, Model, Server, SrvConf } from './model.ts';
 import { ConfContext, type DumpedFile } from './parser.ts';
+import { findGroup, findUser, type User } from './user.ts';
 import { isKnownVariable } from './variable-names.ts';
 
 /** Fields that hold at their own level only. */
@@ -77,7 +78,10 @@ function compile(builder: Builder, cf: ConfContext, options: LoadOptions): Model
     workerProcesses: main.workerProcesses ?? 1,
     workerAffinity: main.workerAffinity ?? [],
     pid: main.pid ?? `${options.prefix}logs/nginx.pid`,
-    user: main.user ?? null,
+    user: main.user ?? defaultUser(),
+    env: main.env ?? [],
+    workerPriority: main.workerPriority ?? 0,
+    workingDirectory: main.workingDirectory ?? null,
     workerConnections,
     multiAccept: main.multiAccept ?? false,
     workerShutdownTimeoutMs: main.workerShutdownTimeoutMs ?? 0,
@@ -85,6 +89,14 @@ function compile(builder: Builder, cf: ConfContext, options: LoadOptions): Model
     files: builder.files,
     http,
   };
+}
+
+/** As nginx is built: `nobody`, where root starts it. */
+function defaultUser(): User | null {
+  if (process.getuid?.() !== 0) return null;
+  const user = findUser('nobody');
+  if (user === null) throw new ConfError('getpwnam("nobody") failed');
+  return { ...user, gid: findGroup('nogroup') ?? user.gid };
 }
 
 function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: ErrorLog[], prefix: string): Http {
@@ -120,6 +132,7 @@ function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: 
     locations,
     typeMaps: builder.typeMaps,
     logFormats: builder.logFormats,
+    zones: builder.zones,
   };
 }
 

@@ -7,6 +7,7 @@
  */
 
 import type { LogLevelName } from './errors.ts';
+import type { User } from './user.ts';
 
 /** Text with variables, cut into constants and names; a constant alone is a string. */
 export type Template = string | TemplatePart[];
@@ -174,6 +175,16 @@ export interface Listen {
   servers: ListenServer[];
 }
 
+/** Memory that all workers share and that outlives a generation. */
+export interface Zone {
+  name: string;
+  kind: 'limit_req' | 'limit_conn';
+  bytes: number;
+  key: Template;
+  /** The key as written. */
+  keyText: string;
+}
+
 export interface Http {
   listens: Listen[];
   servers: Server[];
@@ -181,6 +192,7 @@ export interface Http {
   /** Extension (lower case) to type. */
   typeMaps: Record<string, string>[];
   logFormats: LogFormat[];
+  zones: Zone[];
 }
 
 export interface Model {
@@ -193,7 +205,12 @@ export interface Model {
   /** One CPU list per worker, repeated from the last; empty: not pinned. */
   workerAffinity: number[][];
   pid: string;
-  user: string | null;
+  /** Who the workers are; null: whoever started the server. */
+  user: User | null;
+  /** Names (and values) of the environment that workers keep. */
+  env: string[];
+  workerPriority: number;
+  workingDirectory: string | null;
   workerConnections: number;
   multiAccept: boolean;
   workerShutdownTimeoutMs: number;

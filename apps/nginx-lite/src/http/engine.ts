@@ -27,6 +27,7 @@ import { handleRequest, type PhaseTable, takeCaptures } from './phases.ts';
 import { MEMO_HEAD_MAX, Memo, MemoTable, type Prepared } from './prepared.ts';
 import { HTTP_10, HTTP_11, Method, Parse, type ParseResult, Request } from './request.ts';
 import { buildRuntime, type VirtualServers } from './runtime.ts';
+import { COUNTER_BOUNDARIES, COUNTER_CONNECTIONS, countersOf } from './status-rows.ts';
 import { normalized, normalizeUri } from './uri.ts';
 
 /** Bytes of further requests that wait while an answer is sent; above it, reading stops. */
@@ -62,21 +63,19 @@ export interface EngineOptions {
   mainErrorLogs: readonly ErrorLog[];
   accessLogs: AccessLogs;
   workerConnections: number;
-  /** Shared by all workers: numbers connections and boundaries. */
-  counters: Int32Array;
+  /** Memory of status-rows.ts, and this worker's row of it. */
+  status: ArrayBufferLike;
+  statusRow: number;
   /** Address of a connection's peer. */
   peerOf(handle: Handle): { host: string; port: number };
   /** Address a listener is bound to, by index. */
   boundTo: readonly { host: string; port: number }[];
+  /** No connection will come any more: after `quit`. */
+  onDeaf(): void;
   /** Every connection is closed and none will come: after `quit`. */
   onIdle(): void;
   cache?: FileCacheOptions;
 }
-
-/** Indexes into the shared counters. */
-export const COUNTER_CONNECTIONS = 0;
-export const COUNTER_BOUNDARIES = 1;
-export const COUNTERS = 2;
 
 /** The part of a Channel that the engine uses; tests drive it with one of their own. */
 export type EngineChannel = Pick<
@@ -115,6 +114,7 @@ export class Engine implements Sink {
   private readonly channel: EngineChannel;
   private readonly memory: Uint8Array;
   private readonly options: EngineOptions;
+  private readonly counters: Int32Array;
   private readonly dateBytes = new Uint8Array(DATE_LENGTH);
   private nowSec = 0;
   private readonly virtuals: VirtualServers[];
@@ -143,6 +143,7 @@ export class Engine implements Sink {
 
   constructor(options: EngineOptions, makeChannel: MakeChannel) {
     this.options = options;
+    this.counters = countersOf(options.status);
     this.phases = options.phases;
     this.headerFilters = options.headerFilters;
     this.setTime(Date.now());
@@ -185,7 +186,8 @@ export class Engine implements Sink {
 
   /**
    * Graceful end. Connections that the kernel has already given to this worker are still served; what comes later is
-   * for other workers. Kept-alive connections are closed, those that have not asked yet get a moment to do so.
+   * for other workers. Whoever was promised a kept-alive connection, or has not asked yet, gets a moment: a request
+   * that is on the wire by now is answered, with "Connection: close".
    */
   quit(): void {
     if (this.exiting) return;
@@ -196,14 +198,20 @@ export class Engine implements Sink {
     setTimeout(() => {
       for (const listener of this.listeners) this.channel.close(listener);
       this.accepting = false;
+      this.options.onDeaf();
       this.idleCheck();
     }, LAST_ACCEPT_MS);
     for (const c of this.connections) {
       c.memo = null;
       if (c.state !== State.Idle) continue;
-      if (c.requests > 0) this.close(c);
-      else this.channel.setDeadline(c.handle, LAST_REQUEST_MS);
+      this.channel.setDeadline(c.handle, this.keepaliveMs(c));
     }
+  }
+
+  /** How long a connection waits for its next request. */
+  private keepaliveMs(c: Connection): number {
+    const { keepaliveTimeoutMs } = c.location.conf;
+    return this.exiting ? Math.min(LAST_REQUEST_MS, keepaliveTimeoutMs) : keepaliveTimeoutMs;
   }
 
   private idleCheck(): void {
@@ -237,7 +245,7 @@ export class Engine implements Sink {
       this.connections[slot] = c;
     }
     this.open++;
-    c.begin(handle, listenerCookie, virtual, Atomics.add(this.options.counters, COUNTER_CONNECTIONS, 1) + 1, this.tick);
+    c.begin(handle, listenerCookie, virtual, Atomics.add(this.counters, COUNTER_CONNECTIONS, 1) + 1, this.tick);
     const { clientHeaderTimeoutMs } = virtual.defaultServer.conf;
     this.channel.setDeadline(
       handle,
@@ -353,6 +361,8 @@ export class Engine implements Sink {
       default:
         // An idle client that has not even taken its answers will not take them after a close either.
         if (this.channel.outputBytes(handle) > 0) this.abort(c);
+        // Bytes that cross our end on the wire must not turn it into a reset.
+        else if (this.exiting) this.linger(c);
         else this.close(c);
     }
   }
@@ -1024,10 +1034,10 @@ export class Engine implements Sink {
   }
 
   private afterRequest(c: Connection, unread: boolean): void {
-    if (c.keepalive && !this.exiting) {
+    if (c.keepalive) {
       c.state = State.Idle;
       c.closeLinger = false;
-      this.channel.setDeadline(c.handle, c.location.conf.keepaliveTimeoutMs);
+      this.channel.setDeadline(c.handle, this.keepaliveMs(c));
     } else this.end(c, unread);
   }
 
@@ -1036,10 +1046,12 @@ export class Engine implements Sink {
     const { lingeringClose } = c.location.conf;
     const linger = lingeringClose === 'always' || (lingeringClose === 'on' && (c.closeLinger || unread));
     c.closeLinger = false;
-    if (!linger || c.ended) {
-      this.close(c);
-      return;
-    }
+    if (linger && !c.ended) this.linger(c);
+    else this.close(c);
+  }
+
+  /** Shuts our side, and reads and drops what still comes. */
+  private linger(c: Connection): void {
     c.state = State.Linger;
     c.lingerUntilMs = Date.now() + c.location.conf.lingeringTimeMs;
     this.channel.disconnect(c.handle);
@@ -1151,7 +1163,7 @@ export class Engine implements Sink {
   }
 
   nextBoundary(): string {
-    return String(Atomics.add(this.options.counters, COUNTER_BOUNDARIES, 1) + 1).padStart(20, '0');
+    return String(Atomics.add(this.counters, COUNTER_BOUNDARIES, 1) + 1).padStart(20, '0');
   }
 
   private finishLog(r: Request): void {

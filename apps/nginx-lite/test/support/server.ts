@@ -72,9 +72,12 @@ export interface StartOptions {
   gid?: number;
 }
 
+/** Where root runs the tests, workers would become `nobody`, who may not enter the tests' folders. */
+const AS_ROOT = process.getuid?.() === 0 ? 'user root;' : '';
+
 /** Main part that every test configuration needs; `%PORT%` stands for the port. */
 export function conf(http: string, main = 'worker_processes 1;', events = 'worker_connections 256;'): string {
-  return `daemon off;\n${main}\nerror_log logs/error.log info;\npid logs/nginx.pid;\nevents { ${events} }\nhttp {\n${http}\n}\n`;
+  return `daemon off;\n${/\buser /.test(main) ? main : `${main} ${AS_ROOT}`}\nerror_log logs/error.log info;\npid logs/nginx.pid;\nevents { ${events} }\nhttp {\n${http}\n}\n`;
 }
 
 export async function startLite(config: string, options: StartOptions = {}): Promise<Running> {

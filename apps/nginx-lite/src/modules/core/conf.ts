@@ -11,8 +11,9 @@ import { Args, Context, type Directive, HTTP_ALL } from '../../conf/directives.t
 import type { LogLevelName } from '../../conf/errors.ts';
 import type { ErrorLog } from '../../conf/model.ts';
 import { type ConfContext, INCLUDE } from '../../conf/parser.ts';
-import { accept, flag, main, msec, number, word } from '../../conf/setters.ts';
+import { accept, flag, main, msec, number, type Parse, word } from '../../conf/setters.ts';
 import { parseNumber } from '../../conf/units.ts';
+import { findGroup, findUser } from '../../conf/user.ts';
 import { LEVELS } from '../../log/error-log.ts';
 
 const { Main, Events } = Context;
@@ -57,6 +58,33 @@ function mask(cf: ConfContext, text: string): number[] {
   return cpus;
 }
 
+/** `user NAME [GROUP]`: who the workers are. Only root can become somebody else. */
+function setUser(cf: ConfContext, args: string[]): string | undefined {
+  const settings = cf.builder.main;
+  if (settings.user !== undefined || cf.level.seen.has('user')) return 'is duplicate';
+  cf.level.seen.add('user');
+  if (process.getuid?.() !== 0) {
+    cf.warn('the "user" directive makes sense only if the master process runs with super-user privileges, ignored');
+    return undefined;
+  }
+  const name = args[1] as string;
+  const group = args[2] ?? name;
+  const user = findUser(name);
+  if (user === null) cf.fail(`getpwnam("${name}") failed`);
+  const gid = findGroup(group);
+  if (gid === null) cf.fail(`getgrnam("${group}") failed`);
+  settings.user = { name, uid: user.uid, gid };
+  return undefined;
+}
+
+/** -20 … 19, as nice(1) counts. */
+const priority: Parse<number> = (cf, args) => {
+  const text = args[1] as string;
+  const value = parseNumber(text.replace(/^[-+]/, ''));
+  if (value === null) return cf.reject('invalid number');
+  return text.startsWith('-') ? -value : value;
+};
+
 export const CORE_DIRECTIVES: Directive[] = [
   INCLUDE,
   { name: 'daemon', contexts: Main, args: Args.Flag, set: main('daemon', flag) },
@@ -73,17 +101,25 @@ export const CORE_DIRECTIVES: Directive[] = [
     }),
   },
   { name: 'worker_cpu_affinity', contexts: Main, args: Args.OneOrMore, set: main('workerAffinity', affinity) },
-  // Threads of one process share its limits and identity: raising them is the service manager's business.
+  // Node.js cannot change the limits of a process: raising them is the service manager's business.
   { name: 'worker_rlimit_nofile', contexts: Main, args: Args.Take1, set: main('workerRlimitNofile', number) },
   { name: 'worker_rlimit_core', contexts: Main, args: Args.Take1, set: accept(word) },
-  { name: 'worker_priority', contexts: Main, args: Args.Take1, set: accept(word) },
-  { name: 'user', contexts: Main, args: Args.Take12, set: main('user', word) },
+  { name: 'worker_priority', contexts: Main, args: Args.Take1, set: main('workerPriority', priority) },
+  { name: 'user', contexts: Main, args: Args.Take12, set: setUser },
   { name: 'pid', contexts: Main, args: Args.Take1, set: main('pid', (cf, args) => cf.fullName(args[1] as string)) },
   { name: 'lock_file', contexts: Main, args: Args.Take1, set: main('lockFile', word) },
   { name: 'pcre_jit', contexts: Main, args: Args.Flag, set: main('pcreJit', flag) },
   { name: 'timer_resolution', contexts: Main, args: Args.Take1, set: main('timerResolutionMs', msec) },
-  { name: 'env', contexts: Main, args: Args.Take1, set: accept(word) },
-  { name: 'working_directory', contexts: Main, args: Args.Take1, set: accept(word) },
+  {
+    name: 'env',
+    contexts: Main,
+    args: Args.Take1,
+    set(cf, args) {
+      (cf.builder.main.env ??= []).push(args[1] as string);
+      return undefined;
+    },
+  },
+  { name: 'working_directory', contexts: Main, args: Args.Take1, set: main('workingDirectory', word) },
   { name: 'worker_shutdown_timeout', contexts: Main, args: Args.Take1, set: main('workerShutdownTimeoutMs', msec) },
   {
     name: 'error_log',
