@@ -123,6 +123,8 @@ export class Master {
       return false;
     }
     this.started = true;
+    // Listening for signals alone does not keep Node running: a master without children waits for them all the same.
+    setInterval(() => {}, 2 ** 30);
     this.notice('start worker processes');
     return true;
   }
