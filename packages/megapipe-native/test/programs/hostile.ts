@@ -63,7 +63,10 @@ const drain = fc.constantFrom(() => 0, null, 5, {});
 const verbs: Record<Exclude<keyof typeof native, 'abiTable' | 'setAffinity'>, fc.Arbitrary<unknown>[]> = {
   memoryMap: [fc.constantFrom(-1, 0, 0.5, 4096, 2 ** 53, Infinity, 'x')],
   memoryFile: [fc.constantFrom(-1, 0, 0.5, 4096, 2 ** 53, Infinity, 'x')],
-  memoryMapFile: [fc.constantFrom(-1, 0, 1, 2, 1e6, 2 ** 32, memoryFile, 'x'), fc.constantFrom(-1, 0, 4096, 8192, 2 ** 53, 'x')],
+  memoryMapFile: [
+    fc.constantFrom(-1, 0, 1, 2, 1e6, 2 ** 32, memoryFile, 'x'),
+    fc.constantFrom(-1, 0, 4096, 8192, 2 ** 53, 'x'),
+  ],
   memoryUnmap: [fc.constantFrom(-1, 4096, 99_999, 'x', shared.id)],
   memoryAttach: [view],
   memoryRelease: [fc.constantFrom(-1, 4096, regions[0]!.id, 'x')],
@@ -122,7 +125,10 @@ fc.assert(
         if (name === 'memoryAttach') native.memoryRelease((result as { id: number }).id);
         if (name === 'uringCreate' && typeof result === 'object') native.uringClose((result as { id: number }).id);
         if (name === 'loopAttach') native.loopDetach(args[0] === 0 ? 0 : 1, args[1] as number);
-        if ((name === 'socket' || name === 'epollCreate' || name === 'memoryFile' || name === 'accept') && (result as number) >= 0)
+        if (
+          (name === 'socket' || name === 'epollCreate' || name === 'memoryFile' || name === 'accept') &&
+          (result as number) >= 0
+        )
           native.close(result as number);
         if (name === 'dup' && args[1] === 0 && (result as number) >= 0) native.close(result as number);
         if (name === 'socketpair') for (const one of result as number[]) native.close(one);
