@@ -62,6 +62,11 @@ export interface Sink {
    * ECANCELED; `onEnd` follows unless the handle is closing. Needed only by users of `readInto`.
    */
   onReadInto?(handle: Handle, cookie: number, token: number, bytes: number, errno: number): void;
+  /**
+   * Outcome of `readFile`: `bytes` stand in the region; fewer than asked for where the file ends. errno > 0: failure, or
+   * ECANCELED when the channel is destroyed. Needed only by users of `readFile`.
+   */
+  onReadFile?(token: number, bytes: number, errno: number): void;
   /** `unregister` is done: the handle is gone, `fd` is the caller's. Needed only by users of `unregister`. */
   onUnregister?(handle: Handle, cookie: number, fd: number): void;
   /** The last word about a handle: it is closed and may be reused from now on. */

@@ -50,6 +50,8 @@ export class EpollBackend implements Backend {
   readonly #free: number[] = [];
   /** Connects that were refused at once: slot, generation, errno. */
   #pendingConnects: number[] = [];
+  /** Reads from files, done at once and reported from the loop: index, result. */
+  #filesRead: number[] = [];
   #hostArmed = false;
 
   constructor(channel: Channel) {
@@ -224,6 +226,22 @@ export class EpollBackend implements Backend {
     return n;
   }
 
+  readFile(
+    fd: number,
+    position: number,
+    region: number,
+    _address: number,
+    offset: number,
+    length: number,
+    index: number,
+  ): void {
+    this.#filesRead.push(index, native.pread(fd, region, offset, length, position));
+  }
+
+  pending(): boolean {
+    return this.#pendingConnects.length > 0 || this.#filesRead.length > 0;
+  }
+
   shutdownWrite(slot: number): void {
     native.shutdown(this.#channel.slots.fd[slot]!, NET.SHUT_WR);
     this.#channel.shutDone(slot);
@@ -262,7 +280,7 @@ export class EpollBackend implements Backend {
 
   wait(timeoutMs: number): number {
     this.#channel.counters.enters++;
-    const timeout = this.#pendingConnects.length > 0 ? 0 : timeoutMs;
+    const timeout = this.pending() ? 0 : timeoutMs;
     return native.epollWait(this.id, this.#region, this.#arena.events, EVENTS_MAX, timeout);
   }
 
@@ -274,6 +292,15 @@ export class EpollBackend implements Backend {
       if (channel.slots.generation[slot] === generation) {
         channel.counters.completions++;
         channel.connected(slot, errno);
+      }
+    }
+    const filesRead = this.#filesRead;
+    if (filesRead.length > 0) {
+      /* Reads that the sink asks for meanwhile come in the next round. */
+      this.#filesRead = [];
+      for (let i = 0; i < filesRead.length; i += 2) {
+        channel.counters.completions++;
+        channel.fileRead(filesRead[i]!, filesRead[i + 1]!);
       }
     }
     if (waited < 0) {

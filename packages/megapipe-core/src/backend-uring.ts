@@ -34,6 +34,8 @@ const OP_ACCEPT_FD = 10;
 const OP_INTO = 11;
 /** A single accept that notes the peer's address: the low word names the buffer for it instead of the slot. */
 const OP_ACCEPT_NAMED = 12;
+/** A read from a file: the low word has its index in the channel's table instead of a slot. */
+const OP_FILE = 13;
 
 const EINTR = 4;
 const EAGAIN = 11;
@@ -640,6 +642,34 @@ export class UringBackend implements Backend {
     );
   }
 
+  readFile(
+    fd: number,
+    position: number,
+    _region: number,
+    address: number,
+    offset: number,
+    length: number,
+    index: number,
+  ): void {
+    const to = address + offset;
+    const i = this.#sqe();
+    const q = this.#sq.entries;
+    q.fill(0, i, i + 16);
+    q[i] = ABI.OP_READ;
+    q[i + 1] = fd;
+    q[i + 2] = position | 0;
+    q[i + 3] = (position / 0x1_0000_0000) | 0;
+    q[i + 4] = to | 0;
+    q[i + 5] = (to / 0x1_0000_0000) | 0;
+    q[i + 6] = length;
+    q[i + 8] = (OP_FILE << SLOT_BITS) | index;
+    this.#queued();
+  }
+
+  pending(): boolean {
+    return false;
+  }
+
   shutdownWrite(slot: number): void {
     const slots = this.#channel.slots;
     slots.state[slot]! |= S.Shutting;
@@ -795,6 +825,10 @@ export class UringBackend implements Backend {
         this.#hostFired = true;
         this.#arena.words[2] = 1;
       }
+      return;
+    }
+    if (op === OP_FILE) {
+      channel.fileRead(slot, result);
       return;
     }
     if (op === OP_ACCEPT || op === OP_ACCEPT_FD) {

@@ -35,6 +35,18 @@ export interface Backend {
   cancelAll(slot: number): void;
   /** Sends the slot's queued output. Only when Sending is clear and there is some. */
   send(slot: number): void;
+  /** Reads from a regular file into a region (all within bounds); `channel.fileRead(index, result)` follows. */
+  readFile(
+    fd: number,
+    position: number,
+    region: number,
+    address: number,
+    offset: number,
+    length: number,
+    index: number,
+  ): void;
+  /** Completions that are here already: a wait would hold them back. */
+  pending(): boolean;
   shutdownWrite(slot: number): void;
   /** Nothing is in flight: lets go of the socket. The slot may be reused from the next completion on. */
   closeSlot(slot: number): void;

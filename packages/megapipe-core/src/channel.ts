@@ -35,6 +35,8 @@ import { closed, failed, opened, tracedBackend, tracedSink, tracer, tracing } fr
 const EPIPE = 32;
 const ECANCELED = 125;
 /** Marks the parts of a writev but the last. Not a token that a user can give: those are 32-bit. */
+/** Reads from files under way at a time; their indexes must fit where a slot stands otherwise. */
+const FILE_READS_MAX = 65_536;
 const NO_TOKEN = -0x8000_0000;
 /** Pause before accepting again after the kernel had no descriptor or memory for it. */
 const ACCEPT_RETRY_MS = 100;
@@ -138,6 +140,10 @@ export class Channel {
   #poolWaiters: number[] = [];
   /** Writes that ended without reaching the queue: handle, cookie, token, errno. */
   #orphans: number[] = [];
+  /** Reads from files: token and region (-1: nothing under way) of each, by index; and the free indexes. */
+  readonly #fileToken: number[] = [];
+  readonly #fileRegion: number[] = [];
+  readonly #fileFree: number[] = [];
   /** Requests that could not be made: slot, generation, errno. */
   #failures: number[] = [];
   /** Descriptors accepted and neither registered nor discarded yet. */
@@ -647,6 +653,31 @@ export class Channel {
     return id;
   }
 
+  /**
+   * Reads `length` bytes (1 … 2^31 - 1) of a regular file, from `position` on, into a region: `onReadFile(token)` follows exactly
+   * once. On uring the kernel reads what is not in its cache on a thread of its own; on epoll the read is done
+   * here and now, as servers without asynchronous file I/O do it. The descriptor stays the caller's and must stay open until then.
+   * At most 65,536 are under way at a time, else ERR_MEGAPIPE_CAPACITY. Throws ERR_MEGAPIPE_RANGE and ERR_MEGAPIPE_REGION as `write` does.
+   */
+  readFile(fd: number, position: number, region: number, offset: number, length: number, token: number): void {
+    this.#alive();
+    this.#needs('onReadFile', 'readFile');
+    this.#checkRange('readFile', region, offset, length);
+    if (!Number.isInteger(fd) || fd < 0 || !Number.isSafeInteger(position) || position < 0 || length === 0)
+      throw new MegapipeError(
+        'ERR_MEGAPIPE_ARGUMENT',
+        `readFile: expected a descriptor, a position and a length above 0, got ${fd}, ${position}, ${length}`,
+      );
+    const index = this.#fileFree.pop() ?? this.#fileToken.length;
+    if (index === FILE_READS_MAX)
+      throw new MegapipeError('ERR_MEGAPIPE_CAPACITY', `readFile: ${FILE_READS_MAX} reads are under way already`);
+    this.#fileToken[index] = token;
+    this.#fileRegion[index] = region;
+    this.#regionUses[region]!++;
+    this.#backend.readFile(fd, position, region, this.regionAddress[region]!, offset, length, index);
+    this.#poke();
+  }
+
   /** Gives a region up. Throws ERR_MEGAPIPE_STATE while a write refers to it. */
   unregisterRegion(region: number): void {
     if (!this.#regionLength[region])
@@ -654,7 +685,7 @@ export class Channel {
     if (this.#regionUses[region]! > 0)
       throw new MegapipeError(
         'ERR_MEGAPIPE_STATE',
-        `unregisterRegion: ${this.#regionUses[region]} writes from region ${region} are not finished`,
+        `unregisterRegion: ${this.#regionUses[region]} requests on region ${region} are not finished`,
       );
     this.#regionLength[region] = 0;
     native.memoryRelease(region);
@@ -807,6 +838,8 @@ export class Channel {
       if (registered) this.sink.onClose(handle, cookie);
     }
     this.#deliverOrphans();
+    for (let index = 0; index < this.#fileRegion.length; index++)
+      if (this.#fileRegion[index]! >= 0) this.fileRead(index, -ECANCELED);
     for (let id = 0; id < this.#regionLength.length; id++) if (this.#regionLength[id]! > 0) native.memoryRelease(id);
     this.#regionLength.fill(0);
     this.arena.free();
@@ -837,6 +870,14 @@ export class Channel {
       this.#pending = native.listenQueue(slots.fd[listener]!);
     } else if (this.#pending > 0) this.#pending--;
     this.sink.onAccept(slots.cookie[listener]!, slot >= 0 ? -slots.handle(slot) : fd, this.#pending);
+  }
+
+  /** @internal A read from a file is done: bytes, or -errno. */
+  fileRead(index: number, result: number): void {
+    this.#regionUses[this.#fileRegion[index]!]!--;
+    this.#fileRegion[index] = -1;
+    this.#fileFree.push(index);
+    this.sink.onReadFile!(this.#fileToken[index]!, Math.max(result, 0), result < 0 ? -result : 0);
   }
 
   /** @internal Whether the listener wants (more) connections. */
@@ -1030,7 +1071,7 @@ export class Channel {
     this.sink.onReadInto!(slots.handle(slot), slots.cookie[slot]!, slots.intoToken[slot]!, bytes, errno);
   }
 
-  #needs(method: 'onReadInto' | 'onUnregister', verb: string): void {
+  #needs(method: 'onReadInto' | 'onReadFile' | 'onUnregister', verb: string): void {
     if (!this.sink[method])
       throw new MegapipeError('ERR_MEGAPIPE_ARGUMENT', `${verb}: the sink has no method ${method} to report to`);
   }
@@ -1324,7 +1365,13 @@ export class Channel {
     } finally {
       this.#inDrain = false;
       /* A handler threw: what it left is done in the next round. */
-      if (this.#dirtyCount > 0 || this.#finishCount > 0 || this.#rearmCount > 0 || this.#orphans.length > 0)
+      if (
+        this.#dirtyCount > 0 ||
+        this.#finishCount > 0 ||
+        this.#rearmCount > 0 ||
+        this.#orphans.length > 0 ||
+        this.#backend.pending()
+      )
         this.#poke();
     }
     if (this.#destroyLater) this.destroy();

@@ -72,6 +72,11 @@ export function tracedBackend(inner: Backend, slots: () => Slots, line: (text: s
       line(`> send ${slotText(slot)} ${slots().outBytes[slot]} bytes`);
       inner.send(slot);
     },
+    readFile(fd, position, region, address, offset, length, index) {
+      line(`> read file fd ${fd} at ${position} ${length} bytes`);
+      inner.readFile(fd, position, region, address, offset, length, index);
+    },
+    pending: () => inner.pending(),
     shutdownWrite: bySlot('shutdown', inner.shutdownWrite),
     closeSlot: bySlot('close', inner.closeSlot),
     peer: (slot) => inner.peer(slot),
@@ -153,6 +158,11 @@ export function tracedSink(inner: Sink, line: (text: string) => void): Sink {
     traced.onReadInto = (handle, cookie, token, bytes, errno) => {
       line(`< read into region ${who(handle, cookie)} token ${token} ${bytes} bytes ${outcome(errno)}`);
       inner.onReadInto!(handle, cookie, token, bytes, errno);
+    };
+  if (inner.onReadFile)
+    traced.onReadFile = (token, bytes, errno) => {
+      line(`< read file token ${token} ${bytes} bytes ${outcome(errno)}`);
+      inner.onReadFile!(token, bytes, errno);
     };
   if (inner.onUnregister)
     traced.onUnregister = (handle, cookie, fd) => {

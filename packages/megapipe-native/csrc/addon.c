@@ -238,6 +238,7 @@ static napi_value init(napi_env env, napi_value exports) {
       MP_VERB("epollCreate", mp_epoll_create),
       MP_VERB("epollCtl", mp_epoll_ctl),
       MP_VERB("epollWait", mp_epoll_wait),
+      MP_VERB("pread", mp_pread),
       MP_VERB("recv", mp_recv),
       MP_VERB("send", mp_send),
       MP_VERB("sendv", mp_sendv),

@@ -79,6 +79,24 @@ static bool hot(napi_env env, napi_callback_info info, size_t want, int32_t *out
 }
 
 /* recv(fd, region, offset, length) -> bytes (0 = end) or -errno. Falls back to read() for pipes. */
+/* pread(fd, region, offset, length, position) -> bytes or -errno */
+VERB(mp_pread) {
+  napi_value argv[5];
+  int32_t fd, length;
+  uint32_t region;
+  size_t offset, position;
+  static const char verb[] = "pread";
+  if (!mp_args(env, info, 5, argv, verb) || !mp_int(env, argv[0], &fd, verb, "fd") || !mp_uint(env, argv[1], &region, verb, "region") ||
+      !mp_size(env, argv[2], &offset, verb, "offset") || !mp_int(env, argv[3], &length, verb, "length") ||
+      !mp_size(env, argv[4], &position, verb, "position"))
+    return NULL;
+  if (length < 0) return mp_throw(env, "ERR_MEGAPIPE_RANGE", "pread: length must not be negative, got %d", length);
+  uint8_t *p = mp_range(env, mp_instance(env), region, offset, (size_t)length, verb);
+  if (!p) return NULL;
+  ssize_t n = pread(fd, p, (size_t)length, (off_t)position);
+  return mp_i32(env, n < 0 ? -errno : (int32_t)n);
+}
+
 VERB(mp_recv) {
   napi_value argv[4];
   int32_t fd, length;

@@ -154,7 +154,8 @@ static void on_prepare(uv_prepare_t *h) {
     }
     /* 0: a timer is due, or handles and watchers wait for libuv. -1: it would sleep for ever. */
     int timeout = at->primary ? uv_backend_timeout(loop) : 0;
-    int waited = wait_for(at, more || leave ? 0 : timeout);
+    /* The drain just made may itself have left work for the next one. */
+    int waited = wait_for(at, more || leave || at->control[0] ? 0 : timeout);
     bits = call_drain(at, waited);
     if (bits < 0) break;
     more = bits & DRAIN_MORE;

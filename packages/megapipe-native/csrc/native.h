@@ -113,6 +113,7 @@ VERB(mp_uring_cancel_all);
 VERB(mp_epoll_create);
 VERB(mp_epoll_ctl);
 VERB(mp_epoll_wait);
+VERB(mp_pread);
 VERB(mp_recv);
 VERB(mp_send);
 VERB(mp_sendv);

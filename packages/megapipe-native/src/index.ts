@@ -59,6 +59,7 @@ export interface Native {
   epollCreate(): number;
   epollCtl(epoll: number, op: number, fd: number, events: number, dataLow: number, dataHigh: number): number;
   epollWait(epoll: number, region: number, offset: number, maxEvents: number, timeoutMs: number): number;
+  pread(fd: number, region: number, offset: number, length: number, position: number): number;
   recv(fd: number, region: number, offset: number, length: number): number;
   send(fd: number, region: number, offset: number, length: number, flags: number): number;
   sendv(fd: number, region: number, offset: number, count: number): number;

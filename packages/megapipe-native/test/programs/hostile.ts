@@ -83,6 +83,7 @@ const verbs: Record<Exclude<keyof typeof native, 'abiTable' | 'setAffinity'>, fc
   epollCreate: [],
   epollCtl: [fd, small, fd, small, small, small],
   epollWait: [fd, region, size, small, wait],
+  pread: [fd, region, size, size, size],
   recv: [fd, region, size, size],
   send: [fd, region, size, size, small],
   sendv: [fd, region, size, small],
