@@ -4,7 +4,7 @@
  * Programs and libraries of the host keep their paths, the workspace is at /megapipe.
  *
  * Invariant: every file is read from where it is used, nothing is installed or remembered between runs.
- * Not its job: building the addon (`npm run build` does), and what the suites run (suites/ says that).
+ * Not its job: building the addon (`npm run build` does) and the module (module.sh does), and what the suites run (suites/ says that).
  *
  * usage: node kernel/testbed/image.ts BUSYBOX OUTPUT SUITE [ARG ...]
  */
@@ -202,10 +202,26 @@ function node(...names: string[]): void {
   link(join(root, 'node_modules/vitest'));
 }
 
+/** What module.sh built for the guest's kernel. */
+function built(): string {
+  const folder = process.env['TESTBED_BUILT'];
+  if (!folder) throw new Error('TESTBED_BUILT is not set: run.sh does that');
+  return folder;
+}
+
+function module(): void {
+  image.file('/megapipe.ko', join(built(), 'megapipe.ko'));
+}
+
 const suites: Record<string, () => void> = {
   uring() {
     node('packages/megapipe-native', 'packages/megapipe-core');
     python();
+  },
+  kselftest() {
+    module();
+    for (const name of readdirSync(join(built(), 'selftests')))
+      image.file(`/selftests/${name}`, join(built(), 'selftests', name));
   },
 };
 

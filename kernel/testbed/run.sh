@@ -6,7 +6,7 @@
 # Needs a workspace that is set up (`npm run setup`). Exit status: 0 passed, 77 skipped (the reason is printed), 70 the
 # kernel crashed or complained, 124 the time was up, anything else failed.
 # Environment, with defaults: MEGAPIPE_QEMU_ACCEL (tcg,thread=single: see README.md), MEGAPIPE_GUEST_SECONDS (540),
-# MEGAPIPE_GUEST_MEMORY in MiB (2048).
+# MEGAPIPE_GUEST_MEMORY in MiB (2048), MEGAPIPE_GUEST_CPUS (2), MEGAPIPE_GUEST_KERNEL (stock; debug: debug-kernel.sh's).
 set -eu
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd -P)
 root=$(CDPATH= cd -- "$here/../.." && pwd -P)
@@ -30,15 +30,26 @@ trap 'exit 143' TERM HUP
 packages=$(sh "$here/packages.sh")
 kernel=$(echo "$packages" | sed -n 's/^kernel=//p')
 busybox=$(echo "$packages" | sed -n 's/^busybox=//p')
+image=$(echo "$kernel"/boot/vmlinuz-*)
+if [ "${MEGAPIPE_GUEST_KERNEL:-stock}" = debug ]; then
+  tree=$(sh "$here/debug-kernel.sh" --check | sed 's/^tree=//')
+  image=$tree/arch/x86/boot/bzImage
+fi
+# Suites that are about the module.
+if grep -q /megapipe.ko "$here/suites/$suite.sh"; then
+  build=${tree:-$(sh "$here/headers.sh" "${image##*/vmlinuz-}" | sed 's/^build=//')}
+  sh "$here/module.sh" "$build" "$work/built"
+  export TESTBED_BUILT="$work/built"
+fi
 sh "$root/scripts/run.sh" node "$here/image.ts" "$busybox/bin/busybox" "$work/initramfs" "$suite" "$@"
 
 # A pipe of its own between QEMU and our stdout: QEMU makes its end non-blocking, which the caller's stdout must not be.
 mkfifo "$work/output"
 cat <"$work/output" &
 reader=$!
-timeout -k 5 "${MEGAPIPE_GUEST_SECONDS:-540}" qemu-system-x86_64 -accel "${MEGAPIPE_QEMU_ACCEL:-tcg,thread=single}" -M q35 -cpu max -smp 2 \
+timeout -k 5 "${MEGAPIPE_GUEST_SECONDS:-540}" qemu-system-x86_64 -accel "${MEGAPIPE_QEMU_ACCEL:-tcg,thread=single}" -M q35 -cpu max -smp "${MEGAPIPE_GUEST_CPUS:-2}" \
   -m "${MEGAPIPE_GUEST_MEMORY:-2048}" -nodefaults -no-user-config -display none -no-reboot \
-  -kernel "$kernel"/boot/vmlinuz-* -initrd "$work/initramfs" \
+  -kernel "$image" -initrd "$work/initramfs" \
   -append 'console=ttyS0 loglevel=5 panic=-1 oops=panic' \
   -serial "file:$work/console" -serial stdio </dev/null >"$work/output" &
 machine=$!

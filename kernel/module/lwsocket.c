@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * lwsockets: the paper's sockets that only their channel can name. A TCP lwsocket is a struct socket from a cache of our
+ * own: no file, no dentry, no inode of any file system.
+ *
+ * sk->sk_socket must not be NULL (tcp_sendmsg sets a flag in it), and sock_i_uid() and sock_i_ino(), which /proc/net/tcp,
+ * ss and SO_REUSEPORT use, reach for the inode that stands behind every struct socket. So ours have the memory of one
+ * behind them, of which only i_uid, i_ino and i_mode are ever set.
+ *
+ * Rules, and why:
+ *  - sock_graft() is not called: its LSM hook takes the inode to be a real one.
+ *  - sk_wq and sk_socket are set under lock_sock() and sk_callback_lock, as sock_graft() does.
+ *  - The end is ops->release(), never sock_release(), which would put the inode.
+ *  - The memory goes after an RCU grace period: sock_def_readable() and its kin use sk_wq under rcu_read_lock() alone.
+ *  - No exported path asks security_socket_accept(); device permissions decide who may accept here.
+ *
+ * Unix sockets get a struct socket with an inode, though no file: accepting them grafts inside net/unix.
+ */
+#include <linux/fs.h>
+#include <linux/slab.h>
+#include <net/inet_common.h>
+#include <net/inet_connection_sock.h>
+
+#include "megapipe.h"
+
+struct mp_lwsocket {
+	struct socket_alloc alloc;
+	struct rcu_head rcu;
+};
+
+static struct kmem_cache *mp_lwsockets;
+
+/* What is behind the socket stays as it was made; see the fields that are set below. */
+static void mp_lwsocket_made(void *p)
+{
+	memset(p, 0, sizeof(struct mp_lwsocket));
+}
+
+int mp_lwsocket_init(void)
+{
+	mp_lwsockets = kmem_cache_create("mp_lwsocket", sizeof(struct mp_lwsocket), 0,
+					 SLAB_ACCOUNT | SLAB_HWCACHE_ALIGN, mp_lwsocket_made);
+	return mp_lwsockets ? 0 : -ENOMEM;
+}
+
+/* The caller has waited for pending callbacks (rcu_barrier). */
+void mp_lwsocket_exit(void)
+{
+	kmem_cache_destroy(mp_lwsockets);
+}
+
+static int mp_accept_bare(struct socket *listener, struct socket **out)
+{
+	struct mp_lwsocket *lw;
+	struct socket *sock;
+	struct inode *inode;
+	struct sock *sk;
+	int err = 0;
+
+	lw = kmem_cache_alloc(mp_lwsockets, GFP_KERNEL);
+	if (!lw)
+		return -ENOMEM;
+	sock = &lw->alloc.socket;
+	inode = &lw->alloc.vfs_inode;
+	memset(sock, 0, sizeof(*sock));
+	init_waitqueue_head(&sock->wq.wait);
+	sock->type = SOCK_STREAM;
+	sock->state = SS_CONNECTED;
+	inode->i_mode = S_IFSOCK | 0600;
+	inode->i_uid = current_fsuid();
+	inode->i_gid = current_fsgid();
+	inode->i_ino = get_next_ino();
+
+	sk = mp_proto_accept(listener->sk, &err);
+	if (!sk) {
+		kmem_cache_free(mp_lwsockets, lw);
+		return err ?: -EAGAIN;
+	}
+	sock->ops = listener->ops;
+	__module_get(sock->ops->owner);
+	sock->sk = sk;
+
+	lock_sock(sk);
+	write_lock_bh(&sk->sk_callback_lock);
+	rcu_assign_pointer(sk->sk_wq, &sock->wq);
+	sk_set_socket(sk, sock);
+	sk->sk_uid = inode->i_uid;
+	write_unlock_bh(&sk->sk_callback_lock);
+	release_sock(sk);
+	*out = sock;
+	return 0;
+}
+
+/* Takes a connection from the queue: EAGAIN when there is none. */
+int mp_lwsocket_accept(struct socket *listener, struct socket **out, bool *bare)
+{
+	struct socket *sock;
+	int err;
+
+	/* Plain TCP only; what wraps it (kTLS, a sockmap) wraps accept, too. */
+	*bare = listener->sk->sk_family != AF_UNIX && listener->sk->sk_prot->accept == inet_csk_accept;
+	if (*bare)
+		return mp_accept_bare(listener, out);
+	err = sock_create_lite(listener->sk->sk_family, listener->type, listener->sk->sk_protocol, &sock);
+	if (err)
+		return err;
+	err = mp_ops_accept(listener, sock);
+	if (err) {
+		sock_release(sock);
+		return err;
+	}
+	sock->ops = listener->ops;
+	__module_get(sock->ops->owner);
+	*out = sock;
+	return 0;
+}
+
+static void mp_lwsocket_free(struct rcu_head *rcu)
+{
+	kmem_cache_free(mp_lwsockets, container_of(rcu, struct mp_lwsocket, rcu));
+}
+
+void mp_lwsocket_release(struct socket *sock, bool bare)
+{
+	struct module *owner;
+
+	if (!bare) {
+		sock_release(sock);
+		return;
+	}
+	owner = sock->ops->owner;
+	sock->ops->release(sock);
+	sock->ops = NULL;
+	module_put(owner);
+	call_rcu(&container_of(sock, struct mp_lwsocket, alloc.socket)->rcu, mp_lwsocket_free);
+}

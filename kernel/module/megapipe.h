@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * megapipe.ko: what its files share.
+ *
+ *	main.c		the device: open, setup, enter, mmap, poll, the end of a channel
+ *	ring.c		memory shared with user space: requests in, completions out, receive buffers
+ *	handle.c	the table of handles, and how a socket tells that it is ready
+ *	ops.c		the requests
+ *	accept.c	accepting, as lwsocket or descriptor
+ *	group.c		listening sockets that several channels share by CPU
+ *	lwsocket.c	a struct socket without file, dentry or inode
+ *
+ * Locking, outermost first:
+ *
+ *	mp_channel.lock (mutex)	   everything of a channel but what is named below. Held by enter while it carries out
+ *				   requests, not while it sleeps. Never taken in .mmap or with mmap_lock held: enter
+ *				   takes sk_lock under it and page faults (mmap_lock) under that.
+ *	mp_groups_lock (mutex)	   all groups: members, who serves which queue
+ *	sk_lock			   the network stack's; bind, listen, accept, sendmsg, recvmsg take it
+ *	wait queue of a socket	   taken by the stack, in softirq as well, around mp_socket_wake and mp_queue_wake
+ *	mp_queue.lock (spinlock)   which handles serve an accept queue; taken with interrupts off
+ *	mp_channel.wait.lock	   the innermost: waking enter and poll
+ *
+ * Readiness. A socket's wait queue has an entry of ours whose function only marks the handle QUEUED and pushes it on the
+ * channel's lock-free list: no request is ever carried out in softirq. enter takes the list, clears QUEUED and then
+ * tries; since a request is made visible (mp_handle.wanted) before it is tried, with a full barrier between, an event
+ * that comes after the try finds it and queues the handle again.
+ *
+ * Life of a handle. It is freed under the channel's lock: first its entry is taken off the socket's wait queue, which
+ * waits for the function if it is running; then nothing can mark it any more, and it is freed at once, or, being
+ * QUEUED, when its turn in the list comes. The socket goes after that. The struct socket of an lwsocket goes only after
+ * an RCU grace period, since the stack reaches sk->sk_wq under rcu_read_lock() alone.
+ */
+#ifndef MEGAPIPE_H
+#define MEGAPIPE_H
+
+#include <linux/cpumask.h>
+#include <linux/file.h>
+#include <linux/hrtimer.h>
+#include <linux/llist.h>
+#include <linux/mm.h>
+#include <linux/mutex.h>
+#include <linux/net.h>
+#include <linux/poll.h>
+#include <linux/spinlock.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+#include <net/sock.h>
+
+#include <linux/megapipe.h>
+
+#include "compat.h"
+
+/* Handles served, and connections accepted for one of them, before the others get their turn. */
+#define MP_READY_BUDGET 1024
+#define MP_ACCEPT_BUDGET 64
+/* Completions that one request, or one ready handle, makes at most: two that are cancelled, and its own. */
+#define MP_CQES_MAX 3
+/* Channels that share the connections of one CPU. */
+#define MP_QUEUE_OWNERS 8
+
+struct mp_group;
+
+/* A request that waits for its socket. opcode 0 (NOP, which never waits): there is none. */
+struct mp_op {
+	u8 opcode;
+	u8 flags;
+	u32 op_flags;
+	u64 addr;
+	u64 len;
+	u64 done;
+	u64 user_data;
+};
+
+enum { MP_QUEUED };
+
+struct mp_handle {
+	/* In channel->ready, then in channel->run, while QUEUED. */
+	struct llist_node ready;
+	unsigned long state;
+	struct mp_channel *channel;
+	struct socket *sock;
+	/* Of a registered descriptor; NULL: an lwsocket. */
+	struct file *file;
+	/* EPOLL* that the requests below wait for. */
+	__poll_t wanted;
+	u32 index;
+	u32 generation;
+	u64 cookie;
+	bool listening;
+	/* The lwsocket has no inode (lwsocket.c). */
+	bool bare;
+	bool waiting;
+	bool dead;
+	struct mp_op in;
+	struct mp_op out;
+	wait_queue_entry_t wait;
+	/* A listening socket with a CPU mask: under mp_groups_lock. */
+	struct mp_group *group;
+	struct list_head member;
+	cpumask_var_t cpus;
+	bool retired;
+};
+
+struct mp_slot {
+	struct mp_handle *handle;
+	/* The last one given out by the kernel. */
+	u32 generation;
+};
+
+struct mp_user;
+
+struct mp_channel {
+	struct mutex lock;
+	/* Who may use it. Compared only, so mmgrab is enough. */
+	struct mm_struct *mm;
+	bool set_up;
+	bool dead;
+	/* Mappings of the rings; the channel dies with the last. */
+	atomic_t maps;
+	struct work_struct unmapped;
+
+	/* Memory shared with user space. */
+	struct page **pages;
+	unsigned long nr_pages;
+	unsigned long locked_pages;
+	u8 *map;
+	u32 *u_sq_head, *u_sq_tail, *u_cq_head, *u_cq_tail, *u_bq_head, *u_bq_tail;
+	struct megapipe_sqe *sqes;
+	struct megapipe_cqe *cqes;
+	u32 *bids;
+	/* Our own copies: what user space writes into ours is never read back. */
+	u32 sq_head, cq_tail, bq_head;
+	u32 sq_entries, cq_entries, buffers, buffer_bytes;
+	u64 buffer_base;
+
+	/* The table of handles: [0, nr_kernel) is given out here, the rest by user space. */
+	struct mp_slot *slots;
+	u32 nr_slots, nr_kernel;
+	u32 *free;
+	u32 nr_free;
+	u32 nr_open;
+	struct mp_user *user;
+
+	struct llist_head ready;
+	/* What was taken from ready and has not had its turn: first and last, linked by mp_handle.ready. */
+	struct llist_node *run_first, *run_last;
+	wait_queue_head_t wait;
+
+	struct list_head timeouts;
+	u32 nr_timeouts;
+	struct hrtimer timer;
+	bool timer_fired;
+};
+
+/* ring.c */
+int mp_ring_create(struct mp_channel *ch, struct megapipe_params *p);
+void mp_ring_destroy(struct mp_channel *ch);
+int mp_ring_mmap(struct mp_channel *ch, struct vm_area_struct *vma);
+int mp_sqe_next(struct mp_channel *ch, struct megapipe_sqe *sqe);
+u32 mp_sq_waiting(struct mp_channel *ch);
+u32 mp_cq_unread(struct mp_channel *ch);
+u32 mp_cq_room(struct mp_channel *ch);
+void mp_post(struct mp_channel *ch, u64 user_data, u64 cookie, s32 res, u32 flags, u32 index, u32 generation);
+void mp_cq_publish(struct mp_channel *ch);
+int mp_buffer_peek(struct mp_channel *ch, u32 *bid, u64 *address);
+void mp_buffer_take(struct mp_channel *ch);
+
+/* handle.c */
+int mp_table_create(struct mp_channel *ch, u32 handles, u32 chosen);
+void mp_table_destroy(struct mp_channel *ch);
+struct mp_handle *mp_handle_find(struct mp_channel *ch, u32 index, u32 generation, int *err);
+struct mp_handle *mp_handle_create(struct mp_channel *ch, u32 index, u32 generation, int *err);
+void mp_handle_attach(struct mp_handle *h, struct socket *sock, struct file *file);
+void mp_handle_close(struct mp_handle *h);
+void mp_handle_wake(struct mp_handle *h);
+void mp_handle_requeue(struct mp_handle *h);
+struct mp_handle *mp_ready_next(struct mp_channel *ch);
+bool mp_ready_any(struct mp_channel *ch);
+int mp_handle_init(void);
+void mp_handle_exit(void);
+
+/* ops.c */
+void mp_request(struct mp_channel *ch, const struct megapipe_sqe *sqe);
+void mp_try(struct mp_handle *h);
+void mp_want(struct mp_handle *h);
+void mp_complete(struct mp_handle *h, struct mp_op *op, s32 res, u32 flags);
+int mp_cancel(struct mp_handle *h, u32 which);
+void mp_timeouts_run(struct mp_channel *ch);
+void mp_timeouts_drop(struct mp_channel *ch);
+
+/* accept.c */
+bool mp_try_accept(struct mp_handle *h);
+
+/* group.c */
+int mp_group_join(struct mp_handle *h, const struct cpumask *cpus);
+int mp_group_retire(struct mp_handle *h);
+void mp_group_leave(struct mp_handle *h);
+struct socket *mp_group_waiting(struct mp_handle *h, u32 *pending);
+
+/* lwsocket.c */
+int mp_lwsocket_accept(struct socket *listener, struct socket **out, bool *bare);
+void mp_lwsocket_release(struct socket *sock, bool bare);
+int mp_lwsocket_init(void);
+void mp_lwsocket_exit(void);
+
+/* Connections that wait to be accepted. */
+static inline u32 mp_queue_length(const struct sock *sk)
+{
+	return READ_ONCE(sk->sk_ack_backlog);
+}
+
+#endif

@@ -1,0 +1,548 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The requests. Each is carried out by the task that calls enter, with MSG_DONTWAIT, straight from and to its memory; what
+ * would have to wait is kept in the handle (one request that reads or accepts, one that writes or polls) and tried again
+ * when the socket says so. So a channel needs no memory for requests beyond its handles.
+ *
+ * LSM: sock_recvmsg and sock_sendmsg ask security modules as the system calls do. shutdown and accept have no exported
+ * path that does.
+ */
+#include <linux/nospec.h>
+#include <linux/slab.h>
+#include <linux/uio.h>
+#include <net/inet_connection_sock.h>
+#include <net/tcp.h>
+
+#include "megapipe.h"
+
+#define MP_IN (EPOLLIN | EPOLLRDNORM | EPOLLRDHUP | EPOLLHUP | EPOLLERR)
+#define MP_OUT (EPOLLOUT | EPOLLWRNORM | EPOLLHUP | EPOLLERR)
+
+/* Answers a request of a handle; it is no longer pending unless flags has MORE. */
+void mp_complete(struct mp_handle *h, struct mp_op *op, s32 res, u32 flags)
+{
+	struct mp_op was = *op;
+
+	if (!(flags & MEGAPIPE_CQE_MORE))
+		op->opcode = MEGAPIPE_OP_NOP;
+	if (res < 0 || !(was.flags & MEGAPIPE_SQE_SKIP_SUCCESS))
+		mp_post(h->channel, was.user_data, h->cookie, res, flags, h->index, h->generation);
+}
+
+static int mp_read_once(struct mp_handle *h, u64 address, u64 len)
+{
+	struct msghdr msg = { .msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL };
+	void __user *to = u64_to_user_ptr(address);
+
+	len = min_t(u64, len, MAX_RW_COUNT);
+	if (!access_ok(to, len))
+		return -EFAULT;
+	iov_iter_ubuf(&msg.msg_iter, READ, to, len);
+	return sock_recvmsg(h->sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/*
+ * Whether a receive would find nothing, without the socket's lock: half of all receives of a server are asked for just
+ * after the last bytes were taken. What arrives after this look wakes the handle.
+ */
+static bool mp_quiet(const struct sock *sk)
+{
+	const struct tcp_sock *tp;
+
+	if (READ_ONCE(sk->sk_prot)->recvmsg != tcp_recvmsg ||
+	    !((1 << READ_ONCE(sk->sk_state)) & (TCPF_ESTABLISHED | TCPF_FIN_WAIT1 | TCPF_FIN_WAIT2)))
+		return false;
+	tp = tcp_sk(sk);
+	return READ_ONCE(tp->rcv_nxt) == READ_ONCE(tp->copied_seq) && !READ_ONCE(sk->sk_err) &&
+	       !(READ_ONCE(sk->sk_shutdown) & RCV_SHUTDOWN);
+}
+
+static bool mp_try_provided(struct mp_handle *h)
+{
+	struct mp_channel *ch = h->channel;
+	u32 bid, flags;
+	u64 address;
+	int got;
+
+	got = mp_buffer_peek(ch, &bid, &address);
+	if (got) {
+		mp_complete(h, &h->in, got, 0);
+		return false;
+	}
+	got = mp_read_once(h, address, ch->buffer_bytes);
+	if (got == -EAGAIN)
+		return false;
+	if (got <= 0) {
+		mp_complete(h, &h->in, got, 0);
+		return false;
+	}
+	mp_buffer_take(ch);
+	flags = MEGAPIPE_CQE_BUFFER | (bid << MEGAPIPE_CQE_SHIFT);
+	if (h->in.op_flags & MEGAPIPE_READ_MULTISHOT)
+		flags |= MEGAPIPE_CQE_MORE;
+	mp_complete(h, &h->in, got, flags);
+	/* A buffer that is not full emptied the socket: what comes later wakes us. */
+	return h->in.opcode && got == ch->buffer_bytes;
+}
+
+/* True: there is more to be had at once. */
+static bool mp_try_read(struct mp_handle *h)
+{
+	struct iovec fast[UIO_FASTIOV], *iov = fast;
+	struct msghdr msg = { .msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL };
+	struct mp_op *op = &h->in;
+	ssize_t got;
+
+	if (mp_quiet(h->sock->sk))
+		return false;
+	if (op->opcode == MEGAPIPE_OP_READ) {
+		if (op->op_flags & MEGAPIPE_READ_PROVIDED)
+			return mp_try_provided(h);
+		got = mp_read_once(h, op->addr, op->len);
+	} else {
+		got = import_iovec(READ, u64_to_user_ptr(op->addr), op->len, UIO_FASTIOV, &iov, &msg.msg_iter);
+		if (got >= 0) {
+			got = sock_recvmsg(h->sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+			kfree(iov);
+		}
+	}
+	if (got != -EAGAIN)
+		mp_complete(h, op, got, 0);
+	return false;
+}
+
+/* Sends the rest of a request; like a blocking send, it is done only when all of it is out. */
+static void mp_try_write(struct mp_handle *h)
+{
+	struct iovec fast[UIO_FASTIOV], *iov = fast;
+	struct mp_op *op = &h->out;
+	struct msghdr msg = {};
+	u64 total = min_t(u64, op->len, MAX_RW_COUNT);
+	ssize_t sent;
+
+	if (op->opcode == MEGAPIPE_OP_WRITEV) {
+		sent = import_iovec(WRITE, u64_to_user_ptr(op->addr), op->len, UIO_FASTIOV, &iov, &msg.msg_iter);
+		if (sent < 0) {
+			mp_complete(h, op, op->done ?: sent, 0);
+			return;
+		}
+		total = sent;
+		/* The list may be another one than at the last try; then it is over. */
+		if (op->done > total)
+			total = op->done;
+		else
+			iov_iter_advance(&msg.msg_iter, op->done);
+	} else {
+		void __user *from = u64_to_user_ptr(op->addr + op->done);
+
+		iov = NULL;
+		if (!access_ok(from, total - op->done)) {
+			mp_complete(h, op, op->done ?: -EFAULT, 0);
+			return;
+		}
+		iov_iter_ubuf(&msg.msg_iter, WRITE, from, total - op->done);
+	}
+	do {
+		msg.msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+		sent = sock_sendmsg(h->sock, &msg);
+		if (sent > 0)
+			op->done += sent;
+	} while (sent > 0 && op->done < total);
+	kfree(iov);
+	if (op->done >= total)
+		mp_complete(h, op, total, 0);
+	else if (sent != -EAGAIN)
+		mp_complete(h, op, op->done ?: sent, 0);
+}
+
+static void mp_try_poll(struct mp_handle *h)
+{
+	__poll_t events = h->sock->ops->poll(h->file, h->sock, NULL);
+
+	events &= (__force __poll_t)h->out.op_flags | EPOLLERR | EPOLLHUP;
+	if (events)
+		mp_complete(h, &h->out, (__force s32)events, 0);
+}
+
+/* Tries what is pending. Afterwards mp_handle.wanted says what is still waited for. */
+void mp_try(struct mp_handle *h)
+{
+	bool more = false;
+
+	if (h->in.opcode == MEGAPIPE_OP_ACCEPT)
+		more = mp_try_accept(h);
+	else if (h->in.opcode)
+		more = mp_try_read(h);
+	if (h->out.opcode == MEGAPIPE_OP_POLL)
+		mp_try_poll(h);
+	else if (h->out.opcode)
+		mp_try_write(h);
+	if (more)
+		mp_handle_requeue(h);
+}
+
+/* Makes what is pending visible to mp_socket_wake, before it is tried. */
+void mp_want(struct mp_handle *h)
+{
+	__poll_t wanted = 0;
+
+	if (h->in.opcode)
+		wanted |= MP_IN;
+	if (h->out.opcode == MEGAPIPE_OP_POLL)
+		wanted |= MP_OUT | MP_IN;
+	else if (h->out.opcode)
+		wanted |= MP_OUT;
+	smp_store_mb(h->wanted, wanted);
+}
+
+/* Answers the pending requests that `which` selects with ECANCELED; how many. Room: MP_CQES_MAX. */
+int mp_cancel(struct mp_handle *h, u32 which)
+{
+	int n = 0;
+
+	if ((which & MEGAPIPE_CANCEL_READ) && h->in.opcode) {
+		mp_complete(h, &h->in, -ECANCELED, 0);
+		n++;
+	}
+	if ((which & MEGAPIPE_CANCEL_WRITE) && h->out.opcode) {
+		mp_complete(h, &h->out, h->out.done ?: -ECANCELED, 0);
+		n++;
+	}
+	return n;
+}
+
+/* ---- timeouts */
+
+struct mp_timeout {
+	struct list_head link;
+	ktime_t at;
+	u64 user_data;
+	u8 flags;
+};
+
+static void mp_timer_arm(struct mp_channel *ch)
+{
+	struct mp_timeout *first = list_first_entry_or_null(&ch->timeouts, struct mp_timeout, link);
+
+	if (first)
+		hrtimer_start(&ch->timer, first->at, HRTIMER_MODE_ABS);
+	else
+		hrtimer_try_to_cancel(&ch->timer);
+}
+
+static int mp_timeout_add(struct mp_channel *ch, const struct megapipe_sqe *sqe)
+{
+	struct mp_timeout *t, *other;
+	struct list_head *after = &ch->timeouts;
+
+	if (ch->nr_timeouts >= MEGAPIPE_TIMEOUTS_MAX)
+		return -ENOSPC;
+	if (sqe->addr > KTIME_MAX)
+		return -EINVAL;
+	t = kmalloc(sizeof(*t), GFP_KERNEL_ACCOUNT);
+	if (!t)
+		return -ENOMEM;
+	t->at = ktime_add_safe(ktime_get(), sqe->addr);
+	t->user_data = sqe->user_data;
+	t->flags = sqe->flags;
+	/* In order of time; most are the latest. */
+	list_for_each_entry_reverse(other, &ch->timeouts, link)
+		if (other->at <= t->at) {
+			after = &other->link;
+			break;
+		}
+	list_add(&t->link, after);
+	ch->nr_timeouts++;
+	if (ch->timeouts.next == &t->link)
+		mp_timer_arm(ch);
+	return 0;
+}
+
+static void mp_timeout_end(struct mp_channel *ch, struct mp_timeout *t, s32 res)
+{
+	mp_post(ch, t->user_data, 0, res, 0, 0, 0);
+	list_del(&t->link);
+	ch->nr_timeouts--;
+	kfree(t);
+}
+
+void mp_timeouts_run(struct mp_channel *ch)
+{
+	struct mp_timeout *t, *next;
+	ktime_t now;
+
+	if (!READ_ONCE(ch->timer_fired))
+		return;
+	WRITE_ONCE(ch->timer_fired, false);
+	now = ktime_get();
+	list_for_each_entry_safe(t, next, &ch->timeouts, link) {
+		if (t->at > now)
+			break;
+		if (mp_cq_room(ch) < 1) {
+			WRITE_ONCE(ch->timer_fired, true);
+			return;
+		}
+		mp_timeout_end(ch, t, -ETIME);
+	}
+	mp_timer_arm(ch);
+}
+
+static int mp_timeout_cancel(struct mp_channel *ch, u64 user_data)
+{
+	struct mp_timeout *t;
+
+	list_for_each_entry(t, &ch->timeouts, link)
+		if (t->user_data == user_data) {
+			mp_timeout_end(ch, t, -ECANCELED);
+			mp_timer_arm(ch);
+			return 1;
+		}
+	return -ENOENT;
+}
+
+void mp_timeouts_drop(struct mp_channel *ch)
+{
+	struct mp_timeout *t, *next;
+
+	list_for_each_entry_safe(t, next, &ch->timeouts, link) {
+		list_del(&t->link);
+		kfree(t);
+	}
+	ch->nr_timeouts = 0;
+}
+
+/* ---- registering */
+
+/* 0: a socket that a channel can carry. */
+static int mp_check_socket(struct file *file, struct socket **out)
+{
+	struct socket *sock = sock_from_file(file);
+	struct sock *sk;
+
+	if (!sock)
+		return -ENOTSOCK;
+	sk = sock->sk;
+	if (sock->type != SOCK_STREAM)
+		return -EPROTONOSUPPORT;
+	if (sk->sk_family == AF_UNIX || ((sk->sk_family == AF_INET || sk->sk_family == AF_INET6) &&
+					 sk->sk_protocol == IPPROTO_TCP)) {
+		*out = sock;
+		return 0;
+	}
+	return -EPROTONOSUPPORT;
+}
+
+static int mp_copy_mask(const struct megapipe_sqe *sqe, struct cpumask *cpus)
+{
+	u64 len = min_t(u64, sqe->len, cpumask_size());
+
+	cpumask_clear(cpus);
+	if (copy_from_user(cpumask_bits(cpus), u64_to_user_ptr(sqe->addr), len))
+		return -EFAULT;
+	cpumask_and(cpus, cpus, cpu_possible_mask);
+	return cpumask_empty(cpus) ? -EINVAL : 0;
+}
+
+static int mp_register(struct mp_channel *ch, const struct megapipe_sqe *sqe, struct mp_handle **out)
+{
+	cpumask_var_t cpus;
+	struct mp_handle *h;
+	struct socket *sock;
+	struct file *file;
+	bool partition;
+	int err = 0;
+
+	if (sqe->op_flags & MEGAPIPE_REGISTER_COOKIE) {
+		h = mp_handle_find(ch, sqe->index, sqe->generation, &err);
+		if (!h)
+			return err;
+		h->cookie = sqe->cookie;
+		*out = h;
+		return 0;
+	}
+	file = fget(sqe->fd);
+	if (!file)
+		return -EBADF;
+	err = mp_check_socket(file, &sock);
+	if (err)
+		goto put;
+	partition = sqe->len != 0;
+	if (partition && (sock->sk->sk_family == AF_UNIX || READ_ONCE(sock->sk->sk_state) != TCP_LISTEN)) {
+		err = -EINVAL;
+		goto put;
+	}
+	if (!zalloc_cpumask_var(&cpus, GFP_KERNEL_ACCOUNT)) {
+		err = -ENOMEM;
+		goto put;
+	}
+	if (partition)
+		err = mp_copy_mask(sqe, cpus);
+	if (err)
+		goto free;
+	h = mp_handle_create(ch, sqe->index, sqe->generation, &err);
+	if (!h)
+		goto free;
+	h->cookie = sqe->cookie;
+	h->listening = READ_ONCE(sock->sk->sk_state) == TCP_LISTEN;
+	if (partition) {
+		h->sock = sock;
+		h->file = file;
+		err = mp_group_join(h, cpus);
+		if (err) {
+			mp_handle_close(h);
+			/* It has put the file. */
+			free_cpumask_var(cpus);
+			return err;
+		}
+	}
+	mp_handle_attach(h, sock, file);
+	free_cpumask_var(cpus);
+	*out = h;
+	return 0;
+free:
+	free_cpumask_var(cpus);
+put:
+	fput(file);
+	return err;
+}
+
+/* ---- requests */
+
+/* op_flags that a request may have. */
+static const u32 mp_op_flags[MEGAPIPE_OP_LAST] = {
+	[MEGAPIPE_OP_REGISTER] = MEGAPIPE_REGISTER_COOKIE,
+	[MEGAPIPE_OP_ACCEPT] = MEGAPIPE_ACCEPT_FD,
+	[MEGAPIPE_OP_READ] = MEGAPIPE_READ_PROVIDED | MEGAPIPE_READ_MULTISHOT,
+	[MEGAPIPE_OP_POLL] = 0xffff,
+	[MEGAPIPE_OP_DISCONNECT] = 3,
+	[MEGAPIPE_OP_CANCEL] = MEGAPIPE_CANCEL_READ | MEGAPIPE_CANCEL_WRITE | MEGAPIPE_CANCEL_TIMEOUT,
+};
+
+static bool mp_well_formed(const struct megapipe_sqe *sqe)
+{
+	if (sqe->opcode >= MEGAPIPE_OP_LAST || (sqe->flags & ~MEGAPIPE_SQE_FLAGS) || sqe->reserved ||
+	    sqe->reserved2[0] || sqe->reserved2[1] || sqe->reserved2[2])
+		return false;
+	return !(sqe->op_flags & ~mp_op_flags[array_index_nospec(sqe->opcode, MEGAPIPE_OP_LAST)]);
+}
+
+static void mp_op_set(struct mp_op *op, const struct megapipe_sqe *sqe)
+{
+	op->opcode = sqe->opcode;
+	op->flags = sqe->flags;
+	op->op_flags = sqe->op_flags;
+	op->addr = sqe->addr;
+	op->len = sqe->len;
+	op->done = 0;
+	op->user_data = sqe->user_data;
+}
+
+/* Puts a request in its place and tries it. Returns an error for the request, or 0: it answers for itself. */
+static int mp_start(struct mp_handle *h, const struct megapipe_sqe *sqe)
+{
+	struct mp_channel *ch = h->channel;
+	struct mp_op *op = &h->in;
+
+	switch (sqe->opcode) {
+	case MEGAPIPE_OP_ACCEPT:
+		if (!h->listening)
+			return -EINVAL;
+		break;
+	case MEGAPIPE_OP_READ:
+		if ((sqe->op_flags & MEGAPIPE_READ_MULTISHOT) && !(sqe->op_flags & MEGAPIPE_READ_PROVIDED))
+			return -EINVAL;
+		if ((sqe->op_flags & MEGAPIPE_READ_PROVIDED) && !ch->buffers)
+			return -ENOBUFS;
+		break;
+	case MEGAPIPE_OP_READV:
+		if (sqe->len > UIO_MAXIOV)
+			return -EINVAL;
+		break;
+	case MEGAPIPE_OP_WRITEV:
+		if (sqe->len > UIO_MAXIOV)
+			return -EINVAL;
+		fallthrough;
+	default:
+		op = &h->out;
+	}
+	if (op->opcode)
+		return -EBUSY;
+	mp_op_set(op, sqe);
+	mp_want(h);
+	mp_try(h);
+	return 0;
+}
+
+static int mp_disconnect(struct mp_handle *h, u32 how)
+{
+	if (h->group)
+		return mp_group_retire(h);
+	if (how > SHUT_RDWR)
+		return -EINVAL;
+	return kernel_sock_shutdown(h->sock, how);
+}
+
+/* Carries out one request. The caller has made sure of room for MP_CQES_MAX completions. */
+void mp_request(struct mp_channel *ch, const struct megapipe_sqe *sqe)
+{
+	u32 index = sqe->index, generation = sqe->generation;
+	u64 cookie = sqe->cookie;
+	struct mp_handle *h = NULL;
+	int res = 0;
+
+	if (!mp_well_formed(sqe)) {
+		res = -EINVAL;
+		goto post;
+	}
+	switch (sqe->opcode) {
+	case MEGAPIPE_OP_NOP:
+		goto post;
+	case MEGAPIPE_OP_REGISTER:
+		res = mp_register(ch, sqe, &h);
+		if (!res) {
+			index = h->index;
+			generation = h->generation;
+		}
+		goto post;
+	case MEGAPIPE_OP_TIMEOUT:
+		res = mp_timeout_add(ch, sqe);
+		if (res)
+			goto post;
+		return;
+	case MEGAPIPE_OP_CANCEL:
+		if (sqe->op_flags & MEGAPIPE_CANCEL_TIMEOUT) {
+			res = mp_timeout_cancel(ch, sqe->addr);
+			goto post;
+		}
+	}
+	h = mp_handle_find(ch, index, generation, &res);
+	if (!h)
+		goto post;
+	cookie = h->cookie;
+	switch (sqe->opcode) {
+	case MEGAPIPE_OP_UNREGISTER:
+		if (!h->file) {
+			res = -EOPNOTSUPP;
+			break;
+		}
+		fallthrough;
+	case MEGAPIPE_OP_CLOSE:
+		mp_cancel(h, MEGAPIPE_CANCEL_READ | MEGAPIPE_CANCEL_WRITE);
+		mp_handle_close(h);
+		break;
+	case MEGAPIPE_OP_CANCEL:
+		res = mp_cancel(h, sqe->op_flags) ?: -ENOENT;
+		mp_want(h);
+		break;
+	case MEGAPIPE_OP_DISCONNECT:
+		res = mp_disconnect(h, sqe->op_flags);
+		break;
+	default:
+		res = mp_start(h, sqe);
+		if (!res)
+			return;
+	}
+post:
+	if (res < 0 || !(sqe->flags & MEGAPIPE_SQE_SKIP_SUCCESS))
+		mp_post(ch, sqe->user_data, cookie, res, 0, index, generation);
+}

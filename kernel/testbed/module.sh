@@ -1,0 +1,21 @@
+#!/bin/sh
+# Builds the module and its self-tests for a kernel.
+#
+# usage: module.sh BUILD OUTPUT      BUILD: a kernel's build folder; OUTPUT gets megapipe.ko and selftests/
+set -eu
+build=$1
+output=$2
+kernel=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd -P)
+mkdir -p "$output/source" "$output/selftests"
+# Kbuild writes beside the sources, and those are to stay as they are.
+cp -R "$kernel/module" "$kernel/include" "$output/source/"
+make -s -C "$build" M="$output/source/module" modules >"$output/log" 2>&1 || {
+  cat "$output/log" >&2
+  exit 1
+}
+strip -g -o "$output/megapipe.ko" "$output/source/module/megapipe.ko"
+for source in "$kernel"/selftests/*.c; do
+  name=$(basename "$source" .c)
+  gcc -std=gnu11 -O1 -Wall -Wextra -Werror -static -pthread -I "$kernel/include/uapi" -o "$output/selftests/$name" "$source"
+done
+rm -rf "$output/source"

@@ -1,0 +1,21 @@
+# The module's self-tests, one program after the other, in TAP; then the module is taken out again.
+#
+# usage: [NAME ...]: all, or those that are named
+insmod /megapipe.ko || exit 1
+[ $# -gt 0 ] || set -- $(ls /selftests)
+status=0
+for name in "$@"; do
+  echo "# $name"
+  timeout -s KILL 300 "/selftests/$name" || {
+    echo "not ok - $name ended with $?"
+    status=1
+  }
+done
+echo '# unload'
+if rmmod megapipe && [ ! -e /dev/megapipe ]; then
+  echo 'ok - the module can be unloaded after all of this'
+else
+  echo 'not ok - the module can be unloaded after all of this'
+  status=1
+fi
+exit $status
