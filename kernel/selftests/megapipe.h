@@ -6,7 +6,6 @@
 #ifndef SELFTESTS_MEGAPIPE_H
 #define SELFTESTS_MEGAPIPE_H
 
-#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>

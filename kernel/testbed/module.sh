@@ -16,6 +16,6 @@ make -s -C "$build" M="$output/source/module" modules >"$output/log" 2>&1 || {
 strip -g -o "$output/megapipe.ko" "$output/source/module/megapipe.ko"
 for source in "$kernel"/selftests/*.c; do
   name=$(basename "$source" .c)
-  gcc -std=gnu11 -O1 -Wall -Wextra -Werror -static -pthread -I "$kernel/include/uapi" -o "$output/selftests/$name" "$source"
+  gcc -std=gnu11 -D_GNU_SOURCE -O1 -Wall -Wextra -Werror -static -pthread -I "$kernel/include/uapi" -o "$output/selftests/$name" "$source"
 done
 rm -rf "$output/source"

@@ -35,6 +35,8 @@ if [ "${MEGAPIPE_GUEST_KERNEL:-stock}" = debug ]; then
   tree=$(sh "$here/debug-kernel.sh" --check | sed 's/^tree=//')
   image=$tree/arch/x86/boot/bzImage
 fi
+# More CPUs than there are, where it is the division of labour between them that is tested.
+cpus=${MEGAPIPE_GUEST_CPUS:-2}
 # Suites that are about the module.
 if grep -q /megapipe.ko "$here/suites/$suite.sh"; then
   build=${tree:-$(sh "$here/headers.sh" "${image##*/vmlinuz-}" | sed 's/^build=//')}
@@ -47,7 +49,7 @@ sh "$root/scripts/run.sh" node "$here/image.ts" "$busybox/bin/busybox" "$work/in
 mkfifo "$work/output"
 cat <"$work/output" &
 reader=$!
-timeout -k 5 "${MEGAPIPE_GUEST_SECONDS:-540}" qemu-system-x86_64 -accel "${MEGAPIPE_QEMU_ACCEL:-tcg,thread=single}" -M q35 -cpu max -smp "${MEGAPIPE_GUEST_CPUS:-2}" \
+timeout -k 5 "${MEGAPIPE_GUEST_SECONDS:-540}" qemu-system-x86_64 -accel "${MEGAPIPE_QEMU_ACCEL:-tcg,thread=single}" -M q35 -cpu max -smp "$cpus" \
   -m "${MEGAPIPE_GUEST_MEMORY:-2048}" -nodefaults -no-user-config -display none -no-reboot \
   -kernel "$image" -initrd "$work/initramfs" \
   -append 'console=ttyS0 loglevel=5 panic=-1 oops=panic' \

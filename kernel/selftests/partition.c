@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Partitioned listening: who gets a connection, and that none is lost when channels come and go. A loopback connection is
+ * received on the CPU that makes it, so which channel must get it is exactly known.
+ */
+#include "megapipe.h"
+
+#define EACH 25
+
+static int fd;
+static uint16_t port;
+static int cpus;
+
+/* A channel that accepts the connections of the CPUs in `mask`. */
+static struct channel join(unsigned long mask, int *result)
+{
+	struct megapipe_params p = default_params();
+	struct channel ch;
+
+	p.buffers = 0;
+	ch = open_channel_with(p);
+	*result = request(&ch, (struct megapipe_sqe){ .opcode = MEGAPIPE_OP_REGISTER, .fd = fd, .index = chosen(&ch, 0),
+						      .generation = 1, .addr = (uintptr_t)&mask, .len = sizeof(mask) }).res;
+	if (*result == 0) {
+		submit(&ch, (struct megapipe_sqe){ .opcode = MEGAPIPE_OP_ACCEPT, .index = chosen(&ch, 0), .generation = 1,
+						   .user_data = 1 });
+		MUST(enter(&ch, 1, 0, 0) == 1);
+	}
+	return ch;
+}
+
+/* Accepts all that there is; how many. Each one is closed again. */
+static int drain(struct channel *ch)
+{
+	struct megapipe_cqe cqe;
+	int n = 0;
+
+	do {
+		MUST(enter(ch, 256, 0, 0) >= 0);
+		while (take(ch, &cqe)) {
+			if (cqe.user_data != 1 || cqe.res < 0)
+				continue;
+			n++;
+			submit(ch, (struct megapipe_sqe){ .opcode = MEGAPIPE_OP_CLOSE, .flags = MEGAPIPE_SQE_SKIP_SUCCESS,
+							  .index = cqe.index, .generation = cqe.generation });
+			if (n % 64 == 0)
+				break;
+		}
+	} while (unread(ch) || load(counter(ch, ch->p.sq_tail)) != load(counter(ch, ch->p.sq_head)));
+	return n;
+}
+
+/* n connections from a CPU, held open. */
+static void from_cpu(int cpu, int *out, int n)
+{
+	int i;
+
+	pin(cpu);
+	for (i = 0; i < n; i++)
+		MUST((out[i] = connect_to(port)) >= 0);
+}
+
+static void close_all(int *fds, int n)
+{
+	while (n-- > 0)
+		close(fds[n]);
+}
+
+static int plainly_accepted(void)
+{
+	int n = 0, c;
+
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	while ((c = accept4(fd, NULL, NULL, 0)) >= 0) {
+		close(c);
+		n++;
+	}
+	return n;
+}
+
+int main(void)
+{
+	struct channel a, b, c;
+	struct pollfd ready;
+	int clients[256], other[64], r, i, lost, n;
+	pid_t pid;
+	int status, on = 1, shared;
+	unsigned long mask;
+
+	cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	if (cpus < 2) {
+		printf("1..0 # SKIP one CPU cannot be partitioned\n");
+		return 0;
+	}
+	fd = listen_on(&port);
+
+	/* Connections that were there before the group. */
+	from_cpu(0, clients, 10);
+	a = join(1, &r);
+	CHECK_EQ(r, 0, "a listening socket with a CPU mask");
+	CHECK_EQ(drain(&a), 10, "what waited in its queue before is accepted");
+	close_all(clients, 10);
+	b = join(2, &r);
+	MUST(r == 0);
+	from_cpu(0, clients, EACH);
+	from_cpu(1, clients + EACH, EACH);
+	CHECK_EQ(drain(&a), EACH, "connections received on CPU 0 are the first channel's, all of them");
+	CHECK_EQ(drain(&b), EACH, "those on CPU 1 the second's");
+	close_all(clients, 2 * EACH);
+	CHECK_EQ(plainly_accepted(), 0, "none comes to the socket itself");
+	if (cpus > 2) {
+		from_cpu(2, clients, EACH);
+		r = drain(&a);
+		CHECK_EQ(r + drain(&b), EACH, "those of a CPU that nobody asked for are accepted, too");
+		close_all(clients, EACH);
+	}
+
+	/* Three channels, two of them for the same CPU. */
+	c = join(2, &r);
+	MUST(r == 0);
+	from_cpu(1, clients, EACH);
+	r = drain(&b);
+	n = drain(&c);
+	CHECK_EQ(r + n, EACH, "two channels share the connections of one CPU");
+	close_all(clients, EACH);
+	/* Each is woken in turn, so a channel that sleeps meanwhile gets some. */
+	from_cpu(1, clients, 1);
+	ready = (struct pollfd){ .fd = b.fd, .events = POLLIN };
+	r = poll(&ready, 1, 0);
+	ready.fd = c.fd;
+	CHECK_EQ(r + poll(&ready, 1, 0), 1, "one of them is woken for a connection");
+	drain(&b);
+	drain(&c);
+	close_all(clients, 1);
+
+	/* Leaving, with connections in the queue. */
+	from_cpu(1, clients, EACH);
+	close_channel(&b);
+	close_channel(&c);
+	CHECK_EQ(drain(&a), EACH, "when the channels of a CPU leave, what waited for them goes to another");
+	from_cpu(1, clients + EACH, EACH);
+	CHECK_EQ(drain(&a), EACH, "and so do their CPU's connections");
+	close_all(clients, 2 * EACH);
+
+	/* Killed, with connections in the queue. */
+	fflush(stdout);
+	pid = fork();
+	MUST(pid >= 0);
+	if (pid == 0) {
+		struct channel child = join(2, &r);
+
+		(void)child;
+		if (r)
+			_exit(1);
+		raise(SIGSTOP);
+		_exit(2);
+	}
+	MUST(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status));
+	from_cpu(1, clients, EACH);
+	ready.fd = a.fd;
+	MUST(poll(&ready, 1, 0) == 0);
+	kill(pid, SIGKILL);
+	MUST(waitpid(pid, &status, 0) == pid);
+	CHECK_EQ(poll(&ready, 1, 60000), 1, "when a channel's process is killed, another is woken");
+	for (n = 0, i = 0; n < EACH && i < 1000; i++, usleep(1000))
+		n += drain(&a);
+	CHECK_EQ(n, EACH, "and gets all that waited there");
+	close_all(clients, EACH);
+
+	/* Retiring. */
+	CHECK_EQ(request(&a, (struct megapipe_sqe){ .opcode = MEGAPIPE_OP_DISCONNECT, .index = chosen(&a, 0), .generation = 1,
+						    .op_flags = SHUT_RD }).res, -EINVAL, "the last one cannot retire: EINVAL");
+	b = join(3, &r);
+	MUST(r == 0);
+	from_cpu(0, clients, EACH);
+	CHECK_EQ(request(&a, (struct megapipe_sqe){ .opcode = MEGAPIPE_OP_DISCONNECT, .index = chosen(&a, 0), .generation = 1,
+						    .op_flags = SHUT_RD, .user_data = 9 }).res, 0, "with another, one can");
+	from_cpu(0, clients + EACH, EACH);
+	CHECK_EQ(drain(&a) + drain(&b), 2 * EACH, "without losing a connection");
+	from_cpu(0, other, EACH);
+	CHECK_EQ(drain(&a), 0, "and gets none from then on");
+	CHECK_EQ(drain(&b), EACH, "the other one does");
+	close_all(clients, 2 * EACH);
+	close_all(other, EACH);
+	close_channel(&a);
+	close_channel(&b);
+
+	/* After the last has left, the socket is as it was. */
+	from_cpu(0, clients, 5);
+	CHECK_EQ(plainly_accepted(), 5, "when the last has left, the socket accepts by itself again");
+	close_all(clients, 5);
+	a = join(3, &r);
+	CHECK_EQ(r, 0, "and can be shared out again");
+
+	/* Channels come and go while clients connect: no connection is refused or left behind. */
+	fflush(stdout);
+	pid = fork();
+	MUST(pid >= 0);
+	if (pid == 0) {
+		for (i = lost = 0; i < 400; i++) {
+			char byte;
+			int s;
+
+			pin(i % 2);
+			s = connect_to(port);
+			/* Everybody closes what it accepts. */
+			if (s < 0 || recv(s, &byte, 1, 0) != 0)
+				lost++;
+			close(s);
+		}
+		_exit(lost > 100 ? 100 : lost);
+	}
+	for (n = 0; waitpid(pid, &status, WNOHANG) == 0; n++) {
+		b = join(n % 2 ? 2 : 3, &r);
+		MUST(r == 0);
+		for (i = 0; i < 5; i++) {
+			sched_yield();
+			drain(&a);
+			drain(&b);
+		}
+		close_channel(&b);
+	}
+	CHECK_EQ(WEXITSTATUS(status), 0, "400 connections while channels come and go: none is lost");
+	printf("# %d joins and leaves\n", n);
+	CHECK(n > 1, "there were several of those");
+	close_channel(&a);
+
+	/* What cannot be shared out. */
+	mask = 0;
+	a = open_channel();
+	CHECK_EQ(request(&a, (struct megapipe_sqe){ .opcode = MEGAPIPE_OP_REGISTER, .fd = fd, .index = chosen(&a, 0), .addr = (uintptr_t)&mask,
+						    .len = sizeof(mask) }).res, -EINVAL, "an empty mask: EINVAL");
+	CHECK_EQ(request(&a, (struct megapipe_sqe){ .opcode = MEGAPIPE_OP_REGISTER, .fd = fd, .index = chosen(&a, 0), .addr = 8,
+						    .len = sizeof(mask) }).res, -EFAULT, "a mask at an address that is none: EFAULT");
+	mask = 1;
+	MUST(connect_to(port) >= 0);
+	shared = socket(AF_INET, SOCK_STREAM, 0);
+	CHECK_EQ(request(&a, (struct megapipe_sqe){ .opcode = MEGAPIPE_OP_REGISTER, .fd = shared, .index = chosen(&a, 0),
+						    .addr = (uintptr_t)&mask, .len = sizeof(mask) }).res, -EINVAL,
+		 "a socket that does not listen: EINVAL");
+	MUST(setsockopt(shared, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0 && listen(shared, 5) == 0);
+	CHECK_EQ(request(&a, (struct megapipe_sqe){ .opcode = MEGAPIPE_OP_REGISTER, .fd = shared, .index = chosen(&a, 0),
+						    .addr = (uintptr_t)&mask, .len = sizeof(mask) }).res, -EINVAL,
+		 "a socket that is in a SO_REUSEPORT group of its own: EINVAL");
+	close_channel(&a);
+	return tap_end();
+}
