@@ -148,8 +148,12 @@ static void mp_group_share_out(struct mp_group *g)
 static void mp_copy_options(struct sock *to, struct sock *from)
 {
 	lock_sock(to);
-	to->sk_reuse = from->sk_reuse;
 	to->sk_reuseport = 1;
+	/*
+	 * The original and its connections are where this one is to be bound. That is meant, so the check for conflicts is
+	 * left out, as the stack itself does it to restore connections; the user's choice comes back afterwards.
+	 */
+	to->sk_reuse = SK_FORCE_REUSE;
 	to->sk_bound_dev_if = from->sk_bound_dev_if;
 	to->sk_mark = from->sk_mark;
 	to->sk_priority = from->sk_priority;
@@ -194,7 +198,11 @@ static int mp_make_socket(struct mp_group *g, struct mp_queue *q)
 	err = kernel_bind(q->sock, MP_SOCKADDR(&address), len);
 	if (err)
 		return err;
-	return kernel_listen(q->sock, READ_ONCE(original->sk_max_ack_backlog));
+	err = kernel_listen(q->sock, READ_ONCE(original->sk_max_ack_backlog));
+	lock_sock(q->sock->sk);
+	q->sock->sk->sk_reuse = original->sk_reuse;
+	release_sock(q->sock->sk);
+	return err;
 }
 
 /* The program: CPU -> place in the group. A CPU that came online later gets a number that none has: the hash decides. */
@@ -238,11 +246,7 @@ static int mp_attach_program(struct mp_group *g)
 static void mp_original_hide(struct sock *sk)
 {
 	lock_sock(sk);
-	/* First out of the group: otherwise it could be kept there as a closed member (tcp_migrate_req). */
-	if (rcu_access_pointer(sk->sk_reuseport_cb))
-		reuseport_detach_sock(sk);
 	sk->sk_prot->unhash(sk);
-	sk->sk_reuseport = 0;
 	release_sock(sk);
 }
 
@@ -289,15 +293,11 @@ static struct mp_group *mp_group_create(struct file *file, struct socket *origin
 	g->original = original;
 	list_add(&g->link, &mp_groups);
 
-	/* While it has SO_REUSEPORT, others may be bound where it is. */
-	lock_sock(sk);
-	if (sk->sk_state != TCP_LISTEN || sk->sk_reuseport)
+	/* One that has SO_REUSEPORT is in a group of its user's making. */
+	if (READ_ONCE(sk->sk_state) != TCP_LISTEN || sk->sk_reuseport) {
 		err = -EINVAL;
-	else
-		sk->sk_reuseport = 1;
-	release_sock(sk);
-	if (err)
 		goto failed;
+	}
 	old = override_creds(file->f_cred);
 	/* Room was made for so many; what comes online meanwhile is left to the hash. */
 	for_each_online_cpu(cpu) {
@@ -310,12 +310,8 @@ static struct mp_group *mp_group_create(struct file *file, struct socket *origin
 			break;
 	}
 	revert_creds(old);
-	if (err) {
-		lock_sock(sk);
-		sk->sk_reuseport = 0;
-		release_sock(sk);
+	if (err)
 		goto failed;
-	}
 	spin_lock_init(&g->queues[g->nr_queues].lock);
 	g->queues[g->nr_queues].cpu = nr_cpu_ids;
 	g->queues[g->nr_queues++].sock = original;

@@ -23,12 +23,15 @@ int main(void)
 	bool right;
 	char byte = 'x';
 
+	/* On one CPU, so that connections come in the order in which they are made. */
+	pin(0);
 	ch = open_channel();
 	listener = chosen(&ch, 0);
 	fd = listen_on(&port);
 	MUST(register_fd(&ch, fd, listener, 1, 5) == 0);
 	for (i = 0; i < 10; i++)
 		MUST((clients[i] = connect_to(port)) >= 0);
+	settle(fd, 10);
 
 	submit(&ch, accept_request(listener, 3, 0));
 	for (i = 0, right = true; i < 3; i++) {
@@ -89,6 +92,7 @@ int main(void)
 	MUST(register_fd(&small, fd, chosen(&small, 0), 1, 0) == 0);
 	for (i = 10; i < 14; i++)
 		MUST((clients[i] = connect_to(port)) >= 0);
+	settle(fd, 4);
 	submit(&small, accept_request(chosen(&small, 0), 0, 0));
 	for (i = 0, right = true; i < 3; i++) {
 		cqe = next(&small);

@@ -298,6 +298,21 @@ static inline void pin(int cpu)
 	MUST(sched_setaffinity(0, sizeof(set), &set) == 0);
 }
 
+/*
+ * Waits until n connections are in a listening socket's queue: connect() returns when the peer's half of the handshake is
+ * there, and ours may still be on its way.
+ */
+static inline void settle(int listener, uint32_t n)
+{
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+
+	do {
+		MUST(getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &len) == 0);
+		usleep(1000);
+	} while (info.tcpi_unacked < n);
+}
+
 /* Descriptors that this process has open. */
 static inline int open_descriptors(void)
 {

@@ -6,6 +6,7 @@
         "csrc/addon.c",
         "csrc/memory.c",
         "csrc/uring.c",
+        "csrc/device.c",
         "csrc/epoll.c",
         "csrc/socket.c",
         "csrc/loop.c"

@@ -238,7 +238,9 @@ VERB(mp_loop_attach) {
     if (other->primary) at->primary = false;
   int poll_fd = -1;
   if (!at->primary) {
-    if (ring) {
+    if (ring && ring->device) {
+      poll_fd = ring->fd;
+    } else if (ring) {
       at->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
       if (at->wake_fd < 0 || syscall(427, ring->fd, MP_REGISTER_EVENTFD, &at->wake_fd, 1) < 0) {
         int e = errno;

@@ -31,6 +31,8 @@ struct region {
 
 struct ring {
   bool used;
+  bool device; /* a channel of /dev/megapipe (device.c), not io_uring */
+  int host_fd; /* device: ends the next wait when it is readable; -1: none */
   int fd;
   uint32_t features;
   uint32_t setup_flags;
@@ -72,6 +74,8 @@ bool mp_string(napi_env env, napi_value v, char *out, size_t cap, const char *ve
 /* `length` bytes at `offset` of region `id`, or NULL with an error thrown. */
 uint8_t *mp_range(napi_env env, struct instance *in, uint32_t id, size_t offset, size_t length, const char *verb);
 struct ring *mp_ring(napi_env env, struct instance *in, uint32_t id, const char *verb);
+/* A place for a new one, or NULL with an error thrown. */
+struct ring *mp_ring_free_slot(napi_env env, struct instance *in, const char *verb);
 
 napi_value mp_number(napi_env env, double v);
 napi_value mp_i32(napi_env env, int32_t v);
@@ -87,7 +91,13 @@ void mp_fd_close_owned(struct instance *in);
 
 int mp_epoll_wait_into(int epoll, uint32_t *words, uint32_t max, int timeout_ms);
 
-/* uring.c, used by loop.c and the clean-up */
+/* socket.c: { family, host, port } */
+struct sockaddr_storage;
+napi_value mp_address_object(napi_env env, const struct sockaddr_storage *address, uint32_t length);
+
+int mp_device_enter(struct ring *ring, uint32_t min_complete, int timeout_ms);
+
+/* uring.c, used by loop.c and the clean-up; for both kinds of rings */
 int mp_uring_enter(struct ring *ring, uint32_t min_complete, int timeout_ms);
 void mp_ring_free(napi_env env, struct instance *in, struct ring *ring);
 void mp_attachment_stop(struct instance *in, struct attachment *at);
@@ -110,6 +120,9 @@ VERB(mp_uring_file_update);
 VERB(mp_uring_buffer_ring);
 VERB(mp_uring_probe);
 VERB(mp_uring_cancel_all);
+VERB(mp_device_open);
+VERB(mp_device_host);
+VERB(mp_device_name);
 VERB(mp_epoll_create);
 VERB(mp_epoll_ctl);
 VERB(mp_epoll_wait);

@@ -224,7 +224,7 @@ VERB(mp_listen_queue) {
   return mp_i32(env, (int32_t)ti.tcpi_unacked);
 }
 
-static napi_value address_object(napi_env env, const struct sockaddr_storage *ss, socklen_t len) {
+napi_value mp_address_object(napi_env env, const struct sockaddr_storage *ss, uint32_t len) {
   char host[sizeof(struct sockaddr_un)] = "";
   int port = 0;
   if (ss->ss_family == AF_INET) {
@@ -261,7 +261,7 @@ VERB(mp_getsockname) {
   struct sockaddr_storage ss = {0};
   socklen_t len = sizeof ss;
   if ((peer ? getpeername : getsockname)(fd, (struct sockaddr *)&ss, &len) < 0) return mp_i32(env, -errno);
-  return address_object(env, &ss, len);
+  return mp_address_object(env, &ss, len);
 }
 
 /* sockaddrParse(region, offset) -> { family, host, port } of the 28 bytes there (IPv4, IPv6; else an empty host) */
@@ -276,7 +276,7 @@ VERB(mp_sockaddr_parse) {
   if (!p) return NULL;
   struct sockaddr_storage ss = {0};
   memcpy(&ss, p, sizeof(struct sockaddr_in6));
-  return address_object(env, &ss, offsetof(struct sockaddr_un, sun_path));
+  return mp_address_object(env, &ss, offsetof(struct sockaddr_un, sun_path));
 }
 
 /* An array of whole numbers 0 … 1023 (CPU numbers) */

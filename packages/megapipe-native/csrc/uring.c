@@ -33,7 +33,15 @@ struct ring *mp_ring(napi_env env, struct instance *in, uint32_t id, const char 
   return &in->rings[id];
 }
 
+struct ring *mp_ring_free_slot(napi_env env, struct instance *in, const char *verb) {
+  for (int i = 0; i < MP_MAX_RINGS; i++)
+    if (!in->rings[i].used) return &in->rings[i];
+  mp_throw(env, "ERR_MEGAPIPE_RING", "%s: all %d rings of this thread are in use", verb, MP_MAX_RINGS);
+  return NULL;
+}
+
 int mp_uring_enter(struct ring *ring, uint32_t min_complete, int timeout_ms) {
+  if (ring->device) return mp_device_enter(ring, min_complete, timeout_ms);
   /* Published by this same thread: a plain read of our own tail, an acquire read of the kernel's head. */
   uint32_t submit = *ring->sq_tail - __atomic_load_n(ring->sq_head, __ATOMIC_ACQUIRE);
   unsigned flags = MP_ENTER_GETEVENTS;
@@ -62,10 +70,8 @@ VERB(mp_uring_create) {
   if (!mp_args(env, info, 3, argv, "uringCreate") || !mp_uint(env, argv[0], &sq, "uringCreate", "sqEntries") ||
       !mp_uint(env, argv[1], &cq, "uringCreate", "cqEntries") || !mp_uint(env, argv[2], &flags, "uringCreate", "flags"))
     return NULL;
-  int id = -1;
-  for (int i = 0; i < MP_MAX_RINGS && id < 0; i++)
-    if (!in->rings[i].used) id = i;
-  if (id < 0) return mp_throw(env, "ERR_MEGAPIPE_RING", "uringCreate: all %d rings of this thread are in use", MP_MAX_RINGS);
+  struct ring *r = mp_ring_free_slot(env, in, "uringCreate");
+  if (!r) return NULL;
 
   struct mp_uring_params p = {.flags = flags | MP_SETUP_CQSIZE, .cq_entries = cq};
   int fd = (int)syscall(__NR_io_uring_setup, sq, &p);
@@ -91,7 +97,6 @@ VERB(mp_uring_create) {
     close(fd);
     return mp_i32(env, -e);
   }
-  struct ring *r = &in->rings[id];
   memset(r, 0, sizeof *r);
   r->used = true;
   r->fd = fd;
@@ -113,7 +118,7 @@ VERB(mp_uring_create) {
   }
   napi_value out;
   napi_create_object(env, &out);
-  mp_set(env, out, "id", mp_i32(env, id));
+  mp_set(env, out, "id", mp_i32(env, (int32_t)(r - in->rings)));
   mp_set(env, out, "fd", mp_i32(env, fd));
   mp_set(env, out, "features", mp_number(env, p.features));
   mp_set(env, out, "flags", mp_number(env, p.flags));
@@ -144,12 +149,14 @@ void mp_ring_free(napi_env env, struct instance *in, struct ring *r) {
   if (!r->used) return;
   if (r->attachment) mp_attachment_stop(in, r->attachment);
   /* Nothing may still write to memory that is given back below: cancel, and let deferred work run. */
-  cancel_all(r, 1000);
-  for (int i = 0; i < 4; i++) mp_uring_enter(r, 0, 0);
+  if (!r->device) {
+    cancel_all(r, 1000);
+    for (int i = 0; i < 4; i++) mp_uring_enter(r, 0, 0);
+  }
   mp_detach_memory(env, &r->ring_buffer);
   mp_detach_memory(env, &r->sqe_buffer);
   munmap(r->ring_mem, r->ring_bytes);
-  munmap(r->sqe_mem, r->sqe_bytes);
+  if (r->sqe_mem) munmap(r->sqe_mem, r->sqe_bytes);
   close(r->fd);
   memset(r, 0, sizeof *r);
 }
@@ -165,7 +172,10 @@ VERB(mp_uring_close) {
   return NULL;
 }
 
-/* uringEnter(id, minComplete, timeoutMs) -> entries submitted or -errno. timeoutMs < 0 waits for ever. */
+/*
+ * uringEnter(id, minComplete, timeoutMs) -> entries submitted or -errno. timeoutMs < 0 waits for ever. For a ring of
+ * deviceOpen as well: 2^30 is added when the descriptor of deviceHost is readable.
+ */
 VERB(mp_uring_enter_verb) {
   struct instance *in = mp_instance(env);
   napi_value argv[3];

@@ -30,6 +30,21 @@ export interface UringInfo {
   cqes: number;
 }
 
+/** A channel of /dev/megapipe: offsets are bytes into `ring`. `uringEnter` and `uringClose` take its id, too. */
+export interface DeviceInfo {
+  id: number;
+  fd: number;
+  ring: ArrayBuffer;
+  sqHead: number;
+  sqTail: number;
+  cqHead: number;
+  cqTail: number;
+  bqTail: number;
+  sqes: number;
+  cqes: number;
+  bids: number;
+}
+
 export interface MappedRegion {
   id: number;
   buffer: ArrayBuffer;
@@ -55,6 +70,24 @@ export interface Native {
   uringBufferRing(id: number, region: number, offset: number, entries: number, group: number, flags: number): number;
   uringProbe(id: number): number;
   uringCancelAll(id: number, timeoutMs: number): number;
+
+  deviceOpen(
+    sqEntries: number,
+    cqEntries: number,
+    handles: number,
+    chosen: number,
+    buffers: number,
+    bufferBytes: number,
+    region: number,
+    bufferOffset: number,
+  ): DeviceInfo | number;
+  deviceHost(id: number, fd: number): void;
+  deviceName(
+    id: number,
+    index: number,
+    generation: number,
+    peer: 0 | 1,
+  ): { family: number; host: string; port: number } | number;
 
   epollCreate(): number;
   epollCtl(epoll: number, op: number, fd: number, events: number, dataLow: number, dataHigh: number): number;

@@ -80,6 +80,9 @@ const verbs: Record<Exclude<keyof typeof native, 'abiTable' | 'setAffinity'>, fc
   uringBufferRing: [ring, region, size, small, small, small],
   uringProbe: [ring],
   uringCancelAll: [ring, wait],
+  deviceOpen: [small, small, small, small, small, small, region, size],
+  deviceHost: [ring, fd],
+  deviceName: [ring, small, small, small],
   epollCreate: [],
   epollCtl: [fd, small, fd, small, small, small],
   epollWait: [fd, region, size, small, wait],
@@ -124,7 +127,7 @@ fc.assert(
         answered++;
         if (name === 'memoryMap' || name === 'memoryMapFile') native.memoryUnmap((result as { id: number }).id);
         if (name === 'memoryAttach') native.memoryRelease((result as { id: number }).id);
-        if (name === 'uringCreate' && typeof result === 'object') native.uringClose((result as { id: number }).id);
+        if ((name === 'uringCreate' || name === 'deviceOpen') && typeof result === 'object') native.uringClose((result as { id: number }).id);
         if (name === 'loopAttach') native.loopDetach(args[0] === 0 ? 0 : 1, args[1] as number);
         if (
           (name === 'socket' || name === 'epollCreate' || name === 'memoryFile' || name === 'accept') &&
