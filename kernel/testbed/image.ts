@@ -217,6 +217,11 @@ const suites: Record<string, () => void> = {
   uring() {
     node('packages/megapipe-native', 'packages/megapipe-core');
     python();
+    image.file('/suites/vitest.sh', join(import.meta.dirname, 'suites/vitest.sh'));
+  },
+  device() {
+    suites['uring']!();
+    module();
   },
   kselftest() {
     module();

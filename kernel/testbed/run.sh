@@ -12,7 +12,7 @@ here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd -P)
 root=$(CDPATH= cd -- "$here/../.." && pwd -P)
 suite=${1:-}
 if [ ! -f "$here/suites/$suite.sh" ]; then
-  echo "usage: sh kernel/testbed/run.sh SUITE [ARG ...]; SUITE is one of: $(cd "$here/suites" && echo ./*.sh | sed 's|\./||g; s|\.sh||g')" >&2
+  echo "usage: sh kernel/testbed/run.sh SUITE [ARG ...]; SUITE is one of: $(cd "$here/suites" && echo ./*.sh | sed 's|\./||g; s|\.sh||g; s| *vitest *| |')" >&2
   exit 64
 fi
 shift

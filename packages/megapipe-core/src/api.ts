@@ -73,11 +73,12 @@ export interface Sink {
   onClose(handle: Handle, cookie: number): void;
 }
 
-export type BackendName = 'uring' | 'epoll';
+export type BackendName = 'uring' | 'device' | 'epoll';
 
 export interface ChannelOptions {
   /**
-   * `auto` (default): uring where the kernel allows it, else epoll (see `channel.backendReason`).
+   * `auto` (default): uring where the kernel allows it, else epoll (see `channel.backendReason`). `device`, the module of
+   * kernel/, is never taken without being asked for.
    * A backend asked for by name is never replaced: the constructor throws instead.
    */
   backend?: 'auto' | BackendName;

@@ -10,7 +10,7 @@ export interface Backend {
   readonly name: BackendName;
   /** How many handles fit in the end (the kernel's limits may allow fewer than asked for). */
   readonly slots: number;
-  /** For the loop attachment: 0 io_uring with a ring id, 1 epoll with a descriptor. */
+  /** For the loop attachment: 0 io_uring or /dev/megapipe with a ring id, 1 epoll with a descriptor. */
   readonly kind: 0 | 1;
   readonly id: number;
   /** What the kernel offers; null where that is no question. */

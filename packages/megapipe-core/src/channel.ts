@@ -22,6 +22,7 @@ import {
 } from './api.ts';
 import { Arena } from './arena.ts';
 import { type Backend, DRAIN_MORE, NO_WAIT } from './backend.ts';
+import { DeviceBackend } from './backend-device.ts';
 import { EpollBackend } from './backend-epoll.ts';
 import { UringBackend } from './backend-uring.ts';
 import { Deadlines, TICK_MS } from './deadlines.ts';
@@ -33,6 +34,7 @@ import { NO_SEGMENT, S, Slots } from './slots.ts';
 import { closed, failed, opened, tracedBackend, tracedSink, tracer, tracing } from './trace.ts';
 
 const EPIPE = 32;
+const ENOTSOCK = 88;
 const ECANCELED = 125;
 /** Marks the parts of a writev but the last. Not a token that a user can give: those are 32-bit. */
 /** Reads from files under way at a time; their indexes must fit where a slot stands otherwise. */
@@ -68,8 +70,8 @@ function checked(options: ChannelOptions): AllOptions {
       );
   const o: AllOptions = { ...DEFAULTS };
   for (const [key, value] of Object.entries(options)) if (value !== undefined) Object.assign(o, { [key]: value });
-  if (!['auto', 'uring', 'epoll'].includes(o.backend))
-    throw new MegapipeError('ERR_MEGAPIPE_ARGUMENT', `backend must be auto, uring or epoll, got "${o.backend}"`);
+  if (!['auto', 'uring', 'device', 'epoll'].includes(o.backend))
+    throw new MegapipeError('ERR_MEGAPIPE_ARGUMENT', `backend must be auto, uring, device or epoll, got "${o.backend}"`);
   wholeNumber('maxHandles', o.maxHandles, 16, 500_000);
   wholeNumber('maxConnects', o.maxConnects, 0, 40_000);
   wholeNumber('recvBuffers', o.recvBuffers, 8, 32_768);
@@ -88,7 +90,7 @@ export class Channel {
   /** The backend in use, and why it was chosen. */
   readonly backend: BackendName;
   readonly backendReason: string;
-  /** What the kernel offers to a uring channel; null on epoll. */
+  /** What the kernel offers to a uring channel; null on the others. */
   readonly features: UringFeatures | null;
   /** Received bytes and reserved output live here. */
   readonly memory: Uint8Array;
@@ -175,7 +177,8 @@ export class Channel {
     let backend: Backend | null = null;
     let reason = o.backend === 'auto' ? '' : 'asked for';
     try {
-      if (o.backend !== 'epoll') {
+      if (o.backend === 'device') backend = new DeviceBackend(this);
+      else if (o.backend !== 'epoll') {
         try {
           backend = new UringBackend(this);
           reason ||= 'io_uring is available';
@@ -262,6 +265,10 @@ export class Channel {
         }
         /* Not a socket: a pipe or another stream. */
         kind = S.Stream;
+        if (this.backend === 'device') {
+          if (options.shared) native.close(fd);
+          throw systemError('register', ENOTSOCK, `descriptor ${socket}: /dev/megapipe carries stream sockets only`);
+        }
       }
     }
     const slot = this.#backend.openFd(fd, S.Registered | S.Fd | kind, accepted);

@@ -1,7 +1,9 @@
 /** What the specs share: a sink with defaults, a rig with one attached server channel, raw clients. */
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import net from 'node:net';
 import {
+  type BackendName,
   Channel,
   type ChannelOptions,
   closeDescriptor,
@@ -11,11 +13,20 @@ import {
   type Sink,
 } from '../src/index.ts';
 
-export const BACKENDS = ['uring', 'epoll'] as const;
+/**
+ * Each spec runs on every backend that there is; MEGAPIPE_BACKENDS=device,… names them. `device` needs the module of kernel/,
+ * which the test bed has in its guest.
+ */
+const named = process.env['MEGAPIPE_BACKENDS']?.split(',') as BackendName[] | undefined;
+export const BACKENDS: readonly BackendName[] = named ?? [
+  'uring',
+  'epoll',
+  ...(existsSync('/dev/megapipe') ? (['device'] as const) : []),
+];
 
 export interface Configuration {
   name: string;
-  backend: (typeof BACKENDS)[number];
+  backend: BackendName;
   /** The switches that are off. */
   options: Pick<ChannelOptions, 'lightweight' | 'batch'>;
   /** group: partitioned, a socket of its own; shared: one descriptor that others could accept from, too. */
@@ -30,12 +41,14 @@ export const CONFIGURATIONS: readonly Configuration[] = [
   { name: 'uring, partition: false', backend: 'uring', options: {}, listener: 'shared' },
   { name: 'uring, all off', backend: 'uring', options: { lightweight: false, batch: false }, listener: 'shared' },
   { name: 'epoll', backend: 'epoll', options: {}, listener: 'own' },
+  { name: 'device', backend: 'device', options: {}, listener: 'group' },
+  { name: 'device, all off', backend: 'device', options: { lightweight: false, batch: false }, listener: 'shared' },
 ];
 
 /** Slow places (sanitizers, an emulated machine) run the defaults only. */
 const slow = process.env['MEGAPIPE_SANITIZE'] === '1' || process.env['MEGAPIPE_INSIDE_GUEST'] !== undefined;
 export const configurations: readonly Configuration[] = CONFIGURATIONS.filter(
-  ({ name }) => !slow || name === 'uring' || name === 'epoll',
+  ({ name, backend }) => BACKENDS.includes(backend) && (!slow || name === backend || backend === 'device'),
 );
 if (slow) process.stdout.write('switches that are off are tested elsewhere: this place is slow\n');
 

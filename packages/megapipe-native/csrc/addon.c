@@ -2,6 +2,7 @@
  * Entry point: argument checking, errors, the instance of one Node environment, the table of verbs.
  */
 #include "native.h"
+#include "megapipe-uapi.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -171,6 +172,48 @@ static const struct {
     ROW("CQE_F_MORE", MP_CQE_F_MORE),
     ROW("FILE_INDEX_ALLOC", MP_FILE_INDEX_ALLOC),
     ROW("EPOLL_EVENT_SIZE", 12),
+    ROW("DEV_SQE_SIZE", sizeof(struct megapipe_sqe)),
+    ROW("DEV_SQE_AT_OPCODE", offsetof(struct megapipe_sqe, opcode)),
+    ROW("DEV_SQE_AT_FLAGS", offsetof(struct megapipe_sqe, flags)),
+    ROW("DEV_SQE_AT_FD", offsetof(struct megapipe_sqe, fd)),
+    ROW("DEV_SQE_AT_INDEX", offsetof(struct megapipe_sqe, index)),
+    ROW("DEV_SQE_AT_GENERATION", offsetof(struct megapipe_sqe, generation)),
+    ROW("DEV_SQE_AT_ADDR", offsetof(struct megapipe_sqe, addr)),
+    ROW("DEV_SQE_AT_LEN", offsetof(struct megapipe_sqe, len)),
+    ROW("DEV_SQE_AT_USER_DATA", offsetof(struct megapipe_sqe, user_data)),
+    ROW("DEV_SQE_AT_COOKIE", offsetof(struct megapipe_sqe, cookie)),
+    ROW("DEV_SQE_AT_OP_FLAGS", offsetof(struct megapipe_sqe, op_flags)),
+    ROW("DEV_CQE_SIZE", sizeof(struct megapipe_cqe)),
+    ROW("DEV_CQE_AT_USER_DATA", offsetof(struct megapipe_cqe, user_data)),
+    ROW("DEV_CQE_AT_COOKIE", offsetof(struct megapipe_cqe, cookie)),
+    ROW("DEV_CQE_AT_RES", offsetof(struct megapipe_cqe, res)),
+    ROW("DEV_CQE_AT_FLAGS", offsetof(struct megapipe_cqe, flags)),
+    ROW("DEV_CQE_AT_INDEX", offsetof(struct megapipe_cqe, index)),
+    ROW("DEV_CQE_AT_GENERATION", offsetof(struct megapipe_cqe, generation)),
+    ROW("DEV_OP_NOP", MEGAPIPE_OP_NOP),
+    ROW("DEV_OP_REGISTER", MEGAPIPE_OP_REGISTER),
+    ROW("DEV_OP_UNREGISTER", MEGAPIPE_OP_UNREGISTER),
+    ROW("DEV_OP_ACCEPT", MEGAPIPE_OP_ACCEPT),
+    ROW("DEV_OP_READ", MEGAPIPE_OP_READ),
+    ROW("DEV_OP_READV", MEGAPIPE_OP_READV),
+    ROW("DEV_OP_WRITE", MEGAPIPE_OP_WRITE),
+    ROW("DEV_OP_WRITEV", MEGAPIPE_OP_WRITEV),
+    ROW("DEV_OP_POLL", MEGAPIPE_OP_POLL),
+    ROW("DEV_OP_DISCONNECT", MEGAPIPE_OP_DISCONNECT),
+    ROW("DEV_OP_CLOSE", MEGAPIPE_OP_CLOSE),
+    ROW("DEV_OP_CANCEL", MEGAPIPE_OP_CANCEL),
+    ROW("DEV_OP_TIMEOUT", MEGAPIPE_OP_TIMEOUT),
+    ROW("DEV_SQE_SKIP_SUCCESS", MEGAPIPE_SQE_SKIP_SUCCESS),
+    ROW("DEV_REGISTER_COOKIE", MEGAPIPE_REGISTER_COOKIE),
+    ROW("DEV_ACCEPT_FD", MEGAPIPE_ACCEPT_FD),
+    ROW("DEV_READ_PROVIDED", MEGAPIPE_READ_PROVIDED),
+    ROW("DEV_READ_MULTISHOT", MEGAPIPE_READ_MULTISHOT),
+    ROW("DEV_CANCEL_READ", MEGAPIPE_CANCEL_READ),
+    ROW("DEV_CANCEL_WRITE", MEGAPIPE_CANCEL_WRITE),
+    ROW("DEV_CANCEL_TIMEOUT", MEGAPIPE_CANCEL_TIMEOUT),
+    ROW("DEV_CQE_MORE", MEGAPIPE_CQE_MORE),
+    ROW("DEV_CQE_BUFFER", MEGAPIPE_CQE_BUFFER),
+    ROW("DEV_CQE_SHIFT", MEGAPIPE_CQE_SHIFT),
 };
 
 VERB(mp_abi_table) {

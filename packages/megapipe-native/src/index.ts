@@ -6,7 +6,7 @@
  */
 import { createRequire } from 'node:module';
 
-export { ABI, NET } from './abi.ts';
+export { ABI, DEV, NET } from './abi.ts';
 
 /** A ring's geometry; offsets are bytes into `ring`. */
 export interface UringInfo {
