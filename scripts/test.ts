@@ -30,6 +30,33 @@ for (const name of packages) rmSync(result(name), { force: true });
 const checked = turbo('typecheck', 'lint', '--continue', '--output-logs=new-only');
 const tested = turbo('test', '--continue', '--concurrency=1', '--output-logs=new-only');
 
+/**
+ * The kernel module's self-tests, in a QEMU guest on Debian's kernel (and on the debug kernel, where one was built): TAP,
+ * counted here. One skip with its reason where the guest cannot be started.
+ */
+function selftests(): { passed: number; failed: number; skipped: number } {
+  const sum = { passed: 0, failed: 0, skipped: 0 };
+  const debug = spawnSync('sh', [join(root, 'kernel/testbed/debug-kernel.sh'), '--check'], { encoding: 'utf8' });
+  for (const kind of debug.status === 0 ? ['stock', 'debug'] : ['stock']) {
+    const env = { ...process.env, MEGAPIPE_GUEST_KERNEL: kind };
+    const run = spawnSync('sh', [join(root, 'kernel/testbed/run.sh'), 'kselftest'], { encoding: 'utf8', env });
+    const lines = run.stdout.split('\n');
+    const ok = lines.filter((line) => /^ok\b/.test(line)).length;
+    const notOk = lines.filter((line) => /^not ok\b/.test(line)).length;
+    const skips = lines.filter((line) => /^1\.\.0 # SKIP/.test(line));
+    if (run.status === 77) skips.push(run.stderr.trim());
+    else if (run.status !== 0) process.stderr.write(`${run.stdout}${run.stderr}`);
+    const other = run.status !== 0 && run.status !== 77 && notOk === 0 ? 1 : 0;
+    console.log(`kernel (${kind}): ${ok} passed, ${notOk + other} failed, ${skips.length} skipped`);
+    for (const reason of skips) console.log(`kernel (${kind}): ${reason}`);
+    sum.passed += ok;
+    sum.failed += notOk + other;
+    sum.skipped += skips.length;
+  }
+  if (debug.status !== 0) console.log(`kernel (debug): not run: ${debug.stderr.trim().replace('testbed: skipped: ', '')}`);
+  return sum;
+}
+
 let passed = 0;
 let failed = 0;
 let skipped = 0;
@@ -51,6 +78,10 @@ for (const name of packages) {
   }
   console.log(`${name}: ${report.numPassedTests} passed, ${report.numFailedTests} failed, ${skips} skipped`);
 }
+const kernel = selftests();
+passed += kernel.passed;
+failed += kernel.failed;
+skipped += kernel.skipped;
 if (!checked) {
   failed++;
   console.log('types or lint: failed (see above)');

@@ -228,6 +228,10 @@ const suites: Record<string, () => void> = {
     for (const name of readdirSync(join(built(), 'selftests')))
       image.file(`/selftests/${name}`, join(built(), 'selftests', name));
   },
+  random() {
+    module();
+    image.file('/selftests/random', join(built(), 'selftests/random'));
+  },
 };
 
 base();

@@ -32,14 +32,17 @@ kernel=$(echo "$packages" | sed -n 's/^kernel=//p')
 busybox=$(echo "$packages" | sed -n 's/^busybox=//p')
 image=$(echo "$kernel"/boot/vmlinuz-*)
 if [ "${MEGAPIPE_GUEST_KERNEL:-stock}" = debug ]; then
-  tree=$(sh "$here/debug-kernel.sh" --check | sed 's/^tree=//')
+  tree=$(sh "$here/debug-kernel.sh" --check)
+  tree=${tree#tree=}
   image=$tree/arch/x86/boot/bzImage
 fi
 # More CPUs than there are, where it is the division of labour between them that is tested.
 cpus=${MEGAPIPE_GUEST_CPUS:-2}
+[ "$suite" != kselftest ] || cpus=${MEGAPIPE_GUEST_CPUS:-4}
 # Suites that are about the module.
 if grep -q /megapipe.ko "$here/suites/$suite.sh"; then
-  build=${tree:-$(sh "$here/headers.sh" "${image##*/vmlinuz-}" | sed 's/^build=//')}
+  build=${tree:-$(sh "$here/headers.sh" "${image##*/vmlinuz-}")}
+  build=${build#build=}
   sh "$here/module.sh" "$build" "$work/built"
   export TESTBED_BUILT="$work/built"
 fi

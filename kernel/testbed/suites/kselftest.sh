@@ -5,12 +5,13 @@ insmod /megapipe.ko || exit 1
 [ $# -gt 0 ] || set -- $(ls /selftests)
 status=0
 for name in "$@"; do
-  echo "# $name"
+  echo "# $name (after $(cut -d ' ' -f 1 /proc/uptime) s)"
   timeout -s KILL 300 "/selftests/$name" || {
     echo "not ok - $name ended with $?"
     status=1
   }
 done
+leaks || status=1
 echo '# unload'
 if rmmod megapipe && [ ! -e /dev/megapipe ]; then
   echo 'ok - the module can be unloaded after all of this'
