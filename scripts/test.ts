@@ -8,7 +8,13 @@ import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 const root = join(import.meta.dirname, '..');
-const packages = ['packages/megapipe-native', 'packages/megapipe-core', 'apps/memcached-ts', 'apps/nginx-lite', 'bench'];
+const packages = [
+  'packages/megapipe-native',
+  'packages/megapipe-core',
+  'apps/memcached-ts',
+  'apps/nginx-lite',
+  'bench',
+];
 
 function turbo(...args: string[]): boolean {
   return spawnSync('sh', [join(root, 'scripts/run.sh'), 'turbo', 'run', ...args], { stdio: 'inherit' }).status === 0;
@@ -53,7 +59,8 @@ function selftests(): { passed: number; failed: number; skipped: number } {
     sum.failed += notOk + other;
     sum.skipped += skips.length;
   }
-  if (debug.status !== 0) console.log(`kernel (debug): not run: ${debug.stderr.trim().replace('testbed: skipped: ', '')}`);
+  if (debug.status !== 0)
+    console.log(`kernel (debug): not run: ${debug.stderr.trim().replace('testbed: skipped: ', '')}`);
   return sum;
 }
 

@@ -318,6 +318,17 @@ static int mp_wait(struct mp_channel *ch, const struct megapipe_enter *e, bool *
 	return err;
 }
 
+static int mp_look(int fd, bool *host)
+{
+	struct file *file = fget(fd);
+
+	if (!file)
+		return -EBADF;
+	*host = vfs_poll(file, NULL) & (EPOLLIN | EPOLLERR | EPOLLHUP);
+	fput(file);
+	return 0;
+}
+
 static long mp_enter(struct mp_channel *ch, struct megapipe_enter __user *arg)
 {
 	struct megapipe_enter e;
@@ -342,6 +353,9 @@ static long mp_enter(struct mp_channel *ch, struct megapipe_enter __user *arg)
 	else
 		err = mp_wait(ch, &e, &host);
 	mp_cq_publish(ch);
+	/* A channel that is never idle never sleeps; its host is to have its turn nevertheless. */
+	if (e.host_fd >= 0 && !host && !err)
+		err = mp_look(e.host_fd, &host);
 	/* An interruption is no news when something was done: it was, and is reported. */
 	if (err == -EINTR && (taken > 0 || ch->cq_tail != before))
 		err = 0;

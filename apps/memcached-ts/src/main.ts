@@ -208,7 +208,7 @@ async function serve(settings: Settings): Promise<void> {
     failWith(new Worker(threadModule('background'), { workerData: { background } }), 'background thread');
   }
   const { backend, reason: why } = (await Promise.all(ready))[0]!;
-  if (settings.io === 'megapipe' && backend !== 'uring') {
+  if (settings.io === 'megapipe' && backend === 'epoll') {
     process.stderr.write(`--io megapipe is not possible here: ${why}\n`);
   } else if (settings.verbosity > 0) {
     process.stderr.write(`serving with ${backend}: ${why}\n`);

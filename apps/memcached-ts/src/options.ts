@@ -49,6 +49,7 @@ const OPTIONS = {
   help: { type: 'boolean', short: 'h' },
   version: { type: 'boolean', short: 'V' },
   io: { type: 'string' },
+  backend: { type: 'string' },
   lock: { type: 'string' },
   pin: { type: 'string' },
 } as const;
@@ -96,6 +97,8 @@ export const HELP = `memcached-ts ${VERSION}
 
 --io=megapipe|epoll       how sockets are served: channels of their own on io_uring, one listening
                           queue each (default), or epoll on one shared listening queue
+--backend=auto|uring|device  what --io=megapipe stands on: io_uring (auto falls back to epoll), or
+                          the kernel module's /dev/megapipe
 --lock=striped|global     one lock for each group of keys (default), or one for the whole cache
 --pin[=<cpu>,...]         pin each worker thread to a CPU (without a list: to CPU 0, 1, ...)
 `;
@@ -207,6 +210,12 @@ export function parseCommandLine(argv: readonly string[]): Action {
           throw new UsageError(`--io must be megapipe or epoll, not "${value}"`, EX_USAGE);
         }
         settings.io = value;
+        break;
+      case 'backend':
+        if (value !== 'auto' && value !== 'uring' && value !== 'device') {
+          throw new UsageError(`--backend must be auto, uring or device, not "${value}"`, EX_USAGE);
+        }
+        settings.backend = value;
         break;
       case 'lock':
         if (value !== 'global' && value !== 'striped') {

@@ -5,6 +5,7 @@ import { type CacheConfig, DEFAULT_CACHE_CONFIG } from './engine/layout.ts';
 import type { LockMode } from './engine/locks.ts';
 
 export type IoMode = 'megapipe' | 'epoll';
+export type MegapipeBackend = 'auto' | 'uring' | 'device';
 
 export interface Settings {
   cache: CacheConfig;
@@ -32,6 +33,8 @@ export interface Settings {
   /** -S: name → password, of MEMCACHED_SASL_PWDB. Undefined: everybody may do everything. */
   users: Record<string, string> | undefined;
   io: IoMode;
+  /** Of io megapipe. */
+  backend: MegapipeBackend;
   lock: Exclude<LockMode, 'none'>;
   /** One CPU for each worker, round robin; empty: not pinned. */
   cpus: number[];
@@ -54,6 +57,7 @@ export const DEFAULT_SETTINGS: Settings = {
   idleTimeoutSeconds: 0,
   users: undefined,
   io: 'megapipe',
+  backend: 'auto',
   lock: 'striped',
   cpus: [],
 };

@@ -84,7 +84,7 @@ class Server implements Sink, Host {
     this.f64 = memory.f64;
     this.counters = threadBase(thread);
     this.channel = new Channel(this, {
-      backend: settings.io === 'epoll' ? 'epoll' : 'auto',
+      backend: settings.io === 'epoll' ? 'epoll' : settings.backend,
       recvBufferBytes: RECEIVE_BYTES,
       maxHandles: Math.min(500_000, Math.max(64, settings.maxConns + 64)),
     });

@@ -28,6 +28,7 @@ describe('the command line', () => {
       maxConns: 1024,
       backlog: 1024,
       io: 'megapipe',
+      backend: 'auto',
       listen: [],
     });
     expect(settings.cache).toMatchObject({
@@ -56,6 +57,7 @@ describe('the command line', () => {
     expect(settingsOf('-o', 'hashpower=14,idle_timeout=9').idleTimeoutSeconds).toBe(9);
     expect(settingsOf('--io', 'epoll', '--lock=global', '--pin=1,0')).toMatchObject({
       io: 'epoll',
+      backend: 'auto',
       lock: 'global',
       cpus: [1, 0],
     });

@@ -4,7 +4,7 @@
  * What it is for: words to options; every refusal in nginx's words. Not its job: acting on them (main.ts).
  */
 
-import type { IoMode } from './messages.ts';
+import type { IoMode, MegapipeBackend } from './messages.ts';
 import { VERSION_LINE } from './version.ts';
 
 export interface CommandLine {
@@ -20,6 +20,7 @@ export interface CommandLine {
   globals: string;
   errorLog: string | null;
   io: IoMode;
+  backend: MegapipeBackend;
 }
 
 export class UsageError extends Error {}
@@ -38,6 +39,7 @@ export function parseCommandLine(args: readonly string[]): CommandLine {
     globals: '',
     errorLog: null,
     io: 'megapipe',
+    backend: 'auto',
   };
   for (let i = 0; i < args.length; i++) {
     const word = args[i] as string;
@@ -48,6 +50,14 @@ export function parseCommandLine(args: readonly string[]): CommandLine {
         throw new UsageError(`invalid option: "--io ${mode ?? ''}", it must be "megapipe" or "epoll"`);
       }
       line.io = mode;
+      continue;
+    }
+    if (word === '--backend' || word.startsWith('--backend=')) {
+      const name = word === '--backend' ? args[++i] : word.slice(10);
+      if (name !== 'auto' && name !== 'uring' && name !== 'device') {
+        throw new UsageError(`invalid option: "--backend ${name ?? ''}", it must be "auto", "uring" or "device"`);
+      }
+      line.backend = name;
       continue;
     }
     // Letters may follow one another; one that takes a value takes the rest of the word, or the next word.
@@ -116,7 +126,7 @@ export function parseCommandLine(args: readonly string[]): CommandLine {
 export function helpText(prefix: string, confFile: string, errorLog: string): string {
   return `Usage: nginx-lite [-?hvVtTq] [-s signal] [-p prefix]
                   [-e filename] [-c filename] [-g directives]
-                  [--io megapipe|epoll]
+                  [--io megapipe|epoll] [--backend auto|uring|device]
 
 Options:
   -?,-h         : this help
@@ -132,6 +142,8 @@ Options:
   -g directives : set global directives out of configuration file
   --io mode     : megapipe (io_uring, a listening socket for each worker; default)
                   or epoll (one shared listening socket, a system call for each operation)
+  --backend name: what megapipe stands on: uring (auto falls back to epoll), or device,
+                  the kernel module's /dev/megapipe
 
 `;
 }

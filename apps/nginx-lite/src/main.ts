@@ -198,6 +198,7 @@ async function run(args: readonly string[]): Promise<number | null> {
     ...places,
     globals: bytes(line.globals),
     io: line.io,
+    backend: line.backend,
     command: { file: fileURLToPath(import.meta.url), args },
     inherited,
     daemonized: model.daemon,

@@ -20,7 +20,7 @@ import { Listeners } from './listeners.ts';
 import { errnoOf, strerror } from './log/errno.ts';
 import { ErrorLogWriter } from './log/error-log.ts';
 import { closeLogs, giveLogs, openLogs } from './log/files.ts';
-import type { FromGeneration, GenerationStart, IoMode, SharedFile, ToGeneration } from './messages.ts';
+import type { FromGeneration, GenerationStart, IoMode, MegapipeBackend, SharedFile, ToGeneration } from './messages.ts';
 
 /** A child that dies sooner than this after its start is not replaced at once. */
 const SHORT_LIFE_MS = 1000;
@@ -35,6 +35,7 @@ export interface MasterOptions {
   globals: string;
   errorLog: string;
   io: IoMode;
+  backend: MegapipeBackend;
   /** How this program was started: for USR2. */
   command: { file: string; args: readonly string[] };
   /** Text of INHERITED_ENV: this is the new binary. */
@@ -179,6 +180,7 @@ export class Master {
     const start: GenerationStart = {
       type: 'start',
       io: this.options.io,
+      backend: this.options.backend,
       http,
       prefix: model.prefix,
       errorLogs: model.errorLogs,
@@ -241,7 +243,7 @@ export class Master {
     switch (message.type) {
       case 'ready':
         child.ready = true;
-        if (this.options.io === 'megapipe' && message.backend !== 'uring') this.sayBackend(message.reason);
+        if (this.options.io === 'megapipe' && message.backend === 'epoll') this.sayBackend(message.reason);
         if (this.readyWaiter?.child === child) {
           const { resolve } = this.readyWaiter;
           this.readyWaiter = null;

@@ -8,6 +8,8 @@ import type { ErrorLog, Http } from './conf/model.ts';
 import type { User } from './conf/user.ts';
 
 export type IoMode = 'megapipe' | 'epoll';
+/** What io megapipe stands on. */
+export type MegapipeBackend = 'auto' | 'uring' | 'device';
 
 /** Memory made by the master, as the receiver's descriptor. */
 export interface SharedFile {
@@ -18,6 +20,7 @@ export interface SharedFile {
 /** What every worker of a generation gets. */
 export interface Common {
   io: IoMode;
+  backend: MegapipeBackend;
   http: Http;
   prefix: string;
   errorLogs: ErrorLog[];

@@ -58,7 +58,7 @@ const engine = new Engine(
   (sink) => {
     const handles = start.workerConnections + start.sockets.length + HANDLES_SPARE;
     channel = new Channel(sink, {
-      backend: start.io === 'epoll' ? 'epoll' : 'auto',
+      backend: start.io === 'epoll' ? 'epoll' : start.backend,
       maxHandles: Math.min(HANDLES_MAX, Math.max(HANDLES_MIN, handles)),
       maxConnects: 0,
       /* Every line of the error log names the client. */

@@ -248,17 +248,7 @@ export class DeviceBackend implements Backend {
     /* As many as there is room for here; descriptors also need a slot of ours each. */
     const room = direct ? this.#accepted - this.#open : this.#free.length;
     const wanted = slots.state[slot]! & S.AcceptAll ? room : Math.min(room, slots.extra[slot]!);
-    this.#put(
-      DEV.OP_ACCEPT,
-      0,
-      0,
-      0,
-      0,
-      wanted,
-      direct ? 0 : DEV.ACCEPT_FD,
-      direct ? OP_ACCEPT : OP_ACCEPT_FD,
-      slot,
-    );
+    this.#put(DEV.OP_ACCEPT, 0, 0, 0, 0, wanted, direct ? 0 : DEV.ACCEPT_FD, direct ? OP_ACCEPT : OP_ACCEPT_FD, slot);
   }
 
   sweepAccept(slot: number): boolean {

@@ -71,7 +71,10 @@ function checked(options: ChannelOptions): AllOptions {
   const o: AllOptions = { ...DEFAULTS };
   for (const [key, value] of Object.entries(options)) if (value !== undefined) Object.assign(o, { [key]: value });
   if (!['auto', 'uring', 'device', 'epoll'].includes(o.backend))
-    throw new MegapipeError('ERR_MEGAPIPE_ARGUMENT', `backend must be auto, uring, device or epoll, got "${o.backend}"`);
+    throw new MegapipeError(
+      'ERR_MEGAPIPE_ARGUMENT',
+      `backend must be auto, uring, device or epoll, got "${o.backend}"`,
+    );
   wholeNumber('maxHandles', o.maxHandles, 16, 500_000);
   wholeNumber('maxConnects', o.maxConnects, 0, 40_000);
   wholeNumber('recvBuffers', o.recvBuffers, 8, 32_768);

@@ -219,7 +219,7 @@ struct megapipe_cqe {
  * @timeout_ns: how long at most; < 0: for ever, 0: not at all
  * @flags: MEGAPIPE_ENTER_*
  * @host_fd: a descriptor that ends the wait when it becomes readable, or -1
- * @host_events: out, when host_fd >= 0: 1 if it is readable, 0 if not (or if nothing was waited for)
+ * @host_events: out, when host_fd >= 0: 1 if it is readable, 0 if not
  * @reserved: 0
  *
  * The ioctl's result is the number of requests taken; the others stay in the ring, as when the completion ring has no

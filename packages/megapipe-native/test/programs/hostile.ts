@@ -127,7 +127,8 @@ fc.assert(
         answered++;
         if (name === 'memoryMap' || name === 'memoryMapFile') native.memoryUnmap((result as { id: number }).id);
         if (name === 'memoryAttach') native.memoryRelease((result as { id: number }).id);
-        if ((name === 'uringCreate' || name === 'deviceOpen') && typeof result === 'object') native.uringClose((result as { id: number }).id);
+        if ((name === 'uringCreate' || name === 'deviceOpen') && typeof result === 'object')
+          native.uringClose((result as { id: number }).id);
         if (name === 'loopAttach') native.loopDetach(args[0] === 0 ? 0 : 1, args[1] as number);
         if (
           (name === 'socket' || name === 'epollCreate' || name === 'memoryFile' || name === 'accept') &&
