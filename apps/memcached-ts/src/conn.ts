@@ -5,6 +5,8 @@
  * a value; its memory is let go as soon as it is empty. Not its job: what the bytes mean (proto_text.ts).
  */
 
+import type { Dump } from './engine/dump.ts';
+
 /** At the start of a command line. */
 export const CONN_COMMAND = 0;
 /** Filling an item with a value. */
@@ -15,6 +17,8 @@ export const CONN_SWALLOW = 2;
 export const CONN_KEYS = 3;
 /** In the middle of a large value that is the last thing of its reply. */
 export const CONN_SEND = 5;
+/** In the middle of a dump of keys (`Conn.dump`). */
+export const CONN_DUMP = 6;
 /** Nothing more is read or answered. */
 export const CONN_CLOSING = 4;
 
@@ -77,6 +81,8 @@ export class Conn {
   opcode = 0;
   opaque = 0;
 
+  dump: Dump | null = null;
+
   carry: Buffer | null = null;
   carryLength = 0;
 
@@ -93,6 +99,7 @@ export class Conn {
     this.carry = null;
     this.carryLength = 0;
     this.metaTail = null;
+    this.dump = null;
   }
 
   /** Keeps bytes[start, end) behind what is kept already. */

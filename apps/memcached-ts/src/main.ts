@@ -13,7 +13,7 @@ import { Worker } from 'node:worker_threads';
 import { listenGroup, listenTcp, listenUnix, localAddress, MegapipeError } from '@megapipe/core';
 import type { BackgroundInput } from './background.ts';
 import { createCache } from './engine/cache.ts';
-import { D_STARTED, W_TIME, W_VERBOSITY } from './engine/layout.ts';
+import { D_STARTED, MEMORY_BYTES_MAX, PAGE_BYTES, W_TIME, W_VERBOSITY } from './engine/layout.ts';
 import { EX_NOUSER, EX_OSERR, EX_USAGE, HELP, parseCommandLine, UsageError } from './options.ts';
 import { VERSION } from './replies.ts';
 import type { Settings } from './settings.ts';
@@ -22,6 +22,8 @@ import type { WorkerInput, WorkerMessage } from './worker.ts';
 
 const TICK_MS = 250;
 const STOP_MS = 2000;
+/** What a limit that is raised may reach at least. */
+const RESERVE_BYTES_MIN = 1024 * PAGE_BYTES;
 
 type Listeners = WorkerInput['listeners'][];
 
@@ -190,9 +192,20 @@ async function serve(settings: Settings): Promise<void> {
   stopOnSignals(settings, workers);
   dropPrivileges(settings.user);
   const { listeners, ports } = await listen(settings);
-  let cache: ReturnType<typeof createCache>;
+  let cache: ReturnType<typeof createCache> | undefined;
+  const seed = (Math.random() * 2 ** 32) | 0;
   try {
-    cache = createCache(settings.cache, 'none', 0, (Math.random() * 2 ** 32) | 0);
+    // Addresses for `cache_memlimit` to grow into; they cost nothing until they are used.
+    settings.cache.memoryBytesMax = Math.min(
+      MEMORY_BYTES_MAX,
+      Math.max(4 * settings.cache.memoryBytes, RESERVE_BYTES_MIN),
+    );
+    cache = createCache(settings.cache, 'none', 0, seed);
+  } catch {
+    settings.cache.memoryBytesMax = 0;
+  }
+  try {
+    cache ??= createCache(settings.cache, 'none', 0, seed);
   } catch {
     return fail(`failed to allocate ${settings.cache.memoryBytes} bytes of item memory`, EX_OSERR);
   }

@@ -7,7 +7,7 @@
 import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
-import { PAGE_BYTES } from './engine/layout.ts';
+import { CHUNK_ALIGN_BYTES, MEMORY_BYTES_MAX, PAGE_BYTES, SLAB_CLASSES_MAX } from './engine/layout.ts';
 import { VERSION } from './replies.ts';
 import { DEFAULT_SETTINGS, type Settings } from './settings.ts';
 
@@ -15,6 +15,11 @@ import { DEFAULT_SETTINGS, type Settings } from './settings.ts';
 export const EX_USAGE = 64;
 export const EX_NOUSER = 67;
 export const EX_OSERR = 71;
+
+/** Smallest chunk, as in memcached. */
+const SLAB_SIZE_MIN = 48;
+/** Seconds that the automover may look back on. */
+const AUTOMOVE_WINDOW_MAX = 3600;
 
 export class UsageError extends Error {
   readonly exitCode: number;
@@ -82,6 +87,14 @@ export const HELP = `memcached-ts ${VERSION}
    - maxconns_fast:       immediately close new connections after limit (always so)
    - hashpower:           the hash table starts with 2^hashpower buckets (default: 16)
    - slab_chunk_max:      maximum slab size in kilobytes (default: 512)
+   - (no_)slab_reassign:  pages may change their slab class (default: yes)
+   - slab_automove:       0, 1 or 2: never by themselves, by age and free chunks, with every eviction (default: 1)
+   - slab_automove_ratio, slab_automove_window: how much younger a class's items must be, over how many seconds
+                          (default: 0.8, 30)
+   - slab_sizes:          chunk sizes in bytes, joined by dashes
+   - hash_algorithm:      accepted for compatibility
+   - track_sizes:         count item sizes for 'stats sizes'
+   - no_hashexpand:       the hash table keeps its size
    - tail_repair_time:    seconds after which an item at the LRU's tail is taken from whoever holds it
    - (no_)lru_crawler:    look for expired items in the background (default: yes)
    - lru_crawler_sleep:   microseconds of rest after every 1000 items (default: 100)
@@ -255,6 +268,48 @@ function extended(settings: Settings, part: string): number | undefined {
       if (!(kilobytes > 0)) throw new UsageError('could not parse argument to slab_chunk_max', 1);
       return kilobytes * 1024;
     }
+    case 'slab_reassign':
+    case 'no_slab_reassign':
+      settings.cache.slabs.reassign = name === 'slab_reassign';
+      return undefined;
+    case 'slab_automove': {
+      const level = value === '' ? 1 : toInteger(value);
+      if (!(level >= 0 && level <= 2)) throw new UsageError('slab_automove must be between 0 and 2', 1);
+      settings.cache.slabs.automove = level;
+      return undefined;
+    }
+    case 'slab_automove_ratio': {
+      const ratio = Number.parseFloat(value);
+      if (!(ratio > 0 && ratio <= 1)) throw new UsageError('slab_automove_ratio must be > 0 and < 1', 1);
+      settings.cache.slabs.automoveRatio = ratio;
+      return undefined;
+    }
+    case 'slab_automove_freeratio': {
+      const ratio = Number.parseFloat(value);
+      if (!(ratio > 0 && ratio <= 1)) throw new UsageError('slab_automove_freeratio must be > 0 and < 1', 1);
+      settings.cache.slabs.automoveFreeratio = ratio;
+      return undefined;
+    }
+    case 'slab_automove_window': {
+      const seconds = toInteger(value);
+      if (!(seconds >= 3)) throw new UsageError('slab_automove_window must be > 2', 1);
+      settings.cache.slabs.automoveWindow = Math.min(seconds, AUTOMOVE_WINDOW_MAX);
+      return undefined;
+    }
+    case 'slab_sizes':
+      settings.cache.slabSizes = toSlabSizes(value);
+      return undefined;
+    case 'hash_algorithm':
+      if (!['jenkins', 'murmur3', 'xxh3'].includes(value)) {
+        throw new UsageError('Unknown hash_algorithm option (jenkins, murmur3, xxh3)', 1);
+      }
+      return undefined;
+    case 'track_sizes':
+      settings.cache.trackSizes = true;
+      return undefined;
+    case 'no_hashexpand':
+      settings.cache.hashExpand = false;
+      return undefined;
     case 'tail_repair_time': {
       const seconds = toInteger(value);
       if (!(seconds >= 10)) throw new UsageError('Cannot set tail_repair_time to less than 10 seconds', 1);
@@ -325,7 +380,7 @@ function checkSizes(settings: Settings, slabChunkMax: number | undefined): void 
   if (!(cache.itemSizeMax <= cache.memoryBytes / 2)) {
     throw new UsageError('Cannot set item size limit higher than 1/2 of memory max.', EX_USAGE);
   }
-  if (cache.memoryBytes > 15 * 1024 * PAGE_BYTES)
+  if (cache.memoryBytes > MEMORY_BYTES_MAX)
     throw new UsageError('Cannot use more than 15 GB of item memory.', EX_USAGE);
   if (slabChunkMax !== undefined) cache.slabChunkMax = slabChunkMax;
   const { slabChunkMax: chunk, itemSizeMax } = cache;
@@ -345,6 +400,30 @@ function checkSizes(settings: Settings, slabChunkMax: number | undefined): void 
     throw new UsageError('hot_lru_pct + warm_lru_pct cannot be more than 80% combined', EX_USAGE);
   }
   if (cache.chunkSizeMin > chunk / 2) throw new UsageError(`Chunk size must be at most ${chunk / 2}`, 1);
+}
+
+/** `-o slab_sizes=96-192-384`: each larger than the one before by at least what chunks are aligned to. */
+function toSlabSizes(text: string): number[] {
+  const sizes: number[] = [];
+  for (const part of text.split('-')) {
+    const size = toInteger(part);
+    if (!(size >= SLAB_SIZE_MIN && size <= PAGE_BYTES))
+      throw new UsageError(`slab size ${part} is out of valid range`, 1);
+    if (sizes.length > 0 && size <= sizes.at(-1)!) {
+      throw new UsageError(`slab size ${part} cannot be lower than or equal to a previous class size`, 1);
+    }
+    if (sizes.length > 0 && size <= sizes.at(-1)! + CHUNK_ALIGN_BYTES) {
+      throw new UsageError(
+        `slab size ${part} must be at least ${CHUNK_ALIGN_BYTES} bytes larger than previous class`,
+        1,
+      );
+    }
+    sizes.push(Math.ceil(size / CHUNK_ALIGN_BYTES) * CHUNK_ALIGN_BYTES);
+    if (sizes.length >= SLAB_CLASSES_MAX - 1) {
+      throw new UsageError('too many slab classes specified', 1);
+    }
+  }
+  return sizes;
 }
 
 /** The names and passwords of a file of name:password lines; what follows a second colon is not looked at. */

@@ -12,10 +12,20 @@
  * further numbers.
  */
 
-import { CONN_CLOSING, CONN_COMMAND, CONN_KEYS, CONN_NREAD, CONN_SEND, CONN_SWALLOW, type Conn } from './conn.ts';
+import {
+  CONN_CLOSING,
+  CONN_COMMAND,
+  CONN_DUMP,
+  CONN_KEYS,
+  CONN_NREAD,
+  CONN_SEND,
+  CONN_SWALLOW,
+  type Conn,
+} from './conn.ts';
 import { copyReply, SLACK_BYTES } from './copy.ts';
 import { finishHash, stepHash } from './engine/assoc.ts';
 import type { Cache } from './engine/cache.ts';
+import { DUMP_LINE_BYTES_MAX, Dump } from './engine/dump.ts';
 import {
   DELTA_NON_NUMERIC,
   DELTA_NOT_FOUND,
@@ -66,6 +76,7 @@ import {
   threadLruHits,
 } from './engine/stats.ts';
 import { type Decimal, writeU64 } from './numbers.ts';
+import { isAdminCommand, ProtoAdmin } from './proto_admin.ts';
 import { ProtoMeta } from './proto_meta.ts';
 import {
   R_BAD_CHUNK,
@@ -101,6 +112,10 @@ export interface Host {
   /** Region number of the cache's memory in the output's `write`. */
   readonly region: number;
   readonly flushEnabled: boolean;
+  /** Without -X. */
+  readonly dumpEnabled: boolean;
+  /** Something was asked of the cache's background work. */
+  kick(): void;
   /** The text of `stats` and its subcommands, or undefined where there is none such. */
   stats(subcommand: string): string | undefined;
   /** Verbosity 2: `text` is a line received (`<`) or answered (`>`). */
@@ -122,6 +137,7 @@ export class ProtoText {
   private readonly items: Items;
   readonly values: Values;
   private readonly meta: ProtoMeta;
+  private readonly admin: ProtoAdmin;
   private readonly locks: Locks;
   private readonly decimal: Decimal;
   private readonly i32: Int32Array;
@@ -138,6 +154,8 @@ export class ProtoText {
   private tokens = 0;
   /** End of the current line's text (its CR LF, LF or NUL). */
   private lineEnd = 0;
+  /** Of this run: a command that is no get stood before the present one. */
+  private pipelined = false;
 
   constructor(cache: Cache, out: Output, host: Host) {
     this.out = out;
@@ -145,6 +163,7 @@ export class ProtoText {
     this.items = cache.items;
     this.values = new Values(cache, out, host.region);
     this.meta = new ProtoMeta(cache, out, this.values, this.tokenStart, this.tokenEnd);
+    this.admin = new ProtoAdmin(cache);
     this.locks = cache.locks;
     this.decimal = cache.decimal;
     this.i32 = cache.memory.i32;
@@ -165,6 +184,7 @@ export class ProtoText {
    */
   run(conn: Conn, bytes: Buffer, pos: number, end: number): number {
     const verbose = this.i32[W_VERBOSITY] > 1;
+    this.pipelined = false;
     let at = pos;
     for (;;) {
       switch (conn.state) {
@@ -225,6 +245,10 @@ export class ProtoText {
           if (conn.blocked || !this.values.send(conn)) return at;
           conn.state = CONN_COMMAND;
           break;
+        case CONN_DUMP:
+          if (conn.blocked || !this.sendDump(conn)) return at;
+          conn.state = CONN_COMMAND;
+          break;
         default:
           return end;
       }
@@ -234,6 +258,8 @@ export class ProtoText {
   /** Gives back what a connection that goes away still holds. */
   close(conn: Conn): void {
     conn.state = CONN_CLOSING;
+    conn.dump?.stop();
+    conn.dump = null;
     this.values.close(conn);
   }
 
@@ -505,7 +531,9 @@ export class ProtoText {
     this.lineEnd = lineEnd;
     if (this.i32[W_VERBOSITY] > 1) this.host.log(conn, '<', bytes.toString('latin1', pos, lineEnd));
     if (tokens === 0 || tokenEnd[0] - tokenStart[0] < 2) return this.reply(conn, R_ERROR) ? next : -1;
-    return this.dispatch(conn, bytes, next);
+    const done = this.dispatch(conn, bytes, next);
+    this.pipelined = conn.state !== CONN_KEYS;
+    return done;
   }
 
   private is(bytes: Buffer, token: number, word: string): boolean {
@@ -582,7 +610,7 @@ export class ProtoText {
         if (this.tokenEnd[0] - this.tokenStart[0] === 2) return this.meta.command(conn, bytes, n, next);
         break;
     }
-    return this.reply(conn, R_ERROR) ? next : -1;
+    return this.administer(conn, bytes, next);
   }
 
   /** Whether the last token asks for silence. */
@@ -770,11 +798,59 @@ export class ProtoText {
     return done;
   }
 
+  // ---- commands for operators --------------------------------------------------------------------------------------
+
+  private words(bytes: Buffer): string[] {
+    const words: string[] = [];
+    for (let i = 0; i < this.tokens; i++) words.push(bytes.toString('latin1', this.tokenStart[i], this.tokenEnd[i]));
+    return words;
+  }
+
+  /** What no client but an operator's sends; anything else is an error. */
+  private administer(conn: Conn, bytes: Buffer, next: number): number {
+    const words = this.words(bytes);
+    if (!isAdminCommand(words[0]!)) return this.reply(conn, R_ERROR) ? next : -1;
+    const at = this.room(conn);
+    if (at < 0) return -1;
+    const reply = this.admin.command(words, this.pipelined, this.host.dumpEnabled);
+    if (reply instanceof Dump) {
+      conn.dump = reply;
+      conn.state = CONN_DUMP;
+    } else if (reply !== '') {
+      this.put(conn, at, Buffer.from(reply, 'latin1'));
+      this.host.kick();
+    }
+    return next;
+  }
+
+  /** Goes on with a dump. False: blocked on the way. */
+  private sendDump(conn: Conn): boolean {
+    const { out, out8 } = this;
+    for (;;) {
+      const at = out.reserve(conn.handle, DUMP_LINE_BYTES_MAX);
+      if (at < 0) {
+        conn.blocked = true;
+        return false;
+      }
+      const line = conn.dump!.next();
+      this.commit(conn, out8.write(line ?? conn.dump!.end, at, 'latin1'));
+      if (line === undefined) break;
+    }
+    conn.dump = null;
+    return true;
+  }
+
   private statistics(conn: Conn, bytes: Buffer, next: number): number {
+    const own = this.admin.stats(this.words(bytes), this.host.dumpEnabled);
+    if (own !== undefined) return this.statisticsText(conn, own, next);
     const subcommand = this.tokens < 2 ? '' : bytes.toString('latin1', this.tokenStart[1], this.tokenEnd[1]);
     const text = this.host.stats(subcommand);
     if (text === undefined) return this.answer(conn, false, R_ERROR, next);
     if (text === 'RESET') return this.answer(conn, false, R_RESET, next);
+    return this.statisticsText(conn, text, next);
+  }
+
+  private statisticsText(conn: Conn, text: string, next: number): number {
     const reply = Buffer.from(text, 'latin1');
     if (this.out.writeCopy(conn.handle, reply, 0, reply.length) !== FULL) {
       this.f64[this.stats + T_BYTES_WRITTEN] += reply.length;

@@ -8,10 +8,18 @@
 import type { Cache } from './engine/cache.ts';
 import {
   COLD_LRU,
+  D_BUSY_DELETES,
+  D_BUSY_ITEMS,
+  D_CHUNK_RESCUES,
   D_CRAWLER_STARTS,
+  D_EVICTIONS_NOMEM,
   D_HOT_MAX_FACTOR,
+  D_INLINE_RECLAIM,
   D_LRU_BYTES,
   D_MAINTAINER_JUGGLES,
+  D_RESCUES,
+  D_SLAB_AUTOMOVE_RATIO,
+  D_SLABS_MOVED,
   D_STARTED,
   D_WARM_MAX_FACTOR,
   HOT_LRU,
@@ -41,9 +49,16 @@ import {
   W_LRU,
   W_LRU_SEGMENTED,
   W_MAINTAINER_ENABLED,
+  W_MOVE_RUNNING,
   W_OLDEST_LIVE,
   W_PAGES_LIMIT,
+  W_PAGES_POOL,
+  W_PAGES_RELEASED,
   W_PAGES_USED,
+  W_SIZES_ENABLED,
+  W_SLAB_AUTOMOVE,
+  W_SLAB_AUTOMOVE_WINDOW,
+  W_SLAB_REASSIGN,
   W_SLABS,
   W_TAIL_REPAIR_TIME,
   W_TEMPORARY_TTL,
@@ -127,8 +142,6 @@ export function statsText(subcommand: string, cache: Cache, settings: Settings):
       return render(itemStats(cache));
     case 'slabs':
       return render(slabStats(cache));
-    case 'sizes':
-      return render([['sizes_status', 'disabled']]);
     default:
       return undefined;
   }
@@ -217,14 +230,14 @@ function general(cache: Cache, settings: Settings): Stat[] {
     ['hash_power_level', 31 - Math.clz32(i32[W_HASH_BUCKETS])],
     ['hash_bytes', i32[W_HASH_BUCKETS] * 4],
     ['hash_is_expanding', 0],
-    ['slab_reassign_rescues', 0],
-    ['slab_reassign_chunk_rescues', 0],
-    ['slab_reassign_evictions_nomem', 0],
-    ['slab_reassign_inline_reclaim', 0],
-    ['slab_reassign_busy_items', 0],
-    ['slab_reassign_busy_deletes', 0],
-    ['slab_reassign_running', 0],
-    ['slabs_moved', 0],
+    ['slab_reassign_rescues', f64[D_RESCUES]],
+    ['slab_reassign_chunk_rescues', f64[D_CHUNK_RESCUES]],
+    ['slab_reassign_evictions_nomem', f64[D_EVICTIONS_NOMEM]],
+    ['slab_reassign_inline_reclaim', f64[D_INLINE_RECLAIM]],
+    ['slab_reassign_busy_items', f64[D_BUSY_ITEMS]],
+    ['slab_reassign_busy_deletes', f64[D_BUSY_DELETES]],
+    ['slab_reassign_running', i32[W_MOVE_RUNNING] === 0 ? 0 : 1],
+    ['slabs_moved', f64[D_SLABS_MOVED]],
     ['lru_crawler_running', i32[W_CRAWLER_RUNNING] === 0 ? 0 : 1],
     ['lru_crawler_starts', f64[D_CRAWLER_STARTS]],
     ['lru_maintainer_juggles', f64[D_MAINTAINER_JUGGLES]],
@@ -239,7 +252,7 @@ function general(cache: Cache, settings: Settings): Stat[] {
     ['bytes', bytes],
     ['curr_items', items],
     ['total_items', threads(T_TOTAL_ITEMS)],
-    ['slab_global_page_pool', 0],
+    ['slab_global_page_pool', i32[W_PAGES_POOL]],
     ['expired_unfetched', lru(L_EXPIRED_UNFETCHED)],
     ['evicted_unfetched', lru(L_EVICTED_UNFETCHED)],
     ['evicted_active', lru(L_EVICTED_ACTIVE)],
@@ -286,8 +299,10 @@ function settingsStats({ memory }: Cache, settings: Settings): Stat[] {
     ['item_size_max', cache.itemSizeMax],
     ['maxconns_fast', 'yes'],
     ['hashpower_init', cache.hashPower],
-    ['slab_reassign', 'no'],
-    ['slab_automove', 0],
+    ['slab_reassign', i32[W_SLAB_REASSIGN] === 0 ? 'no' : 'yes'],
+    ['slab_automove', i32[W_SLAB_AUTOMOVE]],
+    ['slab_automove_ratio', f64[D_SLAB_AUTOMOVE_RATIO].toFixed(2)],
+    ['slab_automove_window', i32[W_SLAB_AUTOMOVE_WINDOW]],
     ['slab_chunk_max', cache.slabChunkMax],
     ['lru_crawler', i32[W_CRAWLER_ENABLED] === 0 ? 'no' : 'yes'],
     ['lru_crawler_sleep', i32[W_CRAWLER_SLEEP]],
@@ -305,7 +320,7 @@ function settingsStats({ memory }: Cache, settings: Settings): Stat[] {
     ['temp_lru', i32[W_TEMPORARY_TTL] < 0 ? 'no' : 'yes'],
     ['temporary_ttl', i32[W_TEMPORARY_TTL] < 0 ? 61 : i32[W_TEMPORARY_TTL]],
     ['idle_timeout', settings.idleTimeoutSeconds],
-    ['track_sizes', 'no'],
+    ['track_sizes', i32[W_SIZES_ENABLED] === 0 ? 'no' : 'yes'],
     ['ssl_enabled', 'no'],
     ['io', settings.io],
     ['lock', settings.lock],
@@ -396,6 +411,6 @@ function slabStats({ memory }: Cache): Stat[] {
     add('cas_badval', sumClass(memory, clsid, S_CAS_BADVAL));
     add('touch_hits', sumClass(memory, clsid, S_TOUCH_HITS));
   }
-  stats.push(['active_slabs', active], ['total_malloced', i32[W_PAGES_USED] * PAGE_BYTES]);
+  stats.push(['active_slabs', active], ['total_malloced', (i32[W_PAGES_USED] - i32[W_PAGES_RELEASED]) * PAGE_BYTES]);
   return stats;
 }

@@ -57,6 +57,7 @@ class Server implements Sink, Host {
   readonly region: number;
   readonly flushEnabled: boolean;
   readonly authRequired: boolean;
+  readonly dumpEnabled = true;
   readonly channel: Channel;
   private readonly settings: Settings;
   private readonly cache: Cache;
@@ -253,6 +254,10 @@ class Server implements Sink, Host {
 
   stats(subcommand: string): string | undefined {
     return statsText(subcommand, this.cache, this.settings);
+  }
+
+  kick(): void {
+    this.background?.kick();
   }
 
   authenticate(user: Buffer, password: Buffer): boolean {

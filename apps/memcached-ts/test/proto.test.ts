@@ -75,6 +75,8 @@ class Session {
   private readonly host: Host = {
     region: 0,
     flushEnabled: true,
+    dumpEnabled: true,
+    kick: () => {},
     stats: (subcommand) => (subcommand === '' ? 'STAT a 1\r\nEND\r\n' : subcommand === 'reset' ? 'RESET' : undefined),
     log: () => {},
   };

@@ -8,6 +8,8 @@ import { createCache } from '../src/engine/cache.ts';
 import { checkInvariants } from '../src/engine/check.ts';
 import {
   D_CRAWLER_STARTS,
+  D_RESCUES,
+  D_SLABS_MOVED,
   DEFAULT_CACHE_CONFIG,
   PAGE_BYTES,
   W_BACKGROUND_STOP,
@@ -27,7 +29,7 @@ describe.each(['global', 'striped'] as const)('four threads under %s locks', (mo
     'leave a sound cache behind: $name',
     async ({ keys }) => {
       const lru = { ...DEFAULT_CACHE_CONFIG.lru, temporaryTtl: 1, crawlerSleepUs: 0 };
-      const config = { ...DEFAULT_CACHE_CONFIG, memoryBytes: 24 * PAGE_BYTES, hashPower: 10, lru };
+      const config = { ...DEFAULT_CACHE_CONFIG, memoryBytes: 48 * PAGE_BYTES, hashPower: 10, lru };
       const cache = createCache(config, 'none', 0, 12345);
       const run = (thread: number, role: string): Promise<{ faults: number; hits: number }> => {
         const { shared } = cache.memory;
@@ -47,6 +49,8 @@ describe.each(['global', 'striped'] as const)('four threads under %s locks', (mo
       expect(sumThreads(cache.memory, T_TOTAL_ITEMS)).toBeGreaterThan(100_000);
       expect(cache.memory.f64[D_CRAWLER_STARTS]).toBeGreaterThan(1);
       if (keys > 1000) {
+        expect(cache.memory.f64[D_SLABS_MOVED]).toBeGreaterThan(5);
+        expect(cache.memory.f64[D_RESCUES]).toBeGreaterThan(1000);
         expect(sumLruCounter(cache.memory, L_MOVES_TO_WARM)).toBeGreaterThan(1000);
         expect(sumLruCounter(cache.memory, L_EVICTED)).toBeGreaterThan(1000);
         expect(cache.memory.i32[W_HASH_BUCKETS]).toBeGreaterThan(2000);

@@ -114,9 +114,11 @@ function background(): void {
     maintainer.step((clock += 1000));
     // A second goes by with every hundredth step, so that things expire.
     if (i % 100 === 0) cache.memory.i32[W_TIME] = cache.memory.i32[W_TIME]! + 1;
+    if (i % 20 === 0) cache.slabs.requestMove(-1, random(40));
     if (i % 500 === 0) maintainer.crawler.begin(parseLists('all')!, 0, CRAWL_BACKGROUND);
   }
   maintainer.crawler.end();
+  maintainer.mover.stop();
 }
 
 if (role === 'background') background();

@@ -45,6 +45,7 @@ export class Assoc {
   private readonly locks: Locks;
   private readonly hashWord: number;
   private readonly bucketsMax: number;
+  private readonly expand: boolean;
 
   constructor(memory: CacheMemory, locks: Locks) {
     this.i32 = memory.i32;
@@ -53,6 +54,7 @@ export class Assoc {
     this.seed = memory.i32[W_HASH_SEED];
     this.hashWord = memory.layout.hashWord;
     this.bucketsMax = memory.layout.bucketsMax;
+    this.expand = memory.config.hashExpand;
   }
 
   hash(bytes: Uint8Array, start: number, end: number): number {
@@ -96,7 +98,19 @@ export class Assoc {
     i32[ref * 2 + I_HASH_NEXT] = i32[bucket];
     i32[bucket] = ref;
     const items = this.count(1);
-    if (items * 4 > i32[W_HASH_BUCKETS] * LOAD_QUARTERS) this.grow();
+    if (items * 4 > i32[W_HASH_BUCKETS] * LOAD_QUARTERS && this.expand) this.grow();
+  }
+
+  /** Puts `fresh`, a copy of the item `ref`, in its place. */
+  replace(ref: number, fresh: number, hash: number): void {
+    const { i32 } = this;
+    let at = this.bucketWord(hash);
+    while (i32[at] !== ref) {
+      const next = i32[at];
+      if (next === 0) throw new Error(`hash table: item ${ref} is not in the chain of its bucket`);
+      at = next * 2 + I_HASH_NEXT;
+    }
+    i32[at] = fresh;
   }
 
   remove(ref: number, hash: number): void {

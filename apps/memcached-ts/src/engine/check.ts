@@ -30,6 +30,8 @@ import {
   LRU_TAIL,
   LRU_WORDS,
   PAGE_BYTES,
+  PAGE_POOL,
+  PAGE_RELEASED,
   SLAB_CARVE_LEFT,
   SLAB_CARVE_REF,
   SLAB_CLASSES_MAX,
@@ -48,7 +50,11 @@ import {
   W_LOCK_SLABS,
   W_LRU,
   W_LRU_LOCKS,
+  W_MOVE_PAGE,
+  W_MOVE_RUNNING,
   W_PAGE_CLASS,
+  W_PAGES_POOL,
+  W_PAGES_RELEASED,
   W_PAGES_USED,
   W_SLABS,
 } from './layout.ts';
@@ -66,8 +72,13 @@ export function checkInvariants(cache: Cache, held: ReadonlyMap<number, number> 
   const state = new Map<number, 'free' | 'uncut' | 'used'>();
   const classOfChunk = new Map<number, number>();
   const pagesOfClass = new Array<number>(SLAB_CLASSES_MAX).fill(0);
+  let pool = 0;
+  let released = 0;
   for (let page = 0; page < i32[W_PAGES_USED]; page++) {
     const clsid = i32[W_PAGE_CLASS + page];
+    if (clsid === PAGE_POOL) pool++;
+    if (clsid === PAGE_RELEASED) released++;
+    if (clsid <= 0) continue;
     pagesOfClass[clsid]! += 1;
     const at = W_SLABS + clsid * SLAB_WORDS;
     const first = (layout.pagesByte + page * PAGE_BYTES) / 8;
@@ -77,13 +88,19 @@ export function checkInvariants(cache: Cache, held: ReadonlyMap<number, number> 
       classOfChunk.set(ref, clsid);
     }
   }
+  if (pool !== i32[W_PAGES_POOL]) fault(`the pool counts ${i32[W_PAGES_POOL]} pages and has ${pool}`);
+  if (released !== i32[W_PAGES_RELEASED]) fault(`${i32[W_PAGES_RELEASED]} pages count as released, ${released} are`);
+  if (i32[W_MOVE_RUNNING] !== 0) fault(`page ${i32[W_MOVE_PAGE]} is on its way`);
   for (let clsid = 1; clsid < SLAB_CLASSES_MAX; clsid++) {
     const at = W_SLABS + clsid * SLAB_WORDS;
     if (i32[at + SLAB_PAGES] !== pagesOfClass[clsid]) {
       fault(`class ${clsid} counts ${i32[at + SLAB_PAGES]} pages and owns ${pagesOfClass[clsid]}`);
     }
     let free = 0;
+    let before = 0;
     for (let ref = i32[at + SLAB_FREE_HEAD]; ref !== 0; ref = i32[ref * 2 + I_NEXT]) {
+      if (i32[ref * 2 + I_PREV] !== before) fault(`free chunk ${ref} points back to ${i32[ref * 2 + I_PREV]}`);
+      before = ref;
       if (state.get(ref) !== 'used' || classOfChunk.get(ref) !== clsid) {
         fault(`free list of class ${clsid} holds ${ref}, which is ${state.get(ref)} of class ${classOfChunk.get(ref)}`);
         break;

@@ -137,7 +137,7 @@ export class Crawler {
         busy = true;
         left--;
         locks.lockCache();
-        const found = items.crawlNext(list);
+        const found = items.crawlNext(list, true);
         if (found > 2) {
           this.count(list, found);
           items.crawlDone(found);

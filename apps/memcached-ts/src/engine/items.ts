@@ -26,6 +26,7 @@ import {
   D_CAS,
   D_CLASS,
   D_OLDEST_CAS,
+  D_SIZES_CAS_MIN,
   D_STARTED,
   HOT_LRU,
   I_CAS_HI,
@@ -54,6 +55,7 @@ import {
   LRU_WORDS,
   MC_CAS_BYTES,
   MC_ITEM_HEADER_BYTES,
+  SIZES_BUCKET_BYTES,
   SUFFIX_MASK,
   SUFFIX_SHIFT,
   T_FIRST_CHUNK,
@@ -67,6 +69,8 @@ import {
   W_LRU,
   W_LRU_SEGMENTED,
   W_OLDEST_LIVE,
+  W_SIZES_ENABLED,
+  W_SLAB_AUTOMOVE,
   W_TAIL_REPAIR_TIME,
   W_TEMPORARY_TTL,
   W_TIME,
@@ -136,8 +140,9 @@ export const REALTIME_MAXDELTA = 60 * 60 * 24 * 30;
 const EXPIRY_MAX = 0x7fff_ffff;
 const ALLOCATION_TRIES = 10;
 const TAIL_TRIES = 5;
-/** `pullTail`: evict from COLD. */
+/** `pullTail`: evict from COLD; leave a list alone while a crawl has its tail before it. */
 export const PULL_EVICT = 1;
+export const PULL_CRAWL_BLOCKS = 2;
 const SEGMENT_MASK = 0xc0;
 /** Without segments an item moves to the head of its list at most this often. */
 const FLAT_UPDATE_SECONDS = 60;
@@ -256,7 +261,8 @@ export class Items {
 
   // ---- chunks of a chunked item ----------------------------------------------------------------------------------
 
-  private trailerWord(ref: number): number {
+  /** Index in `i32` of the words behind the suffix of a chunked item. */
+  trailerWord(ref: number): number {
     return (ref * 8 + I_KEY_BYTES + this.keyBytes(ref) + this.suffixBytes(ref) + 3) >> 2;
   }
 
@@ -290,7 +296,8 @@ export class Items {
     return this.i32[W_TIME] + seconds;
   }
 
-  private isFlushed(ref: number, now: number): boolean {
+  /** Whether a flush_all has come over an item. */
+  isFlushed(ref: number, now: number): boolean {
     const oldestLive = this.i32[W_OLDEST_LIVE];
     if (oldestLive === 0 || oldestLive > now) return false;
     if (this.i32[ref * 2 + I_TIME] <= oldestLive) return true;
@@ -486,6 +493,10 @@ export class Items {
     if (lru.tail(list) === 0) return 0;
     locks.lockLru(clsid);
     let ref = lru.tail(list);
+    if ((flags & PULL_CRAWL_BLOCKS) !== 0 && ref !== 0 && i32[W_LRU + list * LRU_WORDS + LRU_CURSOR] === ref) {
+      locks.unlockLru(clsid);
+      return 0;
+    }
     for (let tries = TAIL_TRIES, done = false; tries > 0 && ref !== 0 && !done; tries--) {
       const item = ref;
       const word = item * 2;
@@ -526,6 +537,7 @@ export class Items {
             if (active) f64[counters + L_EVICTED_ACTIVE] += 1;
             this.unlinkFromList(item, list, hash);
             removed++;
+            if (i32[W_SLAB_AUTOMOVE] === 2) this.slabs.requestMove(-1, clsid);
           }
         } else if (active && i32[W_LRU_SEGMENTED] !== 0) {
           f64[counters + L_MOVES_TO_WARM] += 1;
@@ -559,7 +571,9 @@ export class Items {
 
   /** Removes a linked item from the cache for who holds its item lock and its class's LRU lock. */
   private unlinkFromList(ref: number, list: number, hash: number): void {
-    this.lru.unlinkLocked(ref, list, this.totalBytes(ref));
+    const bytes = this.totalBytes(ref);
+    this.lru.unlinkLocked(ref, list, bytes);
+    if (this.i32[W_SIZES_ENABLED] !== 0) this.countSize(ref, bytes, -1);
     this.assoc.remove(ref, hash);
     this.i32[ref * 2 + I_META] = this.i32[ref * 2 + I_META] & ~ITEM_LINKED;
     this.releaseLocked(ref);
@@ -567,9 +581,10 @@ export class Items {
 
   /**
    * The running crawl's next item of a list is looked at: 0 the list is through, 1 the item was locked and is passed
-   * over, 2 it had expired and is gone, otherwise its ref, and its item lock is held: `crawlDone` lets go of it.
+   * over, 2 it has expired and, with `reclaim`, is gone; otherwise its ref, and its item lock is held: `crawlDone` lets
+   * go of it.
    */
-  crawlNext(list: number): number {
+  crawlNext(list: number, reclaim: boolean): number {
     const { i32, f64, locks, assoc } = this;
     const clsid = list & CLASS_MASK;
     const at = W_LRU + list * LRU_WORDS + LRU_CURSOR;
@@ -591,9 +606,11 @@ export class Items {
     const exptime = i32[ref * 2 + I_EXPTIME];
     let result = ref;
     if ((exptime !== 0 && exptime <= now) || this.isFlushed(ref, now)) {
-      f64[counters + L_CRAWLER_RECLAIMED] += 1;
-      if ((i32[ref * 2 + I_META] & ITEM_FETCHED) === 0) f64[counters + L_EXPIRED_UNFETCHED] += 1;
-      this.unlinkFromList(ref, list, hash);
+      if (reclaim) {
+        f64[counters + L_CRAWLER_RECLAIMED] += 1;
+        if ((i32[ref * 2 + I_META] & ITEM_FETCHED) === 0) f64[counters + L_EXPIRED_UNFETCHED] += 1;
+        this.unlinkFromList(ref, list, hash);
+      }
       locks.untryItem(hash);
       result = 2;
     }
@@ -663,7 +680,9 @@ export class Items {
     this.linkedBytes = this.i32[word + I_NBYTES];
     this.retain(ref);
     this.assoc.insert(ref, hash);
-    this.lru.link(ref, this.totalBytes(ref));
+    const bytes = this.totalBytes(ref);
+    this.lru.link(ref, bytes);
+    if (this.i32[W_SIZES_ENABLED] !== 0) this.countSize(ref, bytes, 1);
     this.f64[this.stats + T_TOTAL_ITEMS] += 1;
   }
 
@@ -671,9 +690,23 @@ export class Items {
     const word = ref * 2;
     if ((this.i32[word + I_META] & ITEM_LINKED) === 0) return;
     this.i32[word + I_META] = this.i32[word + I_META] & ~ITEM_LINKED;
-    this.lru.unlink(ref, this.totalBytes(ref));
+    const bytes = this.totalBytes(ref);
+    this.lru.unlink(ref, bytes);
+    if (this.i32[W_SIZES_ENABLED] !== 0) this.countSize(ref, bytes, -1);
     this.assoc.remove(ref, hash);
     this.releaseLocked(ref);
+  }
+
+  /** For `stats sizes`: an item that was linked before the counting began is not counted, by its CAS. */
+  private countSize(ref: number, bytes: number, change: number): void {
+    const { i32 } = this;
+    const { layout } = this.memory;
+    if (change < 0) {
+      const cas = (i32[ref * 2 + I_CAS_HI] >>> 0) * 0x1_0000_0000 + (i32[ref * 2 + I_CAS_LO] >>> 0);
+      if (cas < this.f64[D_SIZES_CAS_MIN]) return;
+    }
+    const bucket = Math.min(Math.ceil(bytes / SIZES_BUCKET_BYTES), layout.sizesBuckets - 1);
+    Atomics.add(i32, layout.sizesWord + bucket, change);
   }
 
   /** The live item of a key, or 0. One that has expired, or was flushed, is removed on the way. */

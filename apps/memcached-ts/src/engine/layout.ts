@@ -6,12 +6,14 @@
  * key. An item or chunk is named by a *ref*: its byte offset divided by 8 (0 = none), which keeps refs small integers
  * up to 16 GiB. Not its job: behaviour.
  *
- *   | words | item locks | LRU locks | slab classes | LRU lists | doubles | thread stats | page table | hash table | pages |
+ *   | words | item locks | LRU locks | slab classes | LRU lists | doubles | thread stats | page table | hash table | sizes | pages |
  */
 
 /** Chunks and items start on multiples of this, and a ref counts in units of it. */
 export const CHUNK_ALIGN_BYTES = 8;
 export const PAGE_BYTES = 1024 * 1024;
+/** Most that item memory can be: what refs can name, less the rest of the layout. */
+export const MEMORY_BYTES_MAX = 15 * 1024 * PAGE_BYTES;
 export const SLAB_CLASSES_MAX = 64;
 /** LRU lists: slab class | segment << 6. */
 export const LRU_LISTS = 256;
@@ -51,6 +53,13 @@ export const W_CRAWLER_SLEEP = 134;
 /** Items of each list that one crawl looks at; 0: all. */
 export const W_CRAWLER_TOCRAWL = 135;
 export const W_MAINTAINER_ENABLED = 136;
+/** `slabs reassign` and the automover may move pages. */
+export const W_SLAB_REASSIGN = 137;
+/** 0: off; 1: by age and free chunks, over a window of seconds; 2: with every eviction. */
+export const W_SLAB_AUTOMOVE = 138;
+export const W_SLAB_AUTOMOVE_WINDOW = 139;
+/** Counts of item sizes are kept (`stats sizes`). */
+export const W_SIZES_ENABLED = 140;
 /** A line of its own for what the background work and those who ask it for something write. */
 export const W_CRAWLER_RUNNING = 144;
 /** Counts requests to the background work; it sleeps on this word. */
@@ -59,6 +68,14 @@ export const W_BACKGROUND_WAKE = 145;
 export const W_CRAWL_LEFT = 146;
 /** 1: the background thread shall end. */
 export const W_BACKGROUND_STOP = 147;
+/** 1 while a page is on its way; from which class to which (0: the pool), and which page it is. */
+export const W_MOVE_RUNNING = 148;
+export const W_MOVE_SRC = 149;
+export const W_MOVE_DST = 150;
+export const W_MOVE_PAGE = 151;
+/** Pages that no class owns: in the pool, and given back to the system because the limit was lowered. */
+export const W_PAGES_POOL = 152;
+export const W_PAGES_RELEASED = 153;
 export const W_ITEM_LOCKS = 160;
 export const ITEM_LOCKS = 1024;
 export const LOCK_STRIDE_WORDS = 16;
@@ -98,8 +115,20 @@ export const D_HOT_MAX_FACTOR = D_BASE + 3;
 export const D_WARM_MAX_FACTOR = D_BASE + 4;
 export const D_CRAWLER_STARTS = D_BASE + 5;
 export const D_MAINTAINER_JUGGLES = D_BASE + 6;
+export const D_SLAB_AUTOMOVE_RATIO = D_BASE + 7;
+export const D_SLAB_AUTOMOVE_FREERATIO = D_BASE + 8;
+/** Counters of the page mover, which one thread at a time writes. */
+export const D_SLABS_MOVED = D_BASE + 9;
+export const D_RESCUES = D_BASE + 10;
+export const D_CHUNK_RESCUES = D_BASE + 11;
+export const D_EVICTIONS_NOMEM = D_BASE + 12;
+export const D_INLINE_RECLAIM = D_BASE + 13;
+export const D_BUSY_ITEMS = D_BASE + 14;
+export const D_BUSY_DELETES = D_BASE + 15;
+/** Items with a smaller CAS are not among the counted sizes. */
+export const D_SIZES_CAS_MIN = D_BASE + 16;
 /** Bytes of the items in each LRU list. */
-export const D_LRU_BYTES = D_BASE + 8;
+export const D_LRU_BYTES = D_BASE + 24;
 /** Counters of each slab class that its LRU lock guards: see stats.ts. */
 export const D_CLASS = D_LRU_BYTES + LRU_LISTS;
 export const CLASS_COUNTERS = 16;
@@ -112,7 +141,9 @@ export const THREAD_LRU_HITS = THREAD_COUNTERS + SLAB_CLASSES_MAX * THREAD_CLASS
 export const THREAD_DOUBLES = THREAD_LRU_HITS + LRU_LISTS;
 const D_END = D_THREADS + THREADS_MAX * THREAD_DOUBLES;
 
-/** Slab class of each page, one word a page. */
+/** Slab class of each page, one word a page; or PAGE_POOL, or PAGE_RELEASED. */
+export const PAGE_POOL = 0;
+export const PAGE_RELEASED = -1;
 export const W_PAGE_CLASS = D_END * 2;
 
 // Item: words from ref * 2. The key stands at a fixed place, at an offset that is 2 modulo 4: with "VALUE " before it, a
@@ -181,6 +212,9 @@ export const CHUNK_DATA_BYTES = 32;
 export const MC_ITEM_HEADER_BYTES = 48;
 export const MC_CAS_BYTES = 8;
 
+/** Item sizes are counted in steps of this. */
+export const SIZES_BUCKET_BYTES = 32;
+
 /** How items age. All of it but `maintainer` can be changed while the cache works. */
 export interface LruConfig {
   /** -o lru_maintainer: background work keeps HOT and WARM within their bounds. */
@@ -202,10 +236,31 @@ export interface LruConfig {
   tailRepairTime: number;
 }
 
+/** How pages go from one slab class to another. All of it can be changed while the cache works. */
+export interface SlabConfig {
+  /** -o slab_reassign */
+  reassign: boolean;
+  /** -o slab_automove: 0, 1 or 2. */
+  automove: number;
+  /** A class gets a page when its items live less than this share of the oldest class's. */
+  automoveRatio: number;
+  automoveFreeratio: number;
+  /** Seconds that a decision looks back on. */
+  automoveWindow: number;
+}
+
 /** What the cache's shape depends on. Plain data: it crosses to the worker threads. */
 export interface CacheConfig {
   /** -m in bytes. */
   memoryBytes: number;
+  /** What `cache_memlimit` can raise it to: addresses that cost nothing until they are used. */
+  memoryBytesMax: number;
+  /** -o slab_sizes: chunk sizes in bytes instead of growthFactor and chunkSizeMin; empty: not given. */
+  slabSizes: number[];
+  /** Without -o no_hashexpand. */
+  hashExpand: boolean;
+  /** -o track_sizes */
+  trackSizes: boolean;
   /** -I in bytes. */
   itemSizeMax: number;
   /** -f */
@@ -221,10 +276,15 @@ export interface CacheConfig {
   /** Without -M. */
   evictions: boolean;
   lru: LruConfig;
+  slabs: SlabConfig;
 }
 
 export const DEFAULT_CACHE_CONFIG: CacheConfig = {
   memoryBytes: 64 * PAGE_BYTES,
+  memoryBytesMax: 0,
+  slabSizes: [],
+  hashExpand: true,
+  trackSizes: false,
   itemSizeMax: PAGE_BYTES,
   growthFactor: 1.25,
   chunkSizeMin: 48,
@@ -245,6 +305,7 @@ export const DEFAULT_CACHE_CONFIG: CacheConfig = {
     crawlerToCrawl: 0,
     tailRepairTime: 0,
   },
+  slabs: { reassign: true, automove: 1, automoveRatio: 0.8, automoveFreeratio: 0.01, automoveWindow: 30 },
 };
 
 /** Byte offsets of the parts whose size depends on the configuration. */
@@ -253,19 +314,33 @@ export interface Layout {
   /** Index of the first bucket in `i32`. */
   hashWord: number;
   bucketsMax: number;
+  /** Index in `i32` of the counts of item sizes, one for every SIZES_BUCKET_BYTES. */
+  sizesWord: number;
+  sizesBuckets: number;
   pagesByte: number;
   totalBytes: number;
 }
 
 export function layoutOf(config: CacheConfig): Layout {
   // Every class may take its first page above the limit, as memcached's do.
-  const pagesMax = Math.max(1, Math.ceil(config.memoryBytes / PAGE_BYTES)) + SLAB_CLASSES_MAX;
+  const bytes = Math.max(config.memoryBytes, config.memoryBytesMax);
+  const pagesMax = Math.max(1, Math.ceil(bytes / PAGE_BYTES)) + SLAB_CLASSES_MAX;
   const hashWord = (W_PAGE_CLASS + pagesMax + 15) & ~15;
   // Room for one bucket per smallest item; untouched buckets cost address space, not memory.
   const itemsMax = (pagesMax * PAGE_BYTES) / 96;
   const bucketsMax = 2 ** Math.min(28, Math.max(config.hashPower, Math.ceil(Math.log2(itemsMax))));
-  const pagesByte = Math.ceil((hashWord + bucketsMax) / 1024) * 4096;
-  return { pagesMax, hashWord, bucketsMax, pagesByte, totalBytes: pagesByte + pagesMax * PAGE_BYTES };
+  const sizesWord = hashWord + bucketsMax;
+  const sizesBuckets = Math.ceil(config.itemSizeMax / SIZES_BUCKET_BYTES) + 1;
+  const pagesByte = Math.ceil((sizesWord + sizesBuckets) / 1024) * 4096;
+  return {
+    pagesMax,
+    hashWord,
+    bucketsMax,
+    sizesWord,
+    sizesBuckets,
+    pagesByte,
+    totalBytes: pagesByte + pagesMax * PAGE_BYTES,
+  };
 }
 
 /** One thread's views over the cache's memory. */
@@ -319,5 +394,12 @@ export function createCacheMemory(config: CacheConfig, hashSeed: number): CacheM
   i32[W_CRAWLER_TOCRAWL] = lru.crawlerToCrawl;
   f64[D_HOT_MAX_FACTOR] = lru.hotMaxFactor;
   f64[D_WARM_MAX_FACTOR] = lru.warmMaxFactor;
+  i32[W_MOVE_PAGE] = -1;
+  i32[W_SIZES_ENABLED] = config.trackSizes && config.useCas ? 1 : 0;
+  i32[W_SLAB_REASSIGN] = config.slabs.reassign ? 1 : 0;
+  i32[W_SLAB_AUTOMOVE] = config.slabs.automove;
+  i32[W_SLAB_AUTOMOVE_WINDOW] = config.slabs.automoveWindow;
+  f64[D_SLAB_AUTOMOVE_RATIO] = config.slabs.automoveRatio;
+  f64[D_SLAB_AUTOMOVE_FREERATIO] = config.slabs.automoveFreeratio;
   return memory;
 }

@@ -88,6 +88,25 @@ export class Lru {
     this.linkLocked(ref, to, bytes);
   }
 
+  /** Puts `fresh`, a copy of the item `ref`, in its place. */
+  replace(ref: number, fresh: number): void {
+    const i32 = this.i32;
+    const list = (i32[ref * 2 + I_META] >>> CLASS_SHIFT) & LRU_ID_MASK;
+    const at = W_LRU + list * LRU_WORDS;
+    this.locks.lockLru(list & CLASS_MASK);
+    const next = i32[ref * 2 + I_NEXT];
+    const prev = i32[ref * 2 + I_PREV];
+    // The neighbours may have changed since the copy was made.
+    i32[fresh * 2 + I_NEXT] = next;
+    i32[fresh * 2 + I_PREV] = prev;
+    if (prev !== 0) i32[prev * 2 + I_NEXT] = fresh;
+    else i32[at + LRU_HEAD] = fresh;
+    if (next !== 0) i32[next * 2 + I_PREV] = fresh;
+    else i32[at + LRU_TAIL] = fresh;
+    if (i32[at + LRU_CURSOR] === ref) i32[at + LRU_CURSOR] = fresh;
+    this.locks.unlockLru(list & CLASS_MASK);
+  }
+
   tail(list: number): number {
     return this.i32[W_LRU + list * LRU_WORDS + LRU_TAIL];
   }

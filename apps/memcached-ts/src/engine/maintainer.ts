@@ -2,14 +2,17 @@
  * Maintainer: the background work of the cache, in short steps.
  *
  * What it is for: it keeps the LRU lists of each slab class in shape (HOT and WARM within their share, active items
- * rescued from COLD, expired ones given back), decides when the crawler should look for expired items, and runs it.
+ * rescued from COLD, expired ones given back), decides when the crawler should look for expired items and when a page
+ * should change its class, and runs both.
  * `step` does what is due and says how long nothing will be. How often a class is looked at adapts to how much there was
  * to do: from a millisecond to a second, as memcached does it.
  * Invariant: between two steps it holds no lock, and a step's work is bounded.
  * Not its job: which thread it runs on (../background.ts), what moving an item means (items.ts).
  */
+import { Automove } from './automove.ts';
 import type { Cache } from './cache.ts';
 import { CRAWL_BACKGROUND, Crawler, HISTOGRAM_MINUTES } from './crawler.ts';
+import { PULL_CRAWL_BLOCKS } from './items.ts';
 import {
   COLD_LRU,
   D_HOT_MAX_FACTOR,
@@ -25,10 +28,13 @@ import {
   W_CRAWLER_TOCRAWL,
   W_LRU_SEGMENTED,
   W_MAINTAINER_ENABLED,
+  W_SLAB_AUTOMOVE,
+  W_SLAB_REASSIGN,
   W_TEMPORARY_TTL,
   W_TIME,
   WARM_LRU,
 } from './layout.ts';
+import { Mover } from './mover.ts';
 
 const SLEEP_US_MIN = 1000;
 const SLEEP_US_MAX = 999_999;
@@ -36,11 +42,16 @@ const SLEEP_US_MAX = 999_999;
 const MOVES_MAX = 500;
 /** Items between two rests of the crawler. */
 const CRAWL_ITEMS = 1000;
+/** Chunks of a page that is on its way in one step, and the rest after it. */
+const MOVE_CHUNKS = 512;
+const MOVE_SLEEP_US = 100;
 const CRAWL_WAIT_SECONDS_MAX = 3600;
 const CRAWL_RETRY_SECONDS = 5;
 
 export class Maintainer {
   readonly crawler: Crawler;
+  readonly mover: Mover;
+  private readonly automove: Automove;
   private readonly cache: Cache;
   private readonly i32: Int32Array;
   private readonly f64: Float64Array;
@@ -49,6 +60,7 @@ export class Maintainer {
   private readonly nextCrawl = new Float64Array(LRU_LISTS);
   private readonly nextCrawlWait = new Float64Array(LRU_LISTS);
   private lastCrawlCheck = 0;
+  private lastAutomove = 0;
   private juggledUs = 0;
   private nextJuggleUs = 0;
 
@@ -57,6 +69,8 @@ export class Maintainer {
     this.i32 = cache.memory.i32;
     this.f64 = cache.memory.f64;
     this.crawler = new Crawler(cache);
+    this.mover = new Mover(cache);
+    this.automove = new Automove(cache);
   }
 
   /** Does what is due at `nowUs` (a monotonic clock, microseconds). Microseconds until it should be called again. */
@@ -73,6 +87,20 @@ export class Maintainer {
         this.lastCrawlCheck = this.i32[W_TIME];
         this.considerCrawl();
       }
+      if (
+        this.i32[W_SLAB_REASSIGN] !== 0 &&
+        this.i32[W_SLAB_AUTOMOVE] === 1 &&
+        this.lastAutomove !== this.i32[W_TIME] &&
+        !this.mover.running
+      ) {
+        this.lastAutomove = this.i32[W_TIME];
+        this.automove.decide();
+        if (this.automove.src >= 0) this.cache.slabs.requestMove(this.automove.src, this.automove.dst);
+      }
+    }
+    if (this.mover.running) {
+      this.mover.step(MOVE_CHUNKS);
+      sleepUs = this.mover.running ? MOVE_SLEEP_US : sleepUs;
     }
     if (this.crawler.running === CRAWL_BACKGROUND && this.crawler.step(CRAWL_ITEMS)) {
       sleepUs = Math.min(sleepUs, this.i32[W_CRAWLER_SLEEP]);
@@ -135,7 +163,7 @@ export class Maintainer {
     const { locks, lru, items } = this.cache;
     if (lru.tail(clsid | segment) === 0) return 0;
     locks.lockCache();
-    const moved = items.pullTail(clsid, segment, totalBytes, 0, maxAge);
+    const moved = items.pullTail(clsid, segment, totalBytes, segment === TEMP_LRU ? 0 : PULL_CRAWL_BLOCKS, maxAge);
     locks.unlockCache();
     return moved;
   }
