@@ -13,6 +13,7 @@
 import { DEV, type DeviceInfo, NET, native } from '@megapipe/native';
 import { SLOT_BITS, SLOT_MASK } from './api.ts';
 import { type Arena, addressFamily, GATHER_MAX } from './arena.ts';
+import { AtOnce } from './at-once.ts';
 import { type Backend, DRAIN_LEAVE, DRAIN_MORE } from './backend.ts';
 import type { Channel } from './channel.ts';
 import { CompletionQueue } from './completion-queue.ts';
@@ -101,8 +102,7 @@ export class DeviceBackend implements Backend {
   #given = 0;
   readonly #recv: number;
   readonly #recvBytes: number;
-  /** Connects that were over at once: slot, generation, errno. */
-  #pendingConnects: number[] = [];
+  readonly #atOnce = new AtOnce();
   /** Completions that were put aside, CQE_WORDS each, so that the kernel could take requests (trap 5). */
   #aside: number[] = [];
   /** Listeners that found all lwsockets in use: armed again when one is closed. */
@@ -204,7 +204,7 @@ export class DeviceBackend implements Backend {
 
   wait(timeoutMs: number): number {
     this.#channel.counters.enters++;
-    const busy = this.#pendingConnects.length > 0 || this.#aside.length > 0;
+    const busy = this.#atOnce.any || this.#aside.length > 0;
     return native.uringEnter(this.id, 1, busy ? 0 : timeoutMs);
   }
 
@@ -228,7 +228,7 @@ export class DeviceBackend implements Backend {
     const slot = this.openFd(fd, S.Registered | S.Fd | S.Connecting, true);
     const { slots } = this.#channel;
     /* Also an immediate failure is reported from the loop: the sink is never called from inside a verb. */
-    if (result < 0 && result !== -EINPROGRESS) this.#pendingConnects.push(slot, slots.generation[slot]!, -result);
+    if (result < 0 && result !== -EINPROGRESS) this.#atOnce.connected(slot, slots.generation[slot]!, -result);
     else {
       slots.inFlight[slot]!++;
       this.#put(DEV.OP_POLL, 0, 0, 0, 0, 0, NET.EPOLLOUT, OP_CONNECT, slot);
@@ -338,6 +338,22 @@ export class DeviceBackend implements Backend {
     this.#put(DEV.OP_WRITEV, 0, 0, vector | 0, (vector / 0x1_0000_0000) | 0, count, 0, OP_SEND, slot);
   }
 
+  readFile(
+    fd: number,
+    position: number,
+    region: number,
+    _address: number,
+    offset: number,
+    length: number,
+    index: number,
+  ): void {
+    this.#atOnce.readFile(fd, position, region, offset, length, index);
+  }
+
+  pending(): boolean {
+    return this.#atOnce.any;
+  }
+
   shutdownWrite(slot: number): void {
     const { slots } = this.#channel;
     slots.state[slot]! |= S.Shutting;
@@ -391,12 +407,7 @@ export class DeviceBackend implements Backend {
       this.#arena.words[2] = 1;
       bits = DRAIN_LEAVE;
     }
-    while (this.#pendingConnects.length > 0) {
-      const [slot, generation, errno] = this.#pendingConnects.splice(0, 3) as [number, number, number];
-      if (channel.slots.generation[slot] !== generation) continue;
-      counters.completions++;
-      channel.connected(slot, errno);
-    }
+    this.#atOnce.deliver(channel);
     if (this.#aside.length > 0) this.#drainAside();
     const cq = this.#cq;
     const { ring } = cq;

@@ -7,6 +7,7 @@
  */
 import { NET, native } from '@megapipe/native';
 import { type Arena, addressFamily, EVENTS_MAX, GATHER_MAX } from './arena.ts';
+import { AtOnce } from './at-once.ts';
 import { type Backend, DRAIN_LEAVE, DRAIN_MORE } from './backend.ts';
 import type { Channel } from './channel.ts';
 import { systemError } from './errors.ts';
@@ -48,10 +49,7 @@ export class EpollBackend implements Backend {
   readonly #recvBytes: number;
   readonly #events: number;
   readonly #free: number[] = [];
-  /** Connects that were refused at once: slot, generation, errno. */
-  #pendingConnects: number[] = [];
-  /** Reads from files, done at once and reported from the loop: index, result. */
-  #filesRead: number[] = [];
+  readonly #atOnce = new AtOnce();
   #hostArmed = false;
 
   constructor(channel: Channel) {
@@ -87,7 +85,7 @@ export class EpollBackend implements Backend {
     slots.open(slot, S.Registered | S.Fd | S.Connecting, fd);
     slots.inFlight[slot] = 0;
     /* Also an immediate outcome is reported from the loop: the sink is never called from inside a verb. */
-    if (result < 0 && result !== -EINPROGRESS) this.#pendingConnects.push(slot, slots.generation[slot]!, -result);
+    if (result < 0 && result !== -EINPROGRESS) this.#atOnce.connected(slot, slots.generation[slot]!, -result);
     else this.#interest(slot, NET.EPOLLOUT);
     return slot;
   }
@@ -235,11 +233,11 @@ export class EpollBackend implements Backend {
     length: number,
     index: number,
   ): void {
-    this.#filesRead.push(index, native.pread(fd, region, offset, length, position));
+    this.#atOnce.readFile(fd, position, region, offset, length, index);
   }
 
   pending(): boolean {
-    return this.#pendingConnects.length > 0 || this.#filesRead.length > 0;
+    return this.#atOnce.any;
   }
 
   shutdownWrite(slot: number): void {
@@ -287,22 +285,7 @@ export class EpollBackend implements Backend {
   drain(waited: number): number {
     const channel = this.#channel;
     let bits = 0;
-    while (this.#pendingConnects.length > 0) {
-      const [slot, generation, errno] = this.#pendingConnects.splice(0, 3) as [number, number, number];
-      if (channel.slots.generation[slot] === generation) {
-        channel.counters.completions++;
-        channel.connected(slot, errno);
-      }
-    }
-    const filesRead = this.#filesRead;
-    if (filesRead.length > 0) {
-      /* Reads that the sink asks for meanwhile come in the next round. */
-      this.#filesRead = [];
-      for (let i = 0; i < filesRead.length; i += 2) {
-        channel.counters.completions++;
-        channel.fileRead(filesRead[i]!, filesRead[i + 1]!);
-      }
-    }
+    this.#atOnce.deliver(channel);
     if (waited < 0) {
       if (transient(waited)) return bits;
       throw systemError('epoll_wait', -waited, '');
