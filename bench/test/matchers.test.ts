@@ -239,6 +239,40 @@ describe('the HTTP matcher', () => {
   });
 });
 
+describe('a long response', () => {
+  const subject = () => memcachedExchange({ ...DEFAULTS, keys: 1, valueBytes: 60_000 }, 1);
+
+  it('is never done when a byte is missing or too many', () => {
+    fc.assert(
+      fc.property(fc.nat(59_000), fc.boolean(), (at, more) => {
+        const { matcher, responses } = subject();
+        const response = Buffer.from(tableEntry(responses, 0));
+        const rest = response.subarray(more ? at : at + 1);
+        matcher.begin(0, 0);
+        expect(feed(matcher, 0, Buffer.concat([response.subarray(0, at + (more ? 1 : 0)), rest]), [])).not.toBe(
+          Verdict.Done,
+        );
+      }),
+    );
+  });
+
+  it('with a wrong byte is seen within as many responses as it has KiB', () => {
+    fc.assert(
+      fc.property(fc.nat(59_999), (at) => {
+        const { matcher, responses } = subject();
+        const response = tableEntry(responses, 0);
+        response[at]! ^= 1;
+        const verdicts = Array.from({ length: 61 }, () => {
+          matcher.begin(0, 0);
+          return feed(matcher, 0, response, []);
+        });
+        expect(verdicts).toContain(Verdict.Wrong);
+      }),
+      { numRuns: 20 },
+    );
+  });
+});
+
 describe('requests', () => {
   it('of memcached get every key about equally often, and set as often as asked', () => {
     const exchange = memcachedExchange({ ...DEFAULTS, keys: 10, valueBytes: 8, setShare: 0.25 }, 1);

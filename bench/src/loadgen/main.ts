@@ -44,7 +44,7 @@ async function measure(options: LoadOptions): Promise<LoadReport> {
       rate: options.rate,
       backend: options.backend,
       requestBytesMax: exchange.requests.length.reduce((max, length) => Math.max(max, length), 0),
-      responseBytes: options.size,
+      responseBytes: options.size * (options.shape === 'single' ? 1 : options.batch),
     },
     exchange,
   );
