@@ -1,5 +1,6 @@
 #!/bin/sh
-# The Debian packages that tests and benchmarks use: memcached and nginx (the C originals), strace (failing system calls).
+# The Debian packages that tests and benchmarks use: memcached and nginx (the C originals), their clients, strace (failing
+# system calls).
 # Installs what is missing when root; otherwise prints the one line to type. Never an error: what needs a
 # package that is not there is skipped, and says so.
 wanted=""
@@ -7,6 +8,10 @@ wanted=""
 [ -x /usr/sbin/nginx ] || wanted="$wanted nginx-light"
 [ -x /usr/bin/strace ] || wanted="$wanted strace"
 [ -x /usr/bin/memccapable ] || wanted="$wanted libmemcached-tools"
+# Clients in other languages, for the tests of memcached-ts.
+[ -e /usr/lib/python3/dist-packages/pymemcache ] || wanted="$wanted python3-pymemcache"
+[ -e /usr/lib/python3/dist-packages/pylibmc ] || wanted="$wanted python3-pylibmc"
+[ -e /usr/share/doc/libcache-memcached-fast-perl ] || wanted="$wanted libcache-memcached-fast-perl"
 [ -n "$wanted" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   echo "setup: installing$wanted (for comparisons and tests)"

@@ -66,9 +66,49 @@ describe.each(IO_MODES)('npm memcached against --io %s', (io) => {
     expect(await call<unknown>((done) => client.get('gone', done))).toBeUndefined();
   });
 
+  it('serves many requests at once', async () => {
+    const many = new Memcached(`127.0.0.1:${server.port}`, { retries: 0, poolSize: 40, timeout: 20_000 });
+    try {
+      await Promise.all(
+        Array.from({ length: 40 }, async (_, number) => {
+          for (let i = 0; i < 20; i++) {
+            const key = `many${number}-${i}`;
+            const value = key.repeat(number * i);
+            expect(await call<boolean>((done) => many.set(key, value, 0, done))).toBe(true);
+            expect(await call<unknown>((done) => many.get(key, done))).toBe(value);
+          }
+        }),
+      );
+    } finally {
+      many.end();
+    }
+  });
+
+  it('goes on after the server was started again on its port', async () => {
+    const first = await startOurs(io, ['-t', '1']);
+    const one = new Memcached(`127.0.0.1:${first.port}`, { retries: 0, failures: 1000, reconnect: 50 });
+    try {
+      expect(await call<boolean>((done) => one.set('a', '1', 0, done))).toBe(true);
+      await first.stop();
+      const second = await startOurs(io, ['-t', '1', '-p', String(first.port)]);
+      try {
+        // The first call may find the connection that ended; the client opens another one then.
+        await expect
+          .poll(() => call<boolean>((done) => one.set('a', '2', 0, done)).catch(() => false), { timeout: 30_000 })
+          .toBe(true);
+        expect(await call<unknown>((done) => one.get('a', done))).toBe('2');
+      } finally {
+        await second.stop();
+      }
+    } finally {
+      one.end();
+    }
+  });
+
   it('fetches many keys, and reads stats and version', async () => {
     const keys = Array.from({ length: 50 }, (_, i) => `multi${i}`);
-    await Promise.all(keys.map((key) => call<boolean>((done) => client.set(key, key, 0, done))));
+    // One by one: the client refuses more at once than its pool has connections.
+    for (const key of keys) await call<boolean>((done) => client.set(key, key, 0, done));
     const got = await call<Record<string, unknown>>((done) => client.getMulti([...keys, 'nothing'], done));
     expect(got).toEqual(Object.fromEntries(keys.map((key) => [key, key])));
     const [stats] = await call<Record<string, unknown>[]>((done) => client.stats(done));

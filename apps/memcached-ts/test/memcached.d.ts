@@ -1,8 +1,15 @@
 /** The part of the npm package `memcached` that the tests use; it ships no types. */
 declare module 'memcached' {
   type Callback<T> = (this: { cas?: string }, error: unknown, data: T) => void;
+  interface Options {
+    retries?: number;
+    timeout?: number;
+    poolSize?: number;
+    failures?: number;
+    reconnect?: number;
+  }
   export default class Memcached {
-    constructor(server: string, options?: { retries?: number; timeout?: number; poolSize?: number });
+    constructor(server: string, options?: Options);
     set(key: string, value: unknown, lifetime: number, callback: Callback<boolean>): void;
     add(key: string, value: unknown, lifetime: number, callback: Callback<boolean>): void;
     replace(key: string, value: unknown, lifetime: number, callback: Callback<boolean>): void;

@@ -24,14 +24,19 @@ export interface Server {
   stop(signal?: NodeJS.Signals): Promise<number | null>;
 }
 
-/** `descriptorsMax`: RLIMIT_NOFILE of the server. */
-export async function start(command: string, args: string[], descriptorsMax?: number): Promise<Server> {
+/** `descriptorsMax`: RLIMIT_NOFILE of the server. `environment`: beside the test's own. */
+export async function start(
+  command: string,
+  args: string[],
+  descriptorsMax?: number,
+  environment: Readonly<Record<string, string>> = {},
+): Promise<Server> {
   const folder = mkdtempSync(join(tmpdir(), 'memcached-ts-'));
   const portFile = join(folder, 'port');
   const line = [command, '-l', '127.0.0.1', '-p', '-1', '-u', 'root', ...args];
   if (descriptorsMax !== undefined) line.unshift('/bin/sh', '-c', `ulimit -n ${descriptorsMax}; exec "$0" "$@"`);
   const child: ChildProcess = spawn(line[0]!, line.slice(1), {
-    env: { ...process.env, MEMCACHED_PORT_FILENAME: portFile },
+    env: { ...process.env, ...environment, MEMCACHED_PORT_FILENAME: portFile },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   let errors = '';
@@ -55,8 +60,12 @@ export async function start(command: string, args: string[], descriptorsMax?: nu
   };
 }
 
-export function startOurs(io: string, args: string[] = []): Promise<Server> {
-  return start(OURS, ['--io', io, ...args]);
+export function startOurs(
+  io: string,
+  args: string[] = [],
+  environment: Readonly<Record<string, string>> = {},
+): Promise<Server> {
+  return start(OURS, ['--io', io, ...args], undefined, environment);
 }
 
 /** Runs a server that is expected to end by itself. */
