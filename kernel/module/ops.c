@@ -81,8 +81,8 @@ static bool mp_try_provided(struct mp_handle *h)
 	if (h->in.op_flags & MEGAPIPE_READ_MULTISHOT)
 		flags |= MEGAPIPE_CQE_MORE;
 	mp_complete(h, &h->in, got, flags);
-	/* A buffer that is not full emptied the socket: what comes later wakes us. */
-	return h->in.opcode && got == ch->buffer_bytes;
+	/* More bytes, or the end that came together with these, and has woken us already. */
+	return h->in.opcode && !mp_quiet(h->sock->sk);
 }
 
 /* True: there is more to be had at once. */
