@@ -41,7 +41,7 @@
 
 static int tap_count, tap_failures;
 
-static void __attribute__((format(printf, 2, 3))) tap(bool ok, const char *fmt, ...)
+static inline void __attribute__((format(printf, 2, 3))) tap(bool ok, const char *fmt, ...)
 {
 	va_list ap;
 

@@ -228,6 +228,15 @@ const suites: Record<string, () => void> = {
     for (const name of readdirSync(join(built(), 'selftests')))
       image.file(`/selftests/${name}`, join(built(), 'selftests', name));
   },
+  servers() {
+    node('packages/megapipe-native', 'packages/megapipe-core', 'apps/memcached-ts', 'apps/nginx-lite');
+    module();
+  },
+  measure() {
+    module();
+    for (const name of readdirSync(join(built(), 'measure')))
+      image.file(`/measure/${name}`, join(built(), 'measure', name));
+  },
   random() {
     module();
     image.file('/selftests/random', join(built(), 'selftests/random'));

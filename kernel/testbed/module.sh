@@ -1,7 +1,7 @@
 #!/bin/sh
-# Builds the module and its self-tests for a kernel.
+# Builds the module, its self-tests and what is measured, for a kernel.
 #
-# usage: module.sh BUILD OUTPUT      BUILD: a kernel's build folder; OUTPUT gets megapipe.ko and selftests/
+# usage: module.sh BUILD OUTPUT      BUILD: a kernel's build folder; OUTPUT gets megapipe.ko, selftests/ and measure/
 set -eu
 build=$1
 output=$2
@@ -17,5 +17,10 @@ strip -g -o "$output/megapipe.ko" "$output/source/module/megapipe.ko"
 for source in "$kernel"/selftests/*.c; do
   name=$(basename "$source" .c)
   gcc -std=gnu11 -D_GNU_SOURCE -O1 -Wall -Wextra -Werror -static -pthread -I "$kernel/include/uapi" -o "$output/selftests/$name" "$source"
+done
+mkdir -p "$output/measure"
+for source in "$kernel"/measure/client.c "$kernel"/measure/echo_device.c "$kernel"/../bench/reference/echo_*.c; do
+  name=$(basename "$source" .c)
+  gcc -std=gnu11 -D_GNU_SOURCE -O2 -static -I "$kernel/include/uapi" -o "$output/measure/$name" "$source"
 done
 rm -rf "$output/source"

@@ -56,7 +56,7 @@ timeout -k 5 "${MEGAPIPE_GUEST_SECONDS:-540}" qemu-system-x86_64 -accel "${MEGAP
   -m "${MEGAPIPE_GUEST_MEMORY:-2048}" -nodefaults -no-user-config -display none -no-reboot \
   -kernel "$image" -initrd "$work/initramfs" \
   -append 'console=ttyS0 loglevel=5 panic=-1 oops=panic' \
-  -serial "file:$work/console" -serial stdio </dev/null >"$work/output" &
+  ${MEGAPIPE_QEMU_PLUGIN:+-plugin "$MEGAPIPE_QEMU_PLUGIN"} -serial "file:$work/console" -serial stdio </dev/null >"$work/output" &
 machine=$!
 pids="$machine $reader"
 ended=0

@@ -1,0 +1,25 @@
+# Echo servers under load, for the counting plugin: kernel/measure/main.ts runs this and reads what comes out.
+#
+# usage: CONNECTIONS TRANSACTIONS EACH ...     each: transactions a connection
+insmod /megapipe.ko || exit 1
+echo '1024 65000' >/proc/sys/net/ipv4/ip_local_port_range
+connections=$1
+transactions=$2
+shift 2
+status=0
+for each in "$@"; do
+  while read -r name server; do
+    echo "measure $each $name"
+    # shellcheck disable=SC2086
+    timeout -s KILL 300 /measure/client "$connections" "$each" $((transactions / 4)) "$transactions" $server || status=1
+  done <<END
+epoll /measure/echo_epoll -p 7000
+uring /measure/echo_uring -p 7000
+device /measure/echo_device -p 7000 -P
+device-lwsocket /measure/echo_device -p 7000 -P -L
+device-batch /measure/echo_device -p 7000 -P -B
+device-partition /measure/echo_device -p 7000
+END
+done
+rmmod megapipe || status=1
+exit $status
