@@ -120,9 +120,18 @@ static void mp_lwsocket_free(struct rcu_head *rcu)
 	kmem_cache_free(mp_lwsockets, container_of(rcu, struct mp_lwsocket, rcu));
 }
 
+/* Never waits: a channel may have thousands to close, and may be closing them for a process that was killed. */
 void mp_lwsocket_release(struct socket *sock, bool bare)
 {
+	struct sock *sk = sock->sk;
 	struct module *owner;
+
+	/* SO_LINGER with a time waits for the peer. With 0 it asks for a reset, and that it gets. */
+	if (sk && sock_flag(sk, SOCK_LINGER) && sk->sk_lingertime) {
+		lock_sock(sk);
+		sock_reset_flag(sk, SOCK_LINGER);
+		release_sock(sk);
+	}
 
 	if (!bare) {
 		sock_release(sock);
