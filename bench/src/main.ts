@@ -14,6 +14,7 @@ import { Channel, type Sink } from '@megapipe/core';
 import pc from 'picocolors';
 import { recordEnvironment } from './environment.ts';
 import { experiments } from './experiments/index.ts';
+import { measureInstructions } from './instructions.ts';
 import { findProgram } from './peers.ts';
 import { number } from './report/format.ts';
 import { htmlReport } from './report/html.ts';
@@ -21,10 +22,13 @@ import { terminalReport } from './report/terminal.ts';
 import { complaints, type Results } from './results.ts';
 import { runExperiment } from './runner.ts';
 
+/** The kernel module's figure: it counts in a guest, and takes minutes. */
+const INSTRUCTIONS = 'instructions';
+
 const USAGE = `usage: node src/main.ts [--quick|--full] [--only NAME]... [--rounds N] [--seconds S] [--out FOLDER]
   --quick     three rounds of half a second: about two minutes (the default)
   --full      five rounds of 1.5 s, for figures that are quoted
-  --only      one experiment: ${experiments.map((one) => one.name).join(', ')}; may be repeated
+  --only      one experiment: ${[...experiments.map((one) => one.name), INSTRUCTIONS].join(', ')}; may be repeated
   --rounds    interleaved rounds
   --seconds   measured window of each sample
   --server-cpu, --client-cpu   cores, by default 0 and 1
@@ -106,7 +110,7 @@ const chosen =
     ? experiments.filter((one) => !one.byNameOnly)
     : experiments.filter((one) => values.only.includes(one.name));
 for (const name of values.only) {
-  if (!experiments.some((one) => one.name === name)) usage(`--only: no experiment "${name}"`);
+  if (name !== INSTRUCTIONS && !experiments.some((one) => one.name === name)) usage(`--only: no experiment "${name}"`);
 }
 const preset = values.full ? FULL : QUICK;
 const rounds = positive('rounds', values.rounds, preset.rounds, true);
@@ -166,6 +170,10 @@ for (const experiment of chosen) {
     },
   });
   results.experiments.push(result);
+}
+if (values.only.includes(INSTRUCTIONS)) {
+  process.stdout.write(`\n${pc.bold('instructions per transaction, in a guest: some minutes')}\n`);
+  results.instructions = measureInstructions();
 }
 results.finishedAt = new Date().toISOString();
 

@@ -4,6 +4,7 @@
  * Invariant: the summary is a pure function of the samples; a sample with errors is kept, shown and never counted.
  */
 import type { Role, Target } from './experiment.ts';
+import type { Instructions } from './instructions.ts';
 import type { LatencyUs } from './loadgen/latency.ts';
 import { METRICS, type MetricName } from './metrics.ts';
 import { ratioOf, type Spread, spreadOf } from './statistics.ts';
@@ -93,6 +94,8 @@ export interface Results {
   windowSeconds: number;
   environment: Environment;
   experiments: ExperimentResult[];
+  /** The kernel module's figure, or why there is none; absent where it was not asked for. */
+  instructions?: Instructions | string;
 }
 
 export interface Cell {

@@ -161,3 +161,30 @@ describe('a plot', () => {
     expect(svg.match(/aria-roledescription="rule mark"/g)).toHaveLength(4);
   });
 });
+
+describe("the kernel module's figure", () => {
+  const counts = [
+    { server: 'epoll', each: 1, kernel: 50_000, user: 2000 },
+    { server: 'device', each: 1, kernel: 39_000, user: 1000 },
+    { server: 'epoll', each: 128, kernel: 11_000, user: 0 },
+    { server: 'device', each: 128, kernel: 10_000, user: 0 },
+  ];
+  const environment = { guest: '6.1', host: '6.18', cpu: 'test', date: '' };
+  const instructions = { environment, transactions: '20000', connections: '64', counts };
+
+  it('shows counts, multiples, and which targets are met', async () => {
+    const text = stripVTControlCharacters(terminalReport({ ...results(), instructions }));
+    expect(text).toContain('40,000 (1.30)');
+    expect(text).toMatch(/at 1 transactions a connection: epoll \/ module: 1\.30, target ≥ 1\.25: met/);
+    expect(text).toMatch(/at 128 transactions a connection: epoll \/ module: 1\.10, target ≥ 1\.15: missed/);
+    expect(await htmlReport({ ...results(), instructions })).toContain('40,000 (1.30)');
+  });
+
+  it('says why it was not measured, and nothing where nobody asked', async () => {
+    expect(terminalReport({ ...results(), instructions: 'QEMU is missing' })).toContain(
+      'not measured: QEMU is missing',
+    );
+    expect(await htmlReport({ ...results(), instructions: 'QEMU is <missing>' })).toContain('QEMU is &lt;missing&gt;');
+    expect(terminalReport(results())).not.toContain('Kernel module');
+  });
+});

@@ -1,4 +1,11 @@
 /** The report as one HTML file: inline SVG and styles, no script, nothing loaded from anywhere. */
+import {
+  environmentLine,
+  INSTRUCTIONS_CLAIM,
+  INSTRUCTIONS_TITLE,
+  instructionRows,
+  instructionVerdicts,
+} from '../instructions.ts';
 import { cellsOf, complaints, type ExperimentResult, type Results, verdictOf } from '../results.ts';
 import { columnsOf, metricsOf } from './columns.ts';
 import { environmentRows, figure, limit, number, ratio } from './format.ts';
@@ -38,7 +45,7 @@ export function escapeHtml(text: string): string {
   );
 }
 
-type Column = [name: string, className?: string];
+type Column = [name: string, className?: string | undefined];
 
 function table(columns: readonly Column[], rows: readonly { className?: string; cells: string[] }[]): string {
   const head = columns.map(([name, className]) => `<th class="${className ?? ''}">${name}</th>`).join('');
@@ -184,6 +191,28 @@ ${setup(result)}
 ${measured ? samples(result) : ''}</section>`;
 }
 
+function instructionsSection({ instructions }: Results): string {
+  if (instructions === undefined) return '';
+  const heading = `<h2>${escapeHtml(INSTRUCTIONS_TITLE)}</h2>\n<p class="lead">Claim: ${escapeHtml(INSTRUCTIONS_CLAIM)}</p>`;
+  if (typeof instructions === 'string')
+    return `<section>${heading}<p class="open">Not measured: ${escapeHtml(instructions)}</p></section>`;
+  const { head, rows } = instructionRows(instructions);
+  const counts = table(
+    head.map((name, i): Column => [escapeHtml(name), i === 0 ? 'left' : undefined]),
+    rows.map((row) => ({ cells: row.map(escapeHtml) })),
+  );
+  const verdictRows = instructionVerdicts(instructions).map(({ figure, limit, ratio, met }) => ({
+    cells: [
+      escapeHtml(figure),
+      escapeHtml(limit),
+      ratio.toFixed(2),
+      `<span class="${met ? 'met' : 'missed'}">${met ? 'met' : 'missed'}</span>`,
+    ],
+  }));
+  const verdict = table([['figure', 'left'], ['target'], ['ratio'], ['']], verdictRows);
+  return `<section>${heading}${counts}${verdict}<p class="note">${escapeHtml(environmentLine(instructions))}</p></section>`;
+}
+
 export async function htmlReport(results: Results): Promise<string> {
   const list = complaints(results);
   const warning =
@@ -194,6 +223,7 @@ export async function htmlReport(results: Results): Promise<string> {
           .join('')}</ul></div>`;
   const sections = [];
   for (const result of results.experiments) sections.push(await section(result));
+  sections.push(instructionsSection(results));
   const environment = environmentRows(results.environment).map(([name, value]) => ({
     cells: [escapeHtml(name), escapeHtml(value)],
   }));

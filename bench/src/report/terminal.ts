@@ -1,6 +1,7 @@
 /** The report as tables for a terminal. */
 import Table from 'cli-table3';
 import pc from 'picocolors';
+import { environmentLine, INSTRUCTIONS_TITLE, instructionRows, instructionVerdicts } from '../instructions.ts';
 import { cellsOf, complaints, type ExperimentResult, type Results, type Verdict, verdictOf } from '../results.ts';
 import { columnsOf, underLoad } from './columns.ts';
 import { environmentRows, figure, limit, ratio } from './format.ts';
@@ -63,6 +64,21 @@ function verdictTable(results: Results): string {
   return table.toString();
 }
 
+function instructionLines(results: Results): string[] {
+  const { instructions } = results;
+  if (instructions === undefined) return [];
+  const title = `\n${pc.bold(INSTRUCTIONS_TITLE)}`;
+  if (typeof instructions === 'string') return [title, pc.yellow(`not measured: ${instructions}`)];
+  const { head, rows } = instructionRows(instructions);
+  const table = new Table({ head: head.map(headLines), style: STYLE });
+  table.push(...rows);
+  const verdicts = instructionVerdicts(instructions).map(
+    ({ figure, limit, ratio, met }) =>
+      `${figure}: ${ratio.toFixed(2)}, target ${limit}: ${(met ? pc.green : pc.red)(met ? 'met' : 'missed')}`,
+  );
+  return [title, table.toString(), ...verdicts, pc.dim(environmentLine(instructions))];
+}
+
 export function terminalReport(results: Results): string {
   const parts: string[] = [];
   for (const result of results.experiments) {
@@ -73,6 +89,7 @@ export function terminalReport(results: Results): string {
       if (server.status === 'failed') parts.push(pc.red(`failed ${server.label}: ${server.reason}`));
     }
   }
+  parts.push(...instructionLines(results));
   if (results.experiments.some(underLoad))
     parts.push(pc.dim('* less than 95 % of the core: the client was the limit, compare the CPU per transaction.'));
   parts.push(pc.dim(`Medians of ${results.rounds} interleaved rounds of ${results.windowSeconds} s (min–max).`));

@@ -1,0 +1,96 @@
+/**
+ * The kernel module's figure: instructions per transaction of C echo servers on epoll, io_uring and /dev/megapipe, counted in a
+ * QEMU guest by kernel/measure. Not a time, so it is no experiment of the runner's: it has no rounds and no spread.
+ *
+ * Not its job: counting, and starting the guest.
+ */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** What kernel/measure/main.ts --json writes. */
+export interface Instructions {
+  environment: { guest: string; host: string; cpu: string; date: string };
+  transactions: string;
+  connections: string;
+  counts: { server: string; each: number; kernel: number; user: number }[];
+}
+
+export const INSTRUCTIONS_TITLE = 'Kernel module: instructions per transaction on the server (echo in C, 64 B)';
+export const INSTRUCTIONS_CLAIM =
+  'A channel of the module takes fewer instructions than epoll and io_uring; what each part of it gives.';
+
+const LABELS: Record<string, string> = {
+  epoll: 'epoll',
+  uring: 'io_uring',
+  device: 'module',
+  'device-lwsocket': 'module without lwsockets',
+  'device-batch': 'module without batches',
+  'device-partition': 'module without partition',
+};
+
+const TARGETS = [
+  { of: 'epoll', each: 1, atLeast: 1.25 },
+  { of: 'epoll', each: 128, atLeast: 1.15 },
+  { of: 'uring', each: 1, atLeast: 1 },
+  { of: 'uring', each: 128, atLeast: 1 },
+];
+
+export function labelOf(server: string): string {
+  return LABELS[server] ?? server;
+}
+
+/** Instructions of kernel and user space together, or NaN. */
+export function instructionsOf(result: Instructions, server: string, each: number): number {
+  const found = result.counts.find((count) => count.server === server && count.each === each);
+  return found ? found.kernel + found.user : Number.NaN;
+}
+
+export interface InstructionsVerdict {
+  figure: string;
+  limit: string;
+  ratio: number;
+  met: boolean;
+}
+
+export function instructionVerdicts(result: Instructions): InstructionsVerdict[] {
+  return TARGETS.map(({ of, each, atLeast }) => {
+    const ratio = instructionsOf(result, of, each) / instructionsOf(result, 'device', each);
+    const figure = `instructions at ${each} transactions a connection: ${labelOf(of)} / module`;
+    return { figure, limit: `≥ ${atLeast}`, ratio, met: ratio >= atLeast };
+  });
+}
+
+/** Rows of the table: server, then for each number of transactions a connection the count and epoll's multiple of it. */
+export function instructionRows(result: Instructions): { head: string[]; rows: string[][] } {
+  const eachs = [...new Set(result.counts.map((count) => count.each))];
+  const servers = [...new Set(result.counts.map((count) => count.server))];
+  const cell = (server: string, each: number): string => {
+    const n = instructionsOf(result, server, each);
+    return `${Math.round(n).toLocaleString('en-US')} (${(instructionsOf(result, 'epoll', each) / n).toFixed(2)})`;
+  };
+  return {
+    head: ['server', ...eachs.map((each) => `${each} a connection (epoll ÷ it)`)],
+    rows: servers.map((server) => [labelOf(server), ...eachs.map((each) => cell(server, each))]),
+  };
+}
+
+export function environmentLine({ environment, connections, transactions }: Instructions): string {
+  return `Guest: Linux ${environment.guest} under QEMU's TCG, 3 virtual CPUs, the server alone on one; ${connections} connections, ${transactions} transactions each. Counts, not times.`;
+}
+
+/** Runs it: the result, or why there is none. Takes about five minutes. */
+export function measureInstructions(): Instructions | string {
+  const folder = mkdtempSync(join(tmpdir(), 'megapipe-instructions-'));
+  try {
+    const json = join(folder, 'counts.json');
+    const program = fileURLToPath(new URL('../../kernel/measure/main.ts', import.meta.url));
+    const run = spawnSync(process.execPath, [program, '--json', json], { encoding: 'utf8' });
+    if (run.status !== 0) return run.stderr.trim().split('\n').at(-1) || `exit status ${run.status}`;
+    return JSON.parse(readFileSync(json, 'utf8')) as Instructions;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
