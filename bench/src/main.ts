@@ -93,7 +93,9 @@ function clientBackend(): 'uring' | 'epoll' {
     onClose: ignore,
   };
   const channel = new Channel(sink, { maxHandles: 16 });
-  const { backend, backendReason } = channel;
+  const { backendReason } = channel;
+  /* `auto` takes nothing else. */
+  const backend = channel.backend === 'uring' ? 'uring' : 'epoll';
   channel.destroy();
   if (backend !== 'uring') process.stdout.write(pc.yellow(`load generator on ${backend}: ${backendReason}\n`));
   return backend;
