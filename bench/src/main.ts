@@ -10,7 +10,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { Channel, type Sink } from '@megapipe/core';
+import { type BackendName, Channel, type Sink } from '@megapipe/core';
 import pc from 'picocolors';
 import { recordEnvironment } from './environment.ts';
 import { experiments } from './experiments/index.ts';
@@ -79,7 +79,7 @@ function commandLine() {
 }
 
 /** The backend that the load generator's channel will get: the same for all servers of a run, so it is chosen once. */
-function clientBackend(): 'uring' | 'epoll' {
+function clientBackend(): BackendName {
   const ignore = (): void => {};
   const sink: Sink = {
     onAccept: ignore,

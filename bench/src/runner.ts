@@ -11,6 +11,7 @@ import { chmod, mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { BackendName } from '@megapipe/core';
 import { type Experiment, loadArguments, Missing, type Server, type Workload } from './experiment.ts';
 import type { LoadReport } from './loadgen/report.ts';
 import { measureMemory } from './memory.ts';
@@ -33,7 +34,7 @@ export interface RunOptions {
   /** Cores; null: not pinned. */
   serverCpu: number | null;
   clientCpu: number | null;
-  clientBackend: 'auto' | 'uring' | 'epoll';
+  clientBackend: 'auto' | BackendName;
   onServer?: (record: ServerRecord) => void;
   onWarmup?: (server: Server) => void;
   onSample?: (sample: Sample, server: Server, workload: Workload) => void;

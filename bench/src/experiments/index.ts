@@ -3,8 +3,13 @@ import type { Experiment } from '../experiment.ts';
 import { breakdown } from './breakdown/index.ts';
 import { echo } from './echo/index.ts';
 import { memcachedExperiments } from './memcached/index.ts';
-import { nginx } from './nginx/index.ts';
-import { nginxFiles } from './nginx-files/index.ts';
+import { nginxExperiments } from './nginx/index.ts';
 import { sizes } from './sizes/index.ts';
 
-export const experiments: readonly Experiment[] = [echo, ...memcachedExperiments, nginx, nginxFiles, breakdown, sizes];
+export const experiments: readonly Experiment[] = [
+  echo,
+  ...memcachedExperiments,
+  ...nginxExperiments,
+  breakdown,
+  sizes,
+];

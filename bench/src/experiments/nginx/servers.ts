@@ -8,8 +8,8 @@ import { application, debianProgram } from '../../peers.ts';
 export interface Site {
   /** Files below the root, by path. */
   files: Readonly<Record<string, Uint8Array>>;
-  /** Lines of `http { … }` beside the common ones. */
-  http?: readonly string[];
+  /** Lines of `http { … }` beside the common ones and the server; `port` is the server's. */
+  http?: (port: number) => readonly string[];
   /** Lines of `server { … }` beside `listen` and `root`; `folder` is where logs may go. */
   server?: (folder: string) => readonly string[];
 }
@@ -54,8 +54,8 @@ http {
     open_file_cache_valid 60s;
     keepalive_timeout 75s;
     keepalive_requests ${KEEPALIVE_REQUESTS};
-${indented([...http, ...(site.http ?? [])], '    ')}    server {
-        listen 0.0.0.0:${port};
+${indented([...http, ...(site.http?.(port) ?? [])], '    ')}    server {
+        listen 0.0.0.0:${port} default_server;
         root ${root};
 ${indented(site.server?.(context.folder) ?? [], '        ')}    }
 }
