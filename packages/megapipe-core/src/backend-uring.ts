@@ -36,6 +36,8 @@ const OP_INTO = 11;
 const OP_ACCEPT_NAMED = 12;
 /** A read from a file: the low word has its index in the channel's table instead of a slot. */
 const OP_FILE = 13;
+/** Closing a regular descriptor: the low word names it instead of the slot, which is free by then. */
+const OP_CLOSE_FD = 14;
 
 const EINTR = 4;
 const EAGAIN = 11;
@@ -56,6 +58,11 @@ const SUBMIT_TRIES = 100_000;
 const LISTEN_QUEUE_MAX = 4096;
 const ACCEPTS_AT_ONCE = 32;
 const NAMED_ACCEPTS_AT_ONCE = 16;
+/** The request was not carried out for want of something that comes back, or was interrupted: it is made again. */
+function transient(result: number): boolean {
+  return result === -EAGAIN || result === -EINTR || result === -ENOBUFS || result === -ENOMEM;
+}
+
 export class UringBackend implements Backend {
   readonly name = 'uring';
   readonly kind = 0;
@@ -691,11 +698,16 @@ export class UringBackend implements Backend {
     );
   }
 
+  /** Takes an lwsocket out of the file table, which closes it. */
+  #putClose(slot: number): void {
+    this.#put(ABI.OP_CLOSE, ABI.IOSQE_CQE_SKIP_SUCCESS, 0, 0, 0, 0, 0, 0, 0, 0, OP_CLOSE, slot, slot + 1);
+  }
+
   closeSlot(slot: number): void {
     const skip = ABI.IOSQE_CQE_SKIP_SUCCESS;
     const fd = this.#channel.slots.fd[slot]!;
     if (slot < this.#direct) {
-      this.#put(ABI.OP_CLOSE, skip, 0, 0, 0, 0, 0, 0, 0, 0, OP_CLOSE, slot, slot + 1);
+      this.#putClose(slot);
       if (slot >= this.#accepted) this.#freeConnect.push(slot);
       else this.#directOpen--;
     } else if (this.#channel.slots.state[slot]! & S.Listener) {
@@ -704,8 +716,9 @@ export class UringBackend implements Backend {
       this.#freeFd.push(slot);
     } else {
       native.dup(fd, 2);
-      this.#put(ABI.OP_CLOSE, skip, 0, fd, 0, 0, 0, 0, 0, 0, OP_CLOSE, slot, 0);
       this.#freeFd.push(slot);
+      if (fd <= SLOT_MASK) this.#put(ABI.OP_CLOSE, skip, 0, fd, 0, 0, 0, 0, 0, 0, OP_CLOSE_FD, fd, 0);
+      else native.close(fd);
     }
     if (this.#starved.length > 0) {
       const channel = this.#channel;
@@ -796,8 +809,7 @@ export class UringBackend implements Backend {
         slots.gather[slot] = -1;
       }
       if (result > 0) channel.sent(slot, result);
-      else if (result === -EAGAIN || result === -EINTR || result === -ENOBUFS || result === -ENOMEM)
-        channel.sent(slot, 0);
+      else if (transient(result)) channel.sent(slot, 0);
       else channel.sendFailed(slot, result === 0 ? ECANCELED : -result);
     } else this.#completeRare(op, slot, generation, result, flags);
   }
@@ -810,8 +822,7 @@ export class UringBackend implements Backend {
     if (result > 0) channel.received(slot, offset, result);
     else if (result === 0) channel.ended(slot, 0);
     else if (result === -ENOBUFS) channel.counters.noBuffers++;
-    else if (result !== -ECANCELED && result !== -EINTR && result !== -EAGAIN && result !== -ENOMEM)
-      channel.ended(slot, -result);
+    else if (result !== -ECANCELED && !transient(result)) channel.ended(slot, -result);
     if (slots.state[slot]! & S.Closing) channel.settled(slot);
     else if (slots.state[slot]! & S.Into || channel.wantsRead(slot)) channel.rearm(slot);
   }
@@ -820,8 +831,11 @@ export class UringBackend implements Backend {
     const channel = this.#channel;
     const slots = channel.slots;
     if (op === OP_HOST) {
-      /* Cancelled when the channel detaches: then nobody waits for it. */
-      if (result >= 0) {
+      /*
+       * Cancelled when the channel detaches: then nobody waits for it. Any other failure counts as fired: libuv looks for
+       * itself, and it is armed again.
+       */
+      if (result !== -ECANCELED) {
         this.#hostFired = true;
         this.#arena.words[2] = 1;
       }
@@ -841,29 +855,44 @@ export class UringBackend implements Backend {
       this.#acceptCompleted(this.#namedListener[slot]!, generation, result, flags, true);
       return;
     }
-    if (op === OP_CANCEL || op === OP_CLOSE) return;
+    /* Cancels and closes report failures only. */
+    if (op === OP_CLOSE) {
+      /* Not carried out: the descriptor is still in the table. Unless `connect` has put another one in its place. */
+      if (transient(result) && !(slots.state[slot]! & S.Used)) this.#putClose(slot);
+      return;
+    }
+    if (op === OP_CLOSE_FD) {
+      if (transient(result)) native.close(slot);
+      return;
+    }
+    if (op === OP_CANCEL) {
+      /* ENOENT, EALREADY: what was to be cancelled has just ended, or is about to. */
+      if (!transient(result) || slots.generation[slot] !== generation) return;
+      if (slots.state[slot]! & S.Closing) this.cancelAll(slot);
+      else if ((slots.state[slot]! & (S.Armed | S.Cancelling)) === (S.Armed | S.Cancelling)) this.cancelArmed(slot);
+      return;
+    }
     if (slots.generation[slot] !== generation) {
       channel.counters.stale++;
       return;
     }
     if (op === OP_SOCKET) {
-      /* Only failures come here; the linked connect then ends with ECANCELED and reports this one's reason. */
-      slots.extra[slot] = -result;
+      /* Only a failure comes here, and then the kernel reports nothing of the linked connect. */
+      slots.inFlight[slot]!--;
+      channel.connected(slot, -result);
     } else if (op === OP_INTO) {
       slots.inFlight[slot]!--;
-      const again = result === -EINTR || result === -EAGAIN;
+      const again = transient(result);
       slots.state[slot]! &= ~S.IntoArmed;
       if (again && !(slots.state[slot]! & S.Closing)) channel.rearm(slot);
       else channel.receivedInto(slot, Math.max(result, 0), result < 0 ? -result : 0);
     } else if (op === OP_CONNECT) {
       slots.inFlight[slot]!--;
-      channel.connected(
-        slot,
-        result === -ECANCELED && slots.extra[slot]! > 0 ? slots.extra[slot]! : result < 0 ? -result : 0,
-      );
+      channel.connected(slot, result < 0 ? -result : 0);
     } else if (op === OP_SHUTDOWN) {
       slots.inFlight[slot]!--;
-      channel.shutDone(slot);
+      if (transient(result) && !(slots.state[slot]! & S.Broken)) this.shutdownWrite(slot);
+      else channel.shutDone(slot);
     }
   }
 
@@ -906,7 +935,14 @@ export class UringBackend implements Backend {
     } else if (alive && slots.state[slot]! & S.Sweep) {
       /* Nobody waits any more, or this kernel cannot ask without waiting. */
       if (result !== -ECANCELED) slots.state[slot]! &= ~S.Sweep;
-    } else if (alive && result !== -ECANCELED && result !== -EINTR && result !== -EAGAIN && result !== -ECONNABORTED) {
+    } else if (
+      alive &&
+      !(slots.state[slot]! & S.Closing) &&
+      result !== -ECANCELED &&
+      result !== -EINTR &&
+      result !== -EAGAIN &&
+      result !== -ECONNABORTED
+    ) {
       channel.acceptFailed(slot, -result);
       return;
     }

@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
 import net from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, test } from 'vitest';
@@ -136,3 +137,45 @@ describe.skipIf(missing)(`injected failures${missing && ` (skipped: ${missing})`
     expect(child.exitCode).toBe(null);
   });
 });
+
+/* uring with a multishot accept into descriptors; lwsockets have no descriptors to run out of. */
+test.each(['uring', 'epoll'])(
+  '%s: with every descriptor in use, clients wait and are served later',
+  async (backend) => {
+    const program = fileURLToPath(new URL('programs/server.ts', import.meta.url));
+    const server = spawn(
+      'sh',
+      ['-c', 'ulimit -n 64; exec "$0" "$@"', process.execPath, program, backend, 'descriptors'],
+      {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      },
+    );
+    try {
+      let output = '';
+      server.stdout.on('data', (data: Buffer) => {
+        output += data.toString();
+      });
+      await until(() => output.includes('\n'));
+      let served = 0;
+      const clients = Array.from({ length: 120 }, () => net.connect(Number.parseInt(output, 10), '127.0.0.1'));
+      const talks = clients.map(async (client, n) => {
+        client.on('error', () => {});
+        await once(client, 'connect');
+        client.write(pattern(100, n));
+        expect((await take(client, 100)).equals(pattern(100, n)), `connection ${n}`).toBe(true);
+        served++;
+      });
+      /* Some have to wait: there are fewer descriptors than clients. */
+      await until(() => served >= 20);
+      expect(readdirSync(`/proc/${server.pid}/fd`).length).toBeLessThan(70);
+      for (const [n, talk] of talks.entries()) {
+        await talk;
+        clients[n]!.destroy();
+      }
+      expect(served).toBe(120);
+      expect(server.exitCode).toBe(null);
+    } finally {
+      server.kill('SIGKILL');
+    }
+  },
+);

@@ -17,7 +17,7 @@ const channel: Channel = new Channel(
       base.onRead!(handle, cookie, offset, length);
     },
   }),
-  { backend },
+  { backend, ...(mode === 'descriptors' ? { lightweight: false } : {}) },
 );
 if (mode === 'throw')
   process.on('uncaughtException', (error) => {
