@@ -45,7 +45,8 @@ static void load_from(int cpu, int connections, int each)
 	pin(cpu);
 	for (i = 0; i < connections; i++) {
 		fd = reconnect(ep, -1);
-		left[fd] = each;
+		/* Not all at once: at any time as many connections begin and end as in the long run. */
+		left[fd] = 1 + i * each / connections;
 		MUST(send(fd, message, BYTES, 0) == BYTES);
 	}
 	for (;;) {

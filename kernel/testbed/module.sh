@@ -19,8 +19,11 @@ for source in "$kernel"/selftests/*.c; do
   gcc -std=gnu11 -D_GNU_SOURCE -O1 -Wall -Wextra -Werror -static -pthread -I "$kernel/include/uapi" -o "$output/selftests/$name" "$source"
 done
 mkdir -p "$output/measure"
-for source in "$kernel"/measure/client.c "$kernel"/measure/echo_device.c "$kernel"/../bench/reference/echo_*.c; do
-  name=$(basename "$source" .c)
-  gcc -std=gnu11 -D_GNU_SOURCE -O2 -static -I "$kernel/include/uapi" -o "$output/measure/$name" "$source"
-done
+measured() {
+  gcc -std=gnu11 -O2 -static -I "$kernel/include/uapi" -o "$output/measure/$(basename "$1" .c)" "$@"
+}
+measured "$kernel/measure/client.c" -D_GNU_SOURCE
+measured "$kernel/measure/echo_device.c" -D_GNU_SOURCE
+measured "$kernel/../bench/reference/echo_epoll.c"
+measured "$kernel/../bench/reference/echo_uring.c"
 rm -rf "$output/source"
