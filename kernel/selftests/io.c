@@ -4,7 +4,7 @@
 
 #include "megapipe.h"
 
-#define BIG (8 << 20)
+#define BIG (4 << 20)
 
 static uint32_t handle;
 

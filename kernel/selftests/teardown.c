@@ -31,7 +31,7 @@ static int module_unload(void)
 	return syscall(SYS_delete_module, "megapipe", O_NONBLOCK) < 0 ? errno : 0;
 }
 
-/* Serves CONNECTIONS lwsockets with a read each in flight, and a quarter with a blocked write; then waits to be killed. */
+/* Serves CONNECTIONS lwsockets with a read each in flight, and every sixteenth with a blocked write; then waits to be killed. */
 static int victim(int listener, int tell, bool with_group)
 {
 	struct megapipe_params p = default_params();
@@ -56,7 +56,7 @@ static int victim(int listener, int tell, bool with_group)
 		MUST(cqe.res == 0);
 		submit(&ch, (struct megapipe_sqe){ .opcode = MEGAPIPE_OP_READ, .index = cqe.index, .generation = cqe.generation,
 						   .op_flags = MEGAPIPE_READ_PROVIDED | MEGAPIPE_READ_MULTISHOT, .user_data = 3 });
-		if (n % 4 == 0)
+		if (n % 16 == 0)
 			submit(&ch, (struct megapipe_sqe){ .opcode = MEGAPIPE_OP_WRITE, .index = cqe.index, .user_data = 4,
 							   .generation = cqe.generation, .addr = (uintptr_t)big, .len = sizeof(big) });
 		n++;
