@@ -20,7 +20,7 @@ check() {
 # Until the port answers.
 await() {
   for _ in $(seq 600); do
-    nc -z 127.0.0.1 "$1" 2>/dev/null && return
+    nc 127.0.0.1 "$1" </dev/null >/dev/null 2>&1 && return
     sleep 0.2
   done
   echo "not ok - nothing listens on port $1"
