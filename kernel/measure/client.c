@@ -23,8 +23,6 @@ static void mark(void)
 	__asm__ volatile(".byte 0x66, 0x45, 0x87, 0xed" ::: "memory");
 }
 
-static uint64_t *done;
-
 static int reconnect(int ep, int fd)
 {
 	struct epoll_event e = { .events = EPOLLIN };
@@ -40,12 +38,13 @@ static int reconnect(int ep, int fd)
 	return fd;
 }
 
-static void load_it(int connections, int each)
+static void load_it(int connections, int each, uint64_t warm_up, uint64_t transactions)
 {
 	static int left[65536];
 	struct epoll_event events[64];
 	char message[BYTES] = "sixty-four bytes of a transaction", reply[BYTES];
 	int ep = epoll_create1(0), i, n, fd;
+	uint64_t done = 0;
 
 	for (i = 0; i < connections; i++) {
 		fd = reconnect(ep, -1);
@@ -58,7 +57,12 @@ static void load_it(int connections, int each)
 		for (i = 0; i < n; i++) {
 			fd = events[i].data.fd;
 			MUST(receive_all(fd, reply, BYTES));
-			__atomic_fetch_add(done, 1, __ATOMIC_RELAXED);
+			if (++done == warm_up)
+				mark();
+			if (done == warm_up + transactions) {
+				mark();
+				_exit(0);
+			}
 			if (--left[fd] == 0) {
 				fd = reconnect(ep, fd);
 				left[fd] = each;
@@ -70,14 +74,14 @@ static void load_it(int connections, int each)
 
 int main(int argc, char **argv)
 {
-	uint64_t warm_up, transactions, start;
+	uint64_t warm_up, transactions;
 	pid_t server, client;
+	int status;
 
 	if (argc < 6)
 		return 2;
 	warm_up = strtoull(argv[3], NULL, 0);
 	transactions = strtoull(argv[4], NULL, 0);
-	done = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	server = fork();
 	if (server == 0) {
 		choose();
@@ -86,18 +90,11 @@ int main(int argc, char **argv)
 	}
 	client = fork();
 	if (client == 0)
-		load_it(atoi(argv[1]), atoi(argv[2]));
-	while (__atomic_load_n(done, __ATOMIC_RELAXED) < warm_up)
-		usleep(500);
-	start = __atomic_load_n(done, __ATOMIC_RELAXED);
-	mark();
-	while (__atomic_load_n(done, __ATOMIC_RELAXED) < start + transactions)
-		usleep(500);
-	mark();
-	printf("measured %llu transactions\n", (unsigned long long)(__atomic_load_n(done, __ATOMIC_RELAXED) - start));
-	kill(client, SIGKILL);
+		load_it(atoi(argv[1]), atoi(argv[2]), warm_up, transactions);
+	MUST(waitpid(client, &status, 0) == client);
 	kill(server, SIGKILL);
-	waitpid(client, NULL, 0);
 	waitpid(server, NULL, 0);
+	MUST(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	printf("measured %llu transactions\n", (unsigned long long)transactions);
 	return 0;
 }

@@ -16,7 +16,7 @@ const EACH = [1, 8, 128];
 const { values } = parseArgs({
   options: {
     json: { type: 'string' },
-    transactions: { type: 'string', default: '4000' },
+    transactions: { type: 'string', default: '1600' },
     connections: { type: 'string', default: '64' },
   },
 });
