@@ -68,7 +68,7 @@ function report(output: string, marks: string): void {
     .map((line) => line.split(' ').slice(1).map(Number));
   const counts: Count[] = [];
   for (const [, each, server, transactions] of output.matchAll(
-    /^measure (\d+) (\S+)\r?\nmeasured (\d+) transactions/gm,
+    /^measure (\d+) (\S+)\r?\n(?:(?!measure).*\n)*measured (\d+) transactions/gm,
   )) {
     const [before, after] = rows.splice(0, 2) as [number[], number[]];
     const per = (i: number): number => (after[i]! - before[i]!) / Number(transactions);
