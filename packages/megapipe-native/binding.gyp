@@ -9,6 +9,7 @@
         "csrc/device.c",
         "csrc/epoll.c",
         "csrc/socket.c",
+        "csrc/process.c",
         "csrc/loop.c"
       ],
       "defines": ["NAPI_VERSION=9", "_GNU_SOURCE"],

@@ -19,6 +19,8 @@ export const CONN_KEYS = 3;
 export const CONN_SEND = 5;
 /** In the middle of a dump of keys (`Conn.dump`). */
 export const CONN_DUMP = 6;
+/** A reply is being gathered from other threads: nothing is parsed until it is there. */
+export const CONN_WAIT = 7;
 /** Nothing more is read or answered. */
 export const CONN_CLOSING = 4;
 
@@ -28,13 +30,21 @@ const CARRY_MIN_BYTES = 512;
 export const PROTOCOL_UNKNOWN = 0;
 export const PROTOCOL_TEXT = 1;
 export const PROTOCOL_BINARY = 2;
+/** Text after -Y's `set`, which is still to come. */
+export const PROTOCOL_AUTH = 3;
 
 export class Conn {
   handle = 0;
+  /** From accept to the channel's last word. */
+  isOpen = false;
+  /** Number of the listener that it came from, among its worker's. */
+  listener = 0;
+  /** When it last sent something, seconds on the cache's clock. */
+  lastRead = 0;
   /** The peer has ended its side while output was full: close once everything received is answered. */
   ended = false;
   protocol = PROTOCOL_UNKNOWN;
-  /** Binary protocol with -S: the client has proved who it is. */
+  /** With -S or -Y: the client has proved who it is. */
   authenticated = false;
   state = CONN_COMMAND;
   /** Output is full: nothing is parsed until the channel says that it has drained. */
@@ -77,6 +87,9 @@ export class Conn {
   explicitCasHi = 0;
   explicitCasLo = 0;
 
+  /** CONN_WAIT: the reply is there, and the output was full. */
+  deferred: string | null = null;
+
   // Of a binary packet whose value is awaited.
   opcode = 0;
   opaque = 0;
@@ -87,9 +100,12 @@ export class Conn {
   carryLength = 0;
 
   /** Makes it the state of a new connection. */
-  open(handle: number): void {
+  open(handle: number, protocol: number, listener: number, now: number): void {
     this.handle = handle;
-    this.protocol = PROTOCOL_UNKNOWN;
+    this.isOpen = true;
+    this.listener = listener;
+    this.lastRead = now;
+    this.protocol = protocol;
     this.authenticated = false;
     this.ended = false;
     this.state = CONN_COMMAND;
@@ -100,6 +116,7 @@ export class Conn {
     this.carryLength = 0;
     this.metaTail = null;
     this.dump = null;
+    this.deferred = null;
   }
 
   /** Keeps bytes[start, end) behind what is kept already. */

@@ -7,7 +7,7 @@
  * Invariant: room for a reply is made sure of before anything is changed, so a packet is carried out once.
  * Not its job: sockets, the choice between the protocols (worker.ts), what a command does to the cache.
  */
-import { CONN_CLOSING, CONN_COMMAND, CONN_NREAD, CONN_SEND, CONN_SWALLOW, type Conn } from './conn.ts';
+import { CONN_CLOSING, CONN_COMMAND, CONN_NREAD, CONN_SEND, CONN_SWALLOW, CONN_WAIT, type Conn } from './conn.ts';
 import type { Assoc } from './engine/assoc.ts';
 import type { Cache } from './engine/cache.ts';
 import {
@@ -47,7 +47,7 @@ import {
   threadLruHits,
 } from './engine/stats.ts';
 import { type Decimal, writeU64 } from './numbers.ts';
-import { VERSION } from './replies.ts';
+import { DEFERRED, VERSION } from './replies.ts';
 import { COPY_BYTES_MAX, FULL, type Output, type Values } from './values.ts';
 
 /** What the binary protocol needs of the server around it. */
@@ -55,8 +55,8 @@ export interface BinaryHost {
   readonly flushEnabled: boolean;
   /** -S: nothing but SASL and VERSION before a client has proved who it is. */
   readonly authRequired: boolean;
-  /** The text of `stats` and its subcommands, or undefined where there is none such. */
-  stats(subcommand: string): string | undefined;
+  /** As the text protocol's. */
+  stats(conn: Conn, subcommand: string): string | undefined;
   /** Whether these name and password belong together. */
   authenticate(user: Buffer, password: Buffer): boolean;
 }
@@ -220,6 +220,8 @@ export class ProtoBin {
           if (conn.blocked || !this.values.send(conn)) return at;
           conn.state = CONN_COMMAND;
           break;
+        case CONN_WAIT:
+          return at;
         default:
           return end;
       }
@@ -633,11 +635,22 @@ export class ProtoBin {
 
   /** One packet for each line of the text protocol's answer, and an empty one at the end. */
   private statistics(conn: Conn, bytes: Buffer, at: number): number {
-    const text = this.host.stats(bytes.toString('latin1', this.keyStart, this.keyEnd));
+    const text = this.host.stats(conn, bytes.toString('latin1', this.keyStart, this.keyEnd));
     if (text === undefined) {
       this.error(conn, at, KEY_NOT_FOUND);
       return this.keyEnd;
     }
+    if (text === DEFERRED) {
+      conn.opaque = this.opaque;
+      conn.state = CONN_WAIT;
+      return this.keyEnd;
+    }
+    conn.opaque = this.opaque;
+    return this.writeStats(conn, text) ? this.keyEnd : -1;
+  }
+
+  /** Sends the text of a `stats` as packets. False: no room, the connection is blocked. */
+  writeStats(conn: Conn, text: string): boolean {
     const packets: Buffer[] = [];
     const packet = (name: string, value: string): void => {
       const header = Buffer.alloc(HEADER_BYTES);
@@ -645,7 +658,7 @@ export class ProtoBin {
       header[1] = STAT;
       header.writeUInt16BE(name.length, 2);
       header.writeUInt32BE(name.length + value.length, 8);
-      header.writeUInt32BE(this.opaque, 12);
+      header.writeUInt32BE(conn.opaque, 12);
       packets.push(header, Buffer.from(name + value, 'latin1'));
     };
     for (const match of text.matchAll(/^STAT (\S+) (.*)\r$/gm)) packet(match[1]!, match[2]!);
@@ -653,10 +666,10 @@ export class ProtoBin {
     const reply = Buffer.concat(packets);
     if (this.out.writeCopy(conn.handle, reply, 0, reply.length) === FULL) {
       conn.blocked = true;
-      return -1;
+      return false;
     }
     this.f64[this.stats + T_BYTES_WRITTEN] += reply.length;
-    return this.keyEnd;
+    return true;
   }
 
   // ---- SASL ------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ import {
   CONN_NREAD,
   CONN_SEND,
   CONN_SWALLOW,
+  CONN_WAIT,
   type Conn,
 } from './conn.ts';
 import { copyReply, SLACK_BYTES } from './copy.ts';
@@ -79,12 +80,15 @@ import { type Decimal, writeU64 } from './numbers.ts';
 import { isAdminCommand, ProtoAdmin } from './proto_admin.ts';
 import { ProtoMeta } from './proto_meta.ts';
 import {
+  DEFERRED,
   R_BAD_CHUNK,
   R_BAD_DELTA,
   R_BAD_EXPTIME,
   R_BAD_FORMAT,
+  R_BAD_SHUTDOWN,
   R_DELETE_USAGE,
   R_DELETED,
+  R_DETAIL_USAGE,
   R_END,
   R_ERROR,
   R_EXISTS,
@@ -116,8 +120,12 @@ export interface Host {
   readonly dumpEnabled: boolean;
   /** Something was asked of the cache's background work. */
   kick(): void;
-  /** The text of `stats` and its subcommands, or undefined where there is none such. */
-  stats(subcommand: string): string | undefined;
+  /** With -A. */
+  readonly shutdownEnabled: boolean;
+  /** The text of `stats` and its subcommands, DEFERRED where it comes later, or undefined where there is none such. */
+  stats(conn: Conn, subcommand: string): string | undefined;
+  /** Ends the server. */
+  shutdown(graceful: boolean): void;
   /** Verbosity 2: `text` is a line received (`<`) or answered (`>`). */
   log(conn: Conn, direction: '<' | '>', text: string): void;
 }
@@ -249,6 +257,8 @@ export class ProtoText {
           if (conn.blocked || !this.sendDump(conn)) return at;
           conn.state = CONN_COMMAND;
           break;
+        case CONN_WAIT:
+          return at;
         default:
           return end;
       }
@@ -559,7 +569,7 @@ export class ProtoText {
         } else if (this.is(bytes, 0, 'stats')) {
           return this.statistics(conn, bytes, next);
         } else if (this.is(bytes, 0, 'shutdown')) {
-          return this.reply(conn, R_NO_SHUTDOWN) ? next : -1;
+          return this.shutdown(conn, bytes, next);
         }
         break;
       case 0x61: // a
@@ -842,21 +852,44 @@ export class ProtoText {
 
   private statistics(conn: Conn, bytes: Buffer, next: number): number {
     const own = this.admin.stats(this.words(bytes), this.host.dumpEnabled);
-    if (own !== undefined) return this.statisticsText(conn, own, next);
+    if (own !== undefined) return this.writeStats(conn, own) ? next : -1;
     const subcommand = this.tokens < 2 ? '' : bytes.toString('latin1', this.tokenStart[1], this.tokenEnd[1]);
-    const text = this.host.stats(subcommand);
+    if (subcommand === 'detail') return this.statsDetail(conn, bytes, next);
+    const text = this.host.stats(conn, subcommand);
     if (text === undefined) return this.answer(conn, false, R_ERROR, next);
     if (text === 'RESET') return this.answer(conn, false, R_RESET, next);
-    return this.statisticsText(conn, text, next);
-  }
-
-  private statisticsText(conn: Conn, text: string, next: number): number {
-    const reply = Buffer.from(text, 'latin1');
-    if (this.out.writeCopy(conn.handle, reply, 0, reply.length) !== FULL) {
-      this.f64[this.stats + T_BYTES_WRITTEN] += reply.length;
+    if (text === DEFERRED) {
+      conn.state = CONN_WAIT;
       return next;
     }
-    conn.blocked = true;
-    return -1;
+    return this.writeStats(conn, text) ? next : -1;
+  }
+
+  /** Sends the text of a `stats`. False: no room, the connection is blocked. */
+  writeStats(conn: Conn, text: string): boolean {
+    const reply = Buffer.from(text, 'latin1');
+    if (this.out.writeCopy(conn.handle, reply, 0, reply.length) === FULL) {
+      conn.blocked = true;
+      return false;
+    }
+    this.f64[this.stats + T_BYTES_WRITTEN] += reply.length;
+    return true;
+  }
+
+  private statsDetail(conn: Conn, bytes: Buffer, next: number): number {
+    const mode = this.tokens < 3 ? '' : bytes.toString('latin1', this.tokenStart[2], this.tokenEnd[2]);
+    if (mode !== 'on' && mode !== 'off' && mode !== 'dump') return this.answer(conn, false, R_DETAIL_USAGE, next);
+    const text = this.host.stats(conn, `detail ${mode}`) ?? '';
+    return this.writeStats(conn, text) ? next : -1;
+  }
+
+  /** `shutdown` and `shutdown graceful`, where -A allows them: no reply, the connection ends with the server. */
+  private shutdown(conn: Conn, bytes: Buffer, next: number): number {
+    if (!this.host.shutdownEnabled) return this.answer(conn, false, R_NO_SHUTDOWN, next);
+    const graceful = this.tokens > 1;
+    if (graceful && !this.is(bytes, 1, 'graceful')) return this.answer(conn, false, R_BAD_SHUTDOWN, next);
+    this.host.shutdown(graceful);
+    conn.state = CONN_CLOSING;
+    return next;
   }
 }

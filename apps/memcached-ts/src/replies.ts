@@ -43,6 +43,11 @@ export const R_BAD_MS_MODE = 33;
 export const R_BAD_MA_MODE = 34;
 export const R_NO_MEMORY_NEW = 35;
 export const R_EN = 36;
+export const R_BAD_SHUTDOWN = 37;
+export const R_DETAIL_USAGE = 38;
+
+/** Host.stats: an answer that comes later through `writeStats`; until then the connection is in CONN_WAIT. */
+export const DEFERRED = 'DEFERRED';
 
 /** The version that clients are told: the release whose behaviour this follows. */
 export const VERSION = '1.6.45';
@@ -85,6 +90,8 @@ export const REPLIES: readonly Buffer[] = [
   line('CLIENT_ERROR invalid mode for ma M token'),
   line('SERVER_ERROR Out of memory allocating new item'),
   line('EN'),
+  line('CLIENT_ERROR invalid shutdown mode'),
+  line('CLIENT_ERROR usage: stats detail on|off|dump'),
 ];
 /** The longest of them; room for it is room for every reply but values and statistics. */
 export const REPLY_BYTES_MAX = 80;

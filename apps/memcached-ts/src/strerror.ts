@@ -1,5 +1,5 @@
 /** The C library's words for an errno, as memcached prints them: the runtime's own differ in case, and here and there in words. */
-import { errnoMessage, errnoName } from '@megapipe/core';
+import { errnoMessage, errnoName, MegapipeError } from '@megapipe/core';
 
 const WORDS: Record<string, string> = {
   EADDRINUSE: 'Address already in use',
@@ -11,4 +11,11 @@ const WORDS: Record<string, string> = {
 export function strerror(errno: number): string {
   const text = WORDS[errnoName(errno)] ?? errnoMessage(errno);
   return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/** The system's words for a failed call, of this library's errors and of Node's. */
+export function reason(error: unknown): string {
+  if (error instanceof MegapipeError && error.errno > 0) return strerror(error.errno);
+  if (error instanceof Error && 'errno' in error && typeof error.errno === 'number') return strerror(-error.errno);
+  return error instanceof Error ? error.message : String(error);
 }

@@ -9,10 +9,24 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { parentPort, workerData } from 'node:worker_threads';
 import { type AcceptedSocket, Channel, type Handle, type Sink, SLOT_MASK, setAffinity } from '@megapipe/core';
+import type { Credential } from './auth_file.ts';
 import { BackgroundTimer } from './background.ts';
-import { CONN_CLOSING, CONN_COMMAND, Conn, PROTOCOL_BINARY, PROTOCOL_TEXT } from './conn.ts';
+import {
+  CONN_CLOSING,
+  CONN_COMMAND,
+  CONN_KEYS,
+  CONN_NREAD,
+  CONN_SEND,
+  CONN_SWALLOW,
+  CONN_WAIT,
+  Conn,
+  PROTOCOL_AUTH,
+  PROTOCOL_BINARY,
+  PROTOCOL_TEXT,
+  PROTOCOL_UNKNOWN,
+} from './conn.ts';
 import { Cache } from './engine/cache.ts';
-import { CacheMemory, W_CURR_CONNS, W_VERBOSITY } from './engine/layout.ts';
+import { CacheMemory, TIME_AT_START, W_CURR_CONNS, W_TIME, W_VERBOSITY } from './engine/layout.ts';
 import {
   T_ACCEPT_ERRORS,
   T_BYTES_READ,
@@ -21,8 +35,11 @@ import {
   T_TOTAL_CONNS,
   threadBase,
 } from './engine/stats.ts';
+import type { Listener } from './listen.ts';
+import { ProtoAuth } from './proto_auth.ts';
 import { MAGIC_REQUEST, ProtoBin } from './proto_bin.ts';
 import { CARRY_BYTES_MAX, type Host, LINE_BYTES_MAX, ProtoText } from './proto_text.ts';
+import { DEFERRED } from './replies.ts';
 import type { Settings } from './settings.ts';
 import { statsText } from './stats_text.ts';
 import { strerror } from './strerror.ts';
@@ -33,16 +50,39 @@ export interface WorkerInput {
   settings: Settings;
   /** 1 … threads. */
   thread: number;
-  /** Descriptors to accept from; `shared` ones belong to all workers. */
-  listeners: { fd: number; shared: boolean }[];
+  /** What this worker accepts from. */
+  listeners: Listener[];
+  /** -Y */
+  credentials: Credential[] | undefined;
 }
 
-/** What a worker tells main.ts. */
-export type WorkerMessage = { type: 'ready'; backend: string; reason: string };
+/** What a worker is told, by main.ts or through it by another worker. */
+export type ToWorker =
+  | { type: 'stop'; graceful: boolean }
+  | { type: 'credentials'; credentials: Credential[] }
+  | { type: 'askConns'; from: number; request: number }
+  | { type: 'conns'; request: number; text: string };
+
+/** What a worker tells main.ts. `relay`: to that worker, or to all. */
+export type WorkerMessage =
+  | { type: 'ready'; backend: string; reason: string }
+  | { type: 'shutdown'; graceful: boolean }
+  | { type: 'relay'; to?: number; message: ToWorker };
 
 const COOKIE_CONNECTION = 0;
 const COOKIE_REJECTED = 1;
+/** Listeners have this and their number. */
 const COOKIE_LISTENER = 2;
+/** By Conn.state: what memcached calls a connection in that state. */
+const STATE_NAMES: Readonly<Record<number, string>> = {
+  [CONN_COMMAND]: 'conn_read',
+  [CONN_NREAD]: 'conn_nread',
+  [CONN_SWALLOW]: 'conn_swallow',
+  [CONN_KEYS]: 'conn_mwrite',
+  [CONN_SEND]: 'conn_mwrite',
+  [CONN_WAIT]: 'conn_parse_cmd',
+  [CONN_CLOSING]: 'conn_closing',
+};
 const TOO_MANY = Buffer.from('ERROR Too many open connections\r\n');
 const NOTHING = Buffer.alloc(0);
 /** What one connection may have in flight from its carry while it is blocked: far above what the channel still delivers. */
@@ -50,6 +90,8 @@ const BLOCKED_CARRY_BYTES_MAX = 4 * CARRY_BYTES_MAX;
 const LEADING_SPACES_MAX = 100;
 /** Bytes that one onRead brings at most. A full one means that more is likely there already. */
 const RECEIVE_BYTES = 4096;
+/** How often a worker that drains looks whether its connections have come to rest. */
+const DRAIN_CHECK_MS = 20;
 /** memcached judges a line by what one read brought, and reads up to this. */
 const READ_BUFFER_BYTES = 16_384;
 
@@ -57,12 +99,23 @@ class Server implements Sink, Host {
   readonly region: number;
   readonly flushEnabled: boolean;
   readonly authRequired: boolean;
-  readonly dumpEnabled = true;
+  readonly watchEnabled: boolean;
+  readonly dumpEnabled: boolean;
+  readonly shutdownEnabled: boolean;
   readonly channel: Channel;
   private readonly settings: Settings;
   private readonly cache: Cache;
   private readonly proto: ProtoText;
   private readonly protoBin: ProtoBin;
+  private readonly protoAuth: ProtoAuth | undefined;
+  /** What a connection speaks before it has said anything. */
+  private readonly firstProtocol: number;
+  private readonly input: WorkerInput;
+  private readonly listenerHandles: Handle[] = [];
+  private readonly send: (message: WorkerMessage) => void;
+  /** `stats conns` that wait for the other workers' lists, by request. */
+  private readonly connsAsked = new Map<number, { conn: Conn; handle: Handle; texts: string[] }>();
+  private connsRequests = 0;
   private readonly i32: Int32Array;
   private readonly f64: Float64Array;
   private readonly counters: number;
@@ -72,9 +125,14 @@ class Server implements Sink, Host {
   /** The cache's background work, where this is the only worker. */
   private readonly background: BackgroundTimer | undefined;
 
-  constructor(input: WorkerInput) {
+  constructor(input: WorkerInput, send: (message: WorkerMessage) => void) {
     const { settings, thread } = input;
+    this.input = input;
+    this.send = send;
     this.settings = settings;
+    this.watchEnabled = settings.watchEnabled;
+    this.dumpEnabled = settings.dumpEnabled;
+    this.shutdownEnabled = settings.shutdownCommand;
     this.flushEnabled = settings.flushEnabled;
     this.authRequired = settings.users !== undefined;
     this.idleMs = settings.idleTimeoutSeconds * 1000;
@@ -94,8 +152,23 @@ class Server implements Sink, Host {
     this.region = this.channel.registerRegion(input.shared);
     this.proto = new ProtoText(this.cache, this.channel, this);
     this.protoBin = new ProtoBin(this.cache, this.channel, this.proto.values, this);
+    const { credentials } = input;
+    this.protoAuth = credentials && new ProtoAuth(this.cache, this.channel, credentials);
+    this.firstProtocol =
+      credentials !== undefined
+        ? PROTOCOL_AUTH
+        : settings.protocol === 'ascii'
+          ? PROTOCOL_TEXT
+          : settings.protocol === 'binary'
+            ? PROTOCOL_BINARY
+            : PROTOCOL_UNKNOWN;
     for (const { fd, shared } of input.listeners) {
-      this.channel.accept(this.channel.register(fd, COOKIE_LISTENER, { shared }));
+      const handle = this.channel.register(fd, COOKIE_LISTENER + this.listenerHandles.length, { shared });
+      this.listenerHandles.push(handle);
+      this.channel.accept(handle);
+      if (settings.verbosity > 0) {
+        this.say(`<${this.idOf(handle)} server listening (${protocolWords(settings.protocol)})`);
+      }
     }
   }
 
@@ -106,7 +179,7 @@ class Server implements Sink, Host {
 
   // ---- Sink ------------------------------------------------------------------------------------------------------
 
-  onAccept(_listener: number, socket: AcceptedSocket): void {
+  onAccept(listener: number, socket: AcceptedSocket): void {
     this.f64[this.counters + T_TOTAL_CONNS] += 1;
     if (Atomics.add(this.i32, W_CURR_CONNS, 1) >= this.settings.maxConns) {
       Atomics.sub(this.i32, W_CURR_CONNS, 1);
@@ -118,10 +191,9 @@ class Server implements Sink, Host {
     }
     const handle = this.channel.register(socket, COOKIE_CONNECTION);
     const conn = (this.conns[handle & SLOT_MASK] ??= new Conn());
-    conn.open(handle);
+    conn.open(handle, this.firstProtocol, listener - COOKIE_LISTENER, this.i32[W_TIME]);
     if (this.idleMs > 0) this.channel.setDeadline(handle, this.idleMs);
-    if (this.i32[W_VERBOSITY] > 1)
-      process.stderr.write(`<${handle & SLOT_MASK} new auto-negotiating client connection\n`);
+    if (this.i32[W_VERBOSITY] > 1) this.say(`<${this.idOf(handle)} ${NEW_CLIENT[this.settings.protocol]}`);
     this.channel.read(handle);
   }
 
@@ -134,6 +206,7 @@ class Server implements Sink, Host {
   onRead(handle: Handle, cookie: number, offset: number, length: number): void {
     if (cookie !== COOKIE_CONNECTION) return;
     const conn = this.conns[handle & SLOT_MASK]!;
+    conn.lastRead = this.i32[W_TIME];
     this.f64[this.counters + T_BYTES_READ] += length;
     if (this.idleMs > 0) this.channel.setDeadline(handle, this.idleMs);
     const end = offset + length;
@@ -167,6 +240,10 @@ class Server implements Sink, Host {
     const conn = this.conns[handle & SLOT_MASK]!;
     if (conn.state === CONN_CLOSING) return;
     conn.blocked = false;
+    if (conn.deferred !== null) {
+      this.answerDeferred(conn, conn.deferred);
+      return;
+    }
     this.runKept(conn);
     this.settle(conn, 0);
   }
@@ -180,6 +257,7 @@ class Server implements Sink, Host {
   onTimeout(handle: Handle, cookie: number): void {
     if (cookie !== COOKIE_CONNECTION) return;
     this.f64[this.counters + T_IDLE_KICKS] += 1;
+    if (this.i32[W_VERBOSITY] > 1) this.say(`Closing idle fd ${this.idOf(handle)}`);
     this.finish(this.conns[handle & SLOT_MASK]!);
   }
 
@@ -188,9 +266,10 @@ class Server implements Sink, Host {
     Atomics.sub(this.i32, W_CURR_CONNS, 1);
     const conn = this.conns[handle & SLOT_MASK]!;
     this.proto.close(conn);
+    conn.isOpen = false;
     conn.carry = null;
     conn.carryLength = 0;
-    if (this.i32[W_VERBOSITY] > 1) process.stderr.write(`<${handle & SLOT_MASK} connection closed.\n`);
+    if (this.i32[W_VERBOSITY] > 1) this.say(`<${this.idOf(handle)} connection closed.`);
   }
 
   // ---- connections -----------------------------------------------------------------------------------------------
@@ -204,16 +283,15 @@ class Server implements Sink, Host {
   private run(conn: Conn, bytes: Buffer, pos: number, end: number): number {
     if (conn.protocol === PROTOCOL_TEXT) return this.proto.run(conn, bytes, pos, end);
     if (conn.protocol === PROTOCOL_BINARY) return this.protoBin.run(conn, bytes, pos, end);
+    if (conn.protocol === PROTOCOL_AUTH) {
+      const at = this.protoAuth!.run(conn, bytes, pos, end);
+      return (conn.protocol as number) === PROTOCOL_TEXT ? this.proto.run(conn, bytes, at, end) : at;
+    }
     if (pos === end) return pos;
     const binary = bytes[pos] === MAGIC_REQUEST;
     conn.protocol = binary ? PROTOCOL_BINARY : PROTOCOL_TEXT;
     if (this.i32[W_VERBOSITY] > 1) {
-      process.stderr.write(`${conn.handle & SLOT_MASK}: Client using the ${binary ? 'binary' : 'ascii'} protocol\n`);
-    }
-    // With -S there is no way to prove oneself in text.
-    if (this.authRequired && !binary) {
-      conn.state = CONN_CLOSING;
-      return end;
+      this.say(`${this.idOf(conn.handle)}: Client using the ${binary ? 'binary' : 'ascii'} protocol`);
     }
     return this.run(conn, bytes, pos, end);
   }
@@ -231,7 +309,7 @@ class Server implements Sink, Host {
 
   /** `received`: bytes that just came in. */
   private withinBounds(conn: Conn, received: number): boolean {
-    if (conn.blocked) return conn.carryLength <= BLOCKED_CARRY_BYTES_MAX;
+    if (conn.blocked || conn.state === CONN_WAIT) return conn.carryLength <= BLOCKED_CARRY_BYTES_MAX;
     if (conn.carryLength <= LINE_BYTES_MAX || conn.protocol === PROTOCOL_BINARY) return true;
     if (received === RECEIVE_BYTES && conn.carryLength < READ_BUFFER_BYTES) return true;
     // No end of line in sight: only the keys of a get may be that long.
@@ -252,12 +330,20 @@ class Server implements Sink, Host {
 
   // ---- Host ------------------------------------------------------------------------------------------------------
 
-  stats(subcommand: string): string | undefined {
+  stats(conn: Conn, subcommand: string): string | undefined {
+    if (subcommand === 'conns') {
+      this.askConns(conn);
+      return DEFERRED;
+    }
     return statsText(subcommand, this.cache, this.settings);
   }
 
   kick(): void {
     this.background?.kick();
+  }
+
+  shutdown(graceful: boolean): void {
+    this.send({ type: 'shutdown', graceful });
   }
 
   authenticate(user: Buffer, password: Buffer): boolean {
@@ -270,8 +356,134 @@ class Server implements Sink, Host {
   }
 
   log(conn: Conn, direction: '<' | '>', text: string): void {
-    process.stderr.write(`${direction}${conn.handle & SLOT_MASK} ${text}\n`);
+    this.say(`${direction}${this.idOf(conn.handle)} ${text}`);
   }
+
+  private say(line: string): void {
+    process.stderr.write(`${line}\n`);
+  }
+
+  /** A number for a connection that no other has, in whichever worker. */
+  private idOf(handle: Handle): number {
+    return (handle & SLOT_MASK) * this.settings.threads + this.input.thread - 1;
+  }
+
+  // ---- stats conns -----------------------------------------------------------------------------------------------
+
+  /** Every worker knows its own connections alone: the answer is theirs put together, and the connection waits for it. */
+  private askConns(conn: Conn): void {
+    const request = ++this.connsRequests;
+    this.connsAsked.set(request, { conn, handle: conn.handle, texts: [] });
+    this.send({ type: 'relay', message: { type: 'askConns', from: this.input.thread, request } });
+  }
+
+  private connsArrived(request: number, text: string): void {
+    const asked = this.connsAsked.get(request);
+    if (asked === undefined) return;
+    asked.texts.push(text);
+    if (asked.texts.length < this.settings.threads) return;
+    this.connsAsked.delete(request);
+    const { conn, handle } = asked;
+    if (conn.handle !== handle || conn.state !== CONN_WAIT) return;
+    this.answerDeferred(conn, `${asked.texts.sort().join('')}END\r\n`);
+  }
+
+  /** The rest of a reply that had to be waited for; then what was received meanwhile is next. */
+  private answerDeferred(conn: Conn, text: string): void {
+    const proto = conn.protocol === PROTOCOL_BINARY ? this.protoBin : this.proto;
+    if (!proto.writeStats(conn, text)) {
+      conn.deferred = text;
+      return;
+    }
+    conn.deferred = null;
+    conn.state = CONN_COMMAND;
+    this.runKept(conn);
+    this.settle(conn, 0);
+  }
+
+  private describeConns(): string {
+    const now = this.i32[W_TIME];
+    let text = '';
+    const add = (handle: Handle, name: string, value: string | number): void => {
+      text += `STAT ${this.idOf(handle)}:${name} ${value}\r\n`;
+    };
+    for (const [i, handle] of this.listenerHandles.entries()) {
+      const { shared, name } = this.input.listeners[i]!;
+      if (shared && this.input.thread !== 1) continue;
+      add(handle, 'addr', name);
+      add(handle, 'state', 'conn_listening');
+      add(handle, 'secs_since_last_cmd', now - TIME_AT_START);
+    }
+    for (const conn of this.conns) {
+      if (conn === undefined || !conn.isOpen) continue;
+      add(conn.handle, 'addr', this.addressOf(conn));
+      add(conn.handle, 'listen_addr', this.input.listeners[conn.listener]?.name ?? 'unknown');
+      add(conn.handle, 'state', STATE_NAMES[conn.state] ?? 'conn_read');
+      add(conn.handle, 'secs_since_last_cmd', now - conn.lastRead);
+    }
+    return text;
+  }
+
+  /** Where a connection comes from, as `stats conns` and the log name it. */
+  private addressOf(conn: Conn): string {
+    if (this.input.listeners[conn.listener]?.name.startsWith('unix:')) return 'unix:';
+    try {
+      const { family, host, port } = this.channel.peerAddress(conn.handle);
+      return family === 'IPv6' ? `tcp6:[${host}]:${port}` : `tcp:${host}:${port}`;
+    } catch {
+      // An lwsocket's peer is not kept.
+      return 'tcp:unknown';
+    }
+  }
+
+  // ---- messages --------------------------------------------------------------------------------------------------
+
+  receive(message: ToWorker, end: () => void): void {
+    switch (message.type) {
+      case 'stop':
+        if (message.graceful) this.drain(end);
+        else end();
+        break;
+      case 'credentials':
+        this.protoAuth?.replace(message.credentials);
+        break;
+      case 'askConns': {
+        const { from, request } = message;
+        this.send({ type: 'relay', to: from, message: { type: 'conns', request, text: this.describeConns() } });
+        break;
+      }
+      case 'conns':
+        this.connsArrived(message.request, message.text);
+        break;
+    }
+  }
+
+  /** Stops accepting, closes each connection once it is between two commands, and calls `end` when none is left. */
+  private drain(end: () => void): void {
+    for (const handle of this.listenerHandles) this.channel.close(handle);
+    const check = (): void => {
+      let left = 0;
+      for (const conn of this.conns) {
+        if (conn === undefined || !conn.isOpen) continue;
+        left++;
+        const between = conn.state === CONN_COMMAND && conn.carryLength === 0 && !conn.blocked;
+        if (between) this.finish(conn);
+      }
+      if (left === 0) end();
+      else setTimeout(check, DRAIN_CHECK_MS);
+    };
+    check();
+  }
+}
+
+const NEW_CLIENT = {
+  auto: 'new auto-negotiating client connection',
+  ascii: 'new ascii client connection.',
+  binary: 'new binary client connection.',
+} as const;
+
+function protocolWords(protocol: Settings['protocol']): string {
+  return protocol === 'auto' ? 'auto-negotiate' : protocol;
 }
 
 if (parentPort !== null) {
@@ -279,11 +491,13 @@ if (parentPort !== null) {
   const input = workerData as WorkerInput;
   const { cpus } = input.settings;
   if (cpus.length > 0) setAffinity([cpus[(input.thread - 1) % cpus.length]!]);
-  const server = new Server(input);
+  const server = new Server(input, (message) => port.postMessage(message));
   server.channel.attach();
-  port.once('message', () => {
-    server.stop();
-    port.close();
+  port.on('message', (message: ToWorker) => {
+    server.receive(message, () => {
+      server.stop();
+      port.close();
+    });
   });
   port.postMessage({
     type: 'ready',

@@ -1,5 +1,10 @@
 /** The command line: what it makes of the words, and memcached's own complaints. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { parseConfigFile } from '../src/config_file.ts';
+import { HELP } from '../src/help.ts';
 import { parseCommandLine, UsageError } from '../src/options.ts';
 import { DEBIANS, hasDebians, OURS, runToEnd } from './servers.ts';
 
@@ -7,6 +12,18 @@ function settingsOf(...args: string[]) {
   const parsed = parseCommandLine(args);
   if (parsed.action !== 'serve') throw new Error(`expected settings, got ${parsed.action}`);
   return parsed.settings;
+}
+
+/** What the command would say and how it would end; a process of its own only where words alone do not tell. */
+async function runOurs(args: string[]): Promise<{ code: number | null; stderr: string }> {
+  const warnings: string[] = [];
+  try {
+    parseCommandLine(args, warnings);
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    return { code: error.exitCode, stderr: [...warnings, error.message, ''].join('\n') };
+  }
+  return runToEnd(OURS, args);
 }
 
 function complaint(...args: string[]): { message: string; exitCode: number } {
@@ -68,7 +85,15 @@ describe('the command line', () => {
 
   it.each([
     [['--io', 'select'], '--io must be megapipe or epoll, not "select"', 64],
-    [['-U', '11211'], 'UDP is not supported: -U 11211 (only 0 is possible)', 64],
+    [['-Z'], expect.stringMatching(/^-Z: TLS is not supported yet/), 64],
+    [['-o', 'ssl_key=/x'], expect.stringMatching(/^-o ssl_key: TLS is not supported yet/), 64],
+    [['-o', 'ssl_min_version=3,ssl_key=/x'], expect.stringMatching(/^-o ssl_min_version: TLS/), 64],
+    [['-l', 'mtls:127.0.0.1'], expect.stringContaining("'mtls' option is valid only when SSL is enabled"), 71],
+    [['-L'], expect.stringContaining('Cannot enable large pages'), 1],
+    [['-N', '1'], '-N <num_napi_ids> option not supported', 1],
+    [['-o', 'hashpower=29'], expect.stringContaining('multiplier of 29 is too high'), 1],
+    [['-o', 'resp_obj_mem_limit=x'], 'could not parse argument to resp_obj_mem_limit', 1],
+    [['--config', '/nonexistent'], expect.stringContaining('cannot read --config /nonexistent'), 64],
     [['-m', '65536'], 'Cannot use more than 15 GB of item memory.', 64],
     [
       ['-o', 'slab_chunk_max=300'],
@@ -80,33 +105,268 @@ describe('the command line', () => {
     expect(complaint(...args)).toEqual({ message, exitCode });
   });
 
-  it
-    .skipIf(!hasDebians)
-    .each([
-      [['-z']],
-      [['-p']],
-      [['--foo']],
-      [['-p', '70000']],
-      [['-t', '0']],
-      [['-m', '0']],
-      [['-c', '0']],
-      [['-I', '10']],
-      [['-I', '100m']],
-      [['-I', '1k']],
-      [['-I', '600k']],
-      [['-f', '1']],
-      [['-n', '0']],
-      [['-R', '0']],
-      [['-o', 'foo']],
-      [['-u', 'nosuchuser']],
-      [['-s', '/nonexistent/socket']],
-    ])('complains as Debian’s memcached does: %j', async (args) => {
+  it('reads every word of -o', () => {
+    const { cache, ...settings } = settingsOf(
+      '-o',
+      'no_maxconns_fast,no_hashexpand,no_slab_reassign,slab_automove=2,slab_automove_ratio=.5,slab_automove_window=9',
+      '-o',
+      'tail_repair_time=11,hash_algorithm=jenkins,no_lru_crawler,lru_crawler_sleep=7,lru_crawler_tocrawl=8,hot_lru_pct=10',
+      '-owarm_lru_pct=11,hot_max_factor=.5,warm_max_factor=3,temporary_ttl=12,slab_sizes=104-200-400,track_sizes',
+      '--extended=watcher_logbuf_size=1,worker_logbuf_size=2,read_buf_mem_limit=3,resp_obj_mem_limit=4,modern,relaxed_privileges',
+    );
+    expect(settings).toMatchObject({
+      maxConnsFast: false,
+      watcherLogbufBytes: 1024,
+      workerLogbufBytes: 2048,
+      readBufMemLimitBytes: 3 << 20,
+      respObjMemLimitBytes: 4 << 20,
+    });
+    expect(settings.hashAlgorithm).toBe('jenkins');
+    expect(cache).toMatchObject({
+      hashExpand: false,
+      trackSizes: true,
+      slabSizes: [104, 200, 400],
+      slabs: { reassign: false, automove: 2, automoveRatio: 0.5, automoveWindow: 9 },
+      lru: {
+        tailRepairTime: 11,
+        crawler: false,
+        crawlerSleepUs: 7,
+        crawlerToCrawl: 8,
+        maintainer: true,
+        segmented: true,
+        hotPct: 10,
+        warmPct: 11,
+        hotMaxFactor: 0.5,
+        warmMaxFactor: 3,
+        temporaryTtl: 12,
+      },
+    });
+  });
+
+  it('reads every long name, abbreviated as far as getopt allows', () => {
+    expect(
+      settingsOf(
+        '--unix-m=770',
+        '--enable-sh',
+        '--port=1',
+        '--unix-socket=/s',
+        '--udp=2',
+        '--memory-l=128',
+        '--disable-e',
+        '--conn=3',
+        '--lock-memory',
+        '--enable-c',
+        '--verb',
+        '--daemon',
+        '--listen=a',
+        '--user=b',
+        '--pid=c',
+        '--slab-g=2',
+        '--slab-m=64',
+        '--thr=5',
+        '--max-r=6',
+        '--disable-c',
+        '--listen-b=7',
+        '--proto=ascii',
+        '--max-i=2m',
+        '--disable-f',
+        '--disable-d',
+        '--disable-w',
+        '--memory-f=/d',
+        '--ext=idle_timeout=8',
+        '-D/',
+      ),
+    ).toMatchObject({
+      socketMode: 0o770,
+      shutdownCommand: true,
+      port: 1,
+      socketPath: '/s',
+      udpPort: 2,
+      cache: {
+        memoryBytes: 128 << 20,
+        evictions: false,
+        growthFactor: 2,
+        chunkSizeMin: 64,
+        useCas: false,
+        itemSizeMax: 2 << 20,
+      },
+      maxConns: 3,
+      lockMemory: true,
+      coreDumps: true,
+      verbosity: 1,
+      daemon: true,
+      listen: ['a'],
+      user: 'b',
+      pidFile: 'c',
+      threads: 5,
+      requestsPerEvent: 6,
+      backlog: 7,
+      protocol: 'ascii',
+      flushEnabled: false,
+      dumpEnabled: false,
+      watchEnabled: false,
+      memoryFile: '/d',
+      idleTimeoutSeconds: 8,
+      prefixDelimiter: '/',
+      detailEnabled: true,
+    });
+    expect(settingsOf('--auth-file=/f').authFile).toBe('/f');
+    // UDP alone brings TCP on the same port.
+    expect(settingsOf('-U', '5')).toMatchObject({ port: 5, udpPort: 5 });
+  });
+
+  it('names every option in its help', () => {
+    const source = readFileSync(new URL('../src/options.ts', import.meta.url), 'utf8');
+    const names = [...source.matchAll(/^ {2}(?:none|value|option)\('([a-z-]+)'/gm)].map((match) => `--${match[1]}`);
+    const words = [...source.matchAll(/^ {4}case '(?!no_)([a-z_]{5,})':/gm)].map((match) => match[1]!);
+    expect(names.length).toBeGreaterThan(35);
+    expect(words.length).toBeGreaterThan(25);
+    for (const name of [...names, ...words]) expect(HELP).toContain(name);
+  });
+
+  it('reads a file in the style of /etc/memcached.conf as Debian’s start script does', () => {
+    const file = parseConfigFile(
+      [
+        '# memcached default config file',
+        '-d',
+        'logfile /var/log/memcached.log',
+        '  -m 128   # megabytes',
+        '-p 11311',
+        '-u memcache',
+        "-o 'idle_timeout=5'",
+        '-P "/run/with blank/pid"',
+        '-M',
+        '',
+        '#-v',
+        '--threads=2',
+      ].join('\n'),
+    );
+    expect(file).toEqual({
+      args: [
+        '-m',
+        '128',
+        '-p',
+        '11311',
+        '-u',
+        'memcache',
+        '-o',
+        'idle_timeout=5',
+        '-P',
+        '/run/with blank/pid',
+        '-M',
+        '--threads=2',
+      ],
+      logFile: '/var/log/memcached.log',
+    });
+    expect(() => parseConfigFile('-v\nfoo bar')).toThrow('line 2: neither an option nor "logfile PATH": foo bar');
+    expect(() => parseConfigFile('-v "x')).toThrow('line 1: the quote " is not closed');
+    const path = join(mkdtempSync(join(tmpdir(), 'memcached-ts-')), 'memcached.conf');
+    writeFileSync(path, '-p 11311\n-t 2\n--config=/x\n');
+    expect(complaint('--config', path).message).toContain('it names another --config');
+    writeFileSync(path, '-p 11311\n-t 2\n-d\n');
+    // What stands behind it on the command line counts.
+    expect(settingsOf('--config', path, '-t', '3')).toMatchObject({ port: 11311, threads: 3, daemon: false });
+    rmSync(dirname(path), { recursive: true });
+  });
+
+  it.skipIf(!hasDebians).each([
+    [['-z']],
+    [['-p']],
+    [['--foo']],
+    [['--ver']],
+    [['--max=3']],
+    [['--daemon=1']],
+    [['--port']],
+    [['-d=1']],
+    [['-p', '70000']],
+    [['-U', '70000']],
+    [['-t', '0']],
+    [['-t', '65', '-m', '1']],
+    [['-m', '0']],
+    [['-c', '0']],
+    [['-c', 'x']],
+    [['-I', '10']],
+    [['-I', '100m']],
+    [['-I', '2000m']],
+    [['-I', '1k']],
+    [['-I', '600k']],
+    [['-f', '1']],
+    [['-f', 'x']],
+    [['-n', '0']],
+    [['-R', '0']],
+    [['-D', '']],
+    [['-B', 'foo']],
+    [['-S', '-B', 'ascii']],
+    [['-S', '-U', '1']],
+    [['-Y', '/x', '-B', 'binary']],
+    [['-Y', '/x', '-U', '1']],
+    [['-Y', '/nonexistent']],
+    [['-l', '[::1']],
+    [['-l', '127.0.0.1:x']],
+    [['-l', 'notls:127.0.0.1']],
+    [['-u', 'nosuchuser']],
+    [['-s', '/nonexistent/socket']],
+    ...[
+      'foo',
+      ',',
+      'hashpower',
+      'hashpower=11',
+      'hashpower=33',
+      'slab_automove=3',
+      'slab_automove_ratio',
+      'slab_automove_ratio=2',
+      'slab_automove_window',
+      'slab_automove_window=2',
+      'tail_repair_time',
+      'tail_repair_time=9',
+      'hash_algorithm',
+      'hash_algorithm=foo',
+      'lru_crawler_sleep',
+      'lru_crawler_sleep=1000001',
+      'lru_crawler_tocrawl',
+      'lru_crawler_tocrawl=x',
+      'hot_lru_pct',
+      'hot_lru_pct=0',
+      'warm_lru_pct',
+      'warm_lru_pct=80',
+      'hot_lru_pct=50,warm_lru_pct=50',
+      'hot_max_factor',
+      'hot_max_factor=0',
+      'warm_max_factor',
+      'warm_max_factor=x',
+      'temporary_ttl',
+      'no_lru_maintainer,temporary_ttl=10',
+      'idle_timeout',
+      'watcher_logbuf_size',
+      'watcher_logbuf_size=x',
+      'worker_logbuf_size',
+      'worker_logbuf_size=x',
+      'read_buf_mem_limit',
+      'read_buf_mem_limit=x',
+      'slab_sizes=5',
+      'slab_sizes=104-100',
+      'slab_sizes=104-108',
+      'no_slab_sizes',
+      // Accepted all of them; the last word ends it.
+      'maxconns_fast,no_maxconns_fast,hashpower=12,no_hashexpand,slab_reassign,no_slab_reassign,slab_automove,slab_automove=2,foo',
+      'no_slab_automove,slab_automove_ratio=.5,slab_automove_window=3,tail_repair_time=10,hash_algorithm=xxh3,foo',
+      'lru_crawler,no_lru_crawler,lru_crawler_sleep=0,lru_crawler_tocrawl=5,lru_maintainer,no_lru_maintainer,foo',
+      'hot_lru_pct=1,warm_lru_pct=79,hot_max_factor=.1,warm_max_factor=9,temporary_ttl=1,idle_timeout=1,foo',
+      'watcher_logbuf_size=1,worker_logbuf_size=1,slab_sizes=1,slab_chunk_max=1,track_sizes,foo',
+      'inline_ascii_resp,no_inline_ascii_resp,modern,no_modern,no_chunked_items,no_drop_privileges,read_buf_mem_limit=1,foo',
+    ].map((words) => [['-o', words]]),
+  ])('complains as Debian’s memcached does: %j', async (args) => {
     const user = args[0] === '-u' ? [] : ['-u', 'root'];
     const theirs = await runToEnd(DEBIANS, [...user, ...args]);
-    const ours = await runToEnd(OURS, [...user, ...args]);
+    const ours = await runOurs([...user, ...args]);
     // Their last message shows the errno of a later call.
     const words = (text: string): string =>
-      text.replace(/^\S*memcached(-ts)?: /, 'memcached: ').replace(': Invalid argument', ': No such file or directory');
+      text
+        .replace(/^\S*memcached(-ts)?: /, 'memcached: ')
+        .replace(/: (Invalid argument|Success)$/m, ': No such file or directory')
+        // Told without an end of line there, and with no errno here.
+        .replace(/^(Invalid .*"|'notls' .*)\n?(failed to listen on .*?)(: No such file or directory)?$/m, '$1\n$2')
+        .replace(/^(Authfile|Could not open authfile)(.*?): .*$/m, '$1$2');
     expect({ code: ours.code, stderr: words(ours.stderr) }).toEqual({
       code: theirs.code,
       stderr: words(theirs.stderr),

@@ -1,7 +1,7 @@
 /** The protocol without sockets: bytes cut anywhere, output that is full at any moment, and what 1.6.45 does differently. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { CONN_CLOSING, Conn } from '../src/conn.ts';
+import { CONN_CLOSING, Conn, PROTOCOL_UNKNOWN } from '../src/conn.ts';
 import { type Cache, createCache } from '../src/engine/cache.ts';
 import { checkInvariants } from '../src/engine/check.ts';
 import { DEFAULT_CACHE_CONFIG, PAGE_BYTES } from '../src/engine/layout.ts';
@@ -77,7 +77,10 @@ class Session {
     flushEnabled: true,
     dumpEnabled: true,
     kick: () => {},
-    stats: (subcommand) => (subcommand === '' ? 'STAT a 1\r\nEND\r\n' : subcommand === 'reset' ? 'RESET' : undefined),
+    shutdownEnabled: false,
+    shutdown: () => {},
+    stats: (_conn, subcommand) =>
+      subcommand === '' ? 'STAT a 1\r\nEND\r\n' : subcommand === 'reset' ? 'RESET' : undefined,
     log: () => {},
   };
 
@@ -86,7 +89,7 @@ class Session {
       cache ?? createCache({ ...DEFAULT_CACHE_CONFIG, memoryBytes: 64 * PAGE_BYTES, hashPower: 10 }, 'none', 1, 1);
     this.out = new FakeOutput(() => this.cache.memory.u8);
     this.proto = new ProtoText(this.cache, this.out, this.host);
-    this.conn.open(1);
+    this.conn.open(1, PROTOCOL_UNKNOWN, 0, 0);
   }
 
   receive(piece: Buffer): void {

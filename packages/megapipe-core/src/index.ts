@@ -30,4 +30,5 @@ export {
   setAffinity,
 } from './listen.ts';
 export { ListenGroup, type ListenGroupOptions, type ListenGroupShare, listenGroup } from './listen-group.ts';
+export { ensureCoreFiles, ensureDescriptors, lockMemory } from './process.ts';
 export { createSharedMemory, mapSharedMemory } from './shared-memory.ts';

@@ -2,7 +2,7 @@
  * Making listening sockets, and where threads run. Listening sockets are plain descriptors until a channel registers them.
  * Not its job: groups of them, one for each channel; that is listen-group.ts.
  */
-import { chmodSync, rmSync } from 'node:fs';
+import { chmodSync, lstatSync, rmSync } from 'node:fs';
 import { NET, native } from '@megapipe/native';
 import { systemError } from './errors.ts';
 
@@ -94,8 +94,9 @@ export function listenUnix(options: ListenUnixOptions): number {
   return fd;
 }
 
-/** Whether a socket file is left over: connecting to it is refused. */
+/** Whether a file is a socket that was left over: connecting to it is refused (as to any other file). */
 function abandoned(path: string): boolean {
+  if (!lstatSync(path, { throwIfNoEntry: false })?.isSocket()) return false;
   const probe = native.socket(NET.AF_UNIX, NET.SOCK_STREAM);
   if (probe < 0) return false;
   const result = native.connect(probe, path, 0);

@@ -117,6 +117,11 @@ export interface Native {
   setAffinity(cpus: number[]): number;
   getAffinity(): number[] | number;
 
+  /** Of RLIMIT_…; -1 is unlimited. */
+  getRlimit(resource: number): { soft: number; hard: number } | number;
+  setRlimit(resource: number, soft: number, hard: number): number;
+  lockMemory(region: number, offset: number, length: number): number;
+
   loopBackendFd(): number;
   loopAttach(
     kind: 0 | 1,

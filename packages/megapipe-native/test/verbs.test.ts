@@ -127,6 +127,18 @@ describe('sockets', () => {
     expect(native.setAffinity(all)).toBe(0);
     expect(native.setAffinity([1023])).toBe(-22);
   });
+
+  test('limits of the process are read and set', () => {
+    const RLIMIT_CORE = 4;
+    const before = native.getRlimit(RLIMIT_CORE);
+    if (typeof before === 'number') throw new Error('getRlimit');
+    expect(native.setRlimit(RLIMIT_CORE, 0, before.hard)).toBe(0);
+    expect(native.getRlimit(RLIMIT_CORE)).toEqual({ soft: 0, hard: before.hard });
+    expect(native.setRlimit(RLIMIT_CORE, before.soft, before.hard)).toBe(0);
+    expect(native.getRlimit(99)).toBe(-22);
+    expect(native.setRlimit(99, 1, 1)).toBe(-22);
+    expect(() => native.setRlimit(RLIMIT_CORE, -2, 0)).toThrow(/soft/);
+  });
 });
 
 describe('rings', () => {

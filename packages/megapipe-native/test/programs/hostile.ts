@@ -60,7 +60,7 @@ const view = fc.constantFrom(
 );
 const drain = fc.constantFrom(() => 0, null, 5, {});
 
-const verbs: Record<Exclude<keyof typeof native, 'abiTable' | 'setAffinity'>, fc.Arbitrary<unknown>[]> = {
+const verbs: Record<Exclude<keyof typeof native, 'abiTable' | 'setAffinity' | 'setRlimit'>, fc.Arbitrary<unknown>[]> = {
   memoryMap: [fc.constantFrom(-1, 0, 0.5, 4096, 2 ** 53, Infinity, 'x')],
   memoryFile: [fc.constantFrom(-1, 0, 0.5, 4096, 2 ** 53, Infinity, 'x')],
   memoryMapFile: [
@@ -108,6 +108,8 @@ const verbs: Record<Exclude<keyof typeof native, 'abiTable' | 'setAffinity'>, fc
   sockaddrParse: [region, size],
   reuseportSteer: [fd, cpus, cpus],
   getAffinity: [],
+  getRlimit: [small],
+  lockMemory: [region, size, size],
   loopBackendFd: [],
   loopAttach: [small, ring, drain, region, size, size, small],
   loopDetach: [small, ring],

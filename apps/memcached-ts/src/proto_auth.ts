@@ -1,0 +1,154 @@
+/**
+ * What a connection says first when the server runs with -Y: a `set` of any key whose value is "name password".
+ *
+ * Invariant: nothing but that is carried out before it was right. Where more was received already, it is left to the text
+ * protocol, which the connection speaks from then on. Resumable as the protocols are: `run` says how far it came.
+ * Not its job: the file (auth_file.ts).
+ */
+import { timingSafeEqual } from 'node:crypto';
+import type { Credential } from './auth_file.ts';
+import { CONN_CLOSING, CONN_COMMAND, CONN_NREAD, CONN_SWALLOW, type Conn, PROTOCOL_TEXT } from './conn.ts';
+import type { Cache } from './engine/cache.ts';
+import { T_AUTH_CMDS, T_AUTH_ERRORS, T_BYTES_WRITTEN, threadBase } from './engine/stats.ts';
+import type { Output } from './values.ts';
+
+const line = (text: string): Buffer => Buffer.from(`${text}\r\n`, 'latin1');
+const STORED = line('STORED');
+const UNAUTHENTICATED = line('CLIENT_ERROR unauthenticated');
+const BAD_TERMINATION = line('CLIENT_ERROR bad command line termination');
+const BAD_FORMAT = line('CLIENT_ERROR bad authentication token format');
+const TOO_LONG = line('CLIENT_ERROR auth token too long');
+const FAILURE = line('CLIENT_ERROR authentication failure');
+
+/** A line without its end may be this long. */
+const LINE_BYTES_MAX = 2048;
+/** Name and password: two entries of a file's length and what may stand between them. */
+const TOKEN_BYTES_MAX = 2048;
+
+export class ProtoAuth {
+  private readonly out: Output;
+  private readonly out8: Buffer;
+  private readonly f64: Float64Array;
+  private readonly stats: number;
+  private credentials: readonly Credential[];
+
+  constructor(cache: Cache, out: Output, credentials: readonly Credential[]) {
+    this.out = out;
+    const { buffer, byteOffset, byteLength } = out.memory;
+    this.out8 = Buffer.from(buffer, byteOffset, byteLength);
+    this.f64 = cache.memory.f64;
+    this.stats = threadBase(cache.thread);
+    this.credentials = credentials;
+  }
+
+  /** The file was read again. Who is in stays in. */
+  replace(credentials: readonly Credential[]): void {
+    this.credentials = credentials;
+  }
+
+  /** As ProtoText.run; on success `conn.protocol` is the text protocol. */
+  run(conn: Conn, bytes: Buffer, pos: number, end: number): number {
+    let at = pos;
+    for (;;) {
+      switch (conn.state) {
+        case CONN_COMMAND: {
+          const newline = bytes.indexOf(0x0a, at);
+          if (newline < 0 || newline >= end) {
+            if (end - at > LINE_BYTES_MAX) conn.state = CONN_CLOSING;
+            return at;
+          }
+          const length = tokenLength(bytes.toString('latin1', at, newline));
+          if (length < 0) {
+            if (!this.answer(conn, UNAUTHENTICATED)) return at;
+          } else if (length > TOKEN_BYTES_MAX) {
+            if (!this.answer(conn, TOO_LONG)) return at;
+            conn.state = CONN_SWALLOW;
+            conn.swallowLeft = length + 2;
+          } else {
+            conn.state = CONN_NREAD;
+            conn.valueLeft = length + 2;
+          }
+          at = newline + 1;
+          break;
+        }
+        case CONN_NREAD: {
+          if (end - at < conn.valueLeft) return at;
+          const last = at + conn.valueLeft;
+          if (!this.judge(conn, bytes, at, last)) return at;
+          conn.state = CONN_COMMAND;
+          conn.valueLeft = 0;
+          return conn.protocol === PROTOCOL_TEXT ? last : this.run(conn, bytes, last, end);
+        }
+        case CONN_SWALLOW: {
+          const count = Math.min(conn.swallowLeft, end - at);
+          at += count;
+          conn.swallowLeft -= count;
+          if (conn.swallowLeft > 0) return at;
+          conn.state = CONN_COMMAND;
+          break;
+        }
+        default:
+          return end;
+      }
+    }
+  }
+
+  /** The value stands in bytes[start, end), its CR LF included. False: no room for the answer, nothing was done. */
+  private judge(conn: Conn, bytes: Buffer, start: number, end: number): boolean {
+    if (bytes[end - 2] !== 0x0d || bytes[end - 1] !== 0x0a) return this.answer(conn, BAD_TERMINATION);
+    const words = bytes
+      .toString('latin1', start, end - 2)
+      .split('\0', 1)[0]!
+      .split(' ')
+      .filter((word) => word !== '');
+    if (words.length < 2) return this.answer(conn, BAD_FORMAT);
+    const right = this.isRight(Buffer.from(words[0]!, 'latin1'), Buffer.from(words[1]!, 'latin1'));
+    if (!this.answer(conn, right ? STORED : FAILURE)) return false;
+    this.f64[this.stats + T_AUTH_CMDS] += 1;
+    if (right) {
+      conn.authenticated = true;
+      conn.protocol = PROTOCOL_TEXT;
+    } else {
+      this.f64[this.stats + T_AUTH_ERRORS] += 1;
+    }
+    return true;
+  }
+
+  /** Looks at every entry, whatever the earlier ones said, so that the time taken tells nothing. */
+  private isRight(user: Buffer, password: Buffer): boolean {
+    let right = false;
+    for (const entry of this.credentials) {
+      if (entry.user.length !== user.length || entry.password.length !== password.length) continue;
+      const sameUser = timingSafeEqual(entry.user, user);
+      const samePassword = timingSafeEqual(entry.password, password);
+      right ||= sameUser && samePassword;
+    }
+    return right;
+  }
+
+  private answer(conn: Conn, text: Buffer): boolean {
+    const at = this.out.reserve(conn.handle, text.length);
+    if (at < 0) {
+      conn.blocked = true;
+      return false;
+    }
+    text.copy(this.out8, at);
+    this.out.commit(conn.handle, text.length);
+    this.f64[this.stats + T_BYTES_WRITTEN] += text.length;
+    return true;
+  }
+}
+
+/** Length of the value of `set key flags exptime length`, or -1 for any other line. */
+function tokenLength(text: string): number {
+  const words = text
+    .split('\0', 1)[0]!
+    .split(' ')
+    .filter((word) => word !== '');
+  if (words.length < 5 || words[0] !== 'set') return -1;
+  // As strtoul: digits, then the end or white space (the CR is still there).
+  const digits = /^\s*\+?(\d+)(?=\s|$)/.exec(words[4]!);
+  if (digits === null) return -1;
+  const length = Number(digits[1]);
+  return length <= 0xffff_ffff ? length : -1;
+}

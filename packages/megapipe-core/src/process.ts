@@ -1,0 +1,42 @@
+/**
+ * Limits of the process that a server sets before it serves: descriptors, core files, locked memory.
+ * Not its job: deciding on them, and whose identity the process has (Node.js has calls for that).
+ */
+import { native } from '@megapipe/native';
+import { systemError } from './errors.ts';
+
+const RLIMIT_CORE = 4;
+const RLIMIT_NOFILE = 7;
+const UNLIMITED = -1;
+
+/** Limits of a resource. */
+function limitOf(resource: number, name: string): { soft: number; hard: number } {
+  const limit = native.getRlimit(resource);
+  if (typeof limit === 'number') throw systemError('getrlimit', -limit, name);
+  return limit;
+}
+
+/** Sees to it that this process may have `count` descriptors open. Throws EPERM where that needs a privilege. */
+export function ensureDescriptors(count: number): void {
+  const { soft, hard } = limitOf(RLIMIT_NOFILE, 'RLIMIT_NOFILE');
+  if (soft === UNLIMITED || soft >= count) return;
+  const result = native.setRlimit(RLIMIT_NOFILE, count, hard === UNLIMITED || hard > count ? hard : count);
+  if (result < 0) throw systemError('setrlimit', -result, `RLIMIT_NOFILE to ${count}`);
+}
+
+/** Lets core files be as large as the system allows. False where it allows none. */
+export function ensureCoreFiles(): boolean {
+  if (native.setRlimit(RLIMIT_CORE, UNLIMITED, UNLIMITED) < 0) {
+    const { hard } = limitOf(RLIMIT_CORE, 'RLIMIT_CORE');
+    native.setRlimit(RLIMIT_CORE, hard, hard);
+  }
+  return limitOf(RLIMIT_CORE, 'RLIMIT_CORE').soft !== 0;
+}
+
+/** Keeps the pages of shared memory in RAM. Throws EPERM, ENOMEM. */
+export function lockMemory(shared: SharedArrayBuffer): void {
+  const { id } = native.memoryAttach(new Uint8Array(shared));
+  const result = native.lockMemory(id, 0, shared.byteLength);
+  native.memoryRelease(id);
+  if (result < 0) throw systemError('mlock', -result, `${shared.byteLength} bytes`);
+}

@@ -1,0 +1,66 @@
+/*
+ * Limits of the process: what a server sets once, before it serves. Node.js has no call for any of them.
+ * A limit of -1 means unlimited.
+ */
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include "native.h"
+
+static bool limit_arg(napi_env env, napi_value v, rlim_t *out, const char *name) {
+  double d;
+  if (napi_get_value_double(env, v, &d) == napi_ok && d == -1) {
+    *out = RLIM_INFINITY;
+    return true;
+  }
+  size_t size;
+  if (!mp_size(env, v, &size, "setRlimit", name)) return false;
+  *out = size;
+  return true;
+}
+
+static napi_value limit_number(napi_env env, rlim_t limit) {
+  return mp_number(env, limit == RLIM_INFINITY ? -1 : (double)limit);
+}
+
+/* getRlimit(resource) -> { soft, hard } or -errno */
+VERB(mp_get_rlimit) {
+  napi_value argv[1], out;
+  uint32_t resource;
+  struct rlimit limit;
+  if (!mp_args(env, info, 1, argv, "getRlimit") || !mp_uint(env, argv[0], &resource, "getRlimit", "resource")) return NULL;
+  if (getrlimit((int)resource, &limit) < 0) return mp_i32(env, -errno);
+  napi_create_object(env, &out);
+  mp_set(env, out, "soft", limit_number(env, limit.rlim_cur));
+  mp_set(env, out, "hard", limit_number(env, limit.rlim_max));
+  return out;
+}
+
+/* setRlimit(resource, soft, hard) -> 0 or -errno */
+VERB(mp_set_rlimit) {
+  napi_value argv[3];
+  uint32_t resource;
+  struct rlimit limit;
+  if (!mp_args(env, info, 3, argv, "setRlimit") || !mp_uint(env, argv[0], &resource, "setRlimit", "resource") ||
+      !limit_arg(env, argv[1], &limit.rlim_cur, "soft") || !limit_arg(env, argv[2], &limit.rlim_max, "hard"))
+    return NULL;
+  return mp_i32(env, setrlimit((int)resource, &limit) < 0 ? -errno : 0);
+}
+
+/*
+ * lockMemory(region, offset, length) -> 0 or -errno: these pages stay in memory. Not mlockall: V8 gives pages back with
+ * madvise, which fails on locked ones, and V8 aborts then.
+ */
+VERB(mp_lock_memory) {
+  napi_value argv[3];
+  uint32_t region;
+  size_t offset, length;
+  static const char verb[] = "lockMemory";
+  if (!mp_args(env, info, 3, argv, verb) || !mp_uint(env, argv[0], &region, verb, "region") ||
+      !mp_size(env, argv[1], &offset, verb, "offset") || !mp_size(env, argv[2], &length, verb, "length"))
+    return NULL;
+  uint8_t *base = mp_range(env, mp_instance(env), region, offset, length, verb);
+  if (!base) return NULL;
+  return mp_i32(env, mlock(base, length) < 0 ? -errno : 0);
+}
