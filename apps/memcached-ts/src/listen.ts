@@ -25,6 +25,8 @@ export interface Listener {
 export interface Sockets {
   listeners: Listener[][];
   portLines: string[];
+  /** What -U asks for; the first worker binds them. */
+  udp: { host: string; port: number }[];
 }
 
 interface Address {
@@ -74,9 +76,12 @@ async function addressesOf(settings: Settings, port: number): Promise<Address[]>
 
 /** Opens every listening socket. Does not come back where one cannot be opened. */
 export async function openSockets(settings: Settings): Promise<Sockets> {
-  const sockets: Sockets = { listeners: Array.from({ length: settings.threads }, () => []), portLines: [] };
+  const sockets: Sockets = { listeners: Array.from({ length: settings.threads }, () => []), portLines: [], udp: [] };
   if (settings.socketPath !== undefined) openUnix(settings, settings.socketPath, sockets);
   else if (settings.port !== 0) await openTcp(settings, sockets);
+  if (settings.socketPath === undefined && settings.udpPort !== 0) {
+    sockets.udp = await addressesOf(settings, Math.max(0, settings.udpPort));
+  }
   return sockets;
 }
 

@@ -55,6 +55,7 @@ class Workers {
     return new Promise((resolve) => {
       worker.on('message', (message: WorkerMessage) => {
         if (message.type === 'ready') resolve(message);
+        else if (message.type === 'failed') fail(message.message, EX_OSERR);
         else if (message.type === 'shutdown') this.onShutdown(message.graceful);
         else this.tell(message.message, message.to);
       });
@@ -133,7 +134,7 @@ async function serve(settings: Settings): Promise<void> {
   applyLimits(settings);
   dropPrivileges(settings);
   const credentials = watchAuthFile(settings, workers);
-  const { listeners, portLines } = await openSockets(settings);
+  const { listeners, portLines, udp } = await openSockets(settings);
   for (const listener of listeners[0]!) if (listener.shared) sharedFds.push(listener.fd);
   let cache: ReturnType<typeof createCache> | undefined;
   const seed = (Math.random() * 2 ** 32) | 0;
@@ -158,13 +159,14 @@ async function serve(settings: Settings): Promise<void> {
   lockCacheMemory(settings, shared);
   i32[W_VERBOSITY] = settings.verbosity;
   const ready = listeners.map((list, i) =>
-    workers.start({ shared, settings, credentials, thread: i + 1, listeners: list }),
+    workers.start({ shared, settings, credentials, thread: i + 1, listeners: list, udp: i === 0 ? udp : [] }),
   );
   if (settings.threads > 1) {
     const background: BackgroundInput = { shared, settings, thread: settings.threads + 1 };
     failWith(new Worker(threadModule('background'), { workerData: { background } }), 'background thread');
   }
-  const { backend, reason: why } = (await Promise.all(ready))[0]!;
+  const { backend, reason: why, udpPortLines } = (await Promise.all(ready))[0]!;
+  portLines.push(...udpPortLines);
   if (settings.io === 'megapipe' && backend === 'epoll') complain(`--io megapipe is not possible here: ${why}`);
   else if (settings.verbosity > 0) complain(`serving with ${backend}: ${why}`);
   if (settings.pidFile !== undefined) writePidFile(settings.pidFile);

@@ -291,7 +291,7 @@ function settingsStats({ memory }: Cache, settings: Settings): Stat[] {
     ['growth_factor', cache.growthFactor.toFixed(2)],
     ['chunk_size', cache.chunkSizeMin],
     ['num_threads', settings.threads],
-    ['num_threads_per_udp', settings.threads],
+    ['num_threads_per_udp', settings.udpPort === 0 ? 0 : 1],
     ['stat_key_prefix', settings.prefixDelimiter],
     ['detail_enabled', yesNo(settings.detailEnabled)],
     ['reqs_per_event', settings.requestsPerEvent],

@@ -7,6 +7,7 @@
  * Not its job: the protocol, the cache, and making listening sockets (main.ts does).
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
+import { isIP } from 'node:net';
 import { parentPort, workerData } from 'node:worker_threads';
 import { type AcceptedSocket, Channel, type Handle, type Sink, SLOT_MASK, setAffinity } from '@megapipe/core';
 import type { Credential } from './auth_file.ts';
@@ -42,7 +43,8 @@ import { CARRY_BYTES_MAX, type Host, LINE_BYTES_MAX, ProtoText } from './proto_t
 import { DEFERRED } from './replies.ts';
 import type { Settings } from './settings.ts';
 import { statsText } from './stats_text.ts';
-import { strerror } from './strerror.ts';
+import { reason, strerror } from './strerror.ts';
+import { Udp } from './udp.ts';
 
 /** What main.ts hands to each worker. */
 export interface WorkerInput {
@@ -52,6 +54,8 @@ export interface WorkerInput {
   thread: number;
   /** What this worker accepts from. */
   listeners: Listener[];
+  /** What this worker serves by UDP. */
+  udp: { host: string; port: number }[];
   /** -Y */
   credentials: Credential[] | undefined;
 }
@@ -65,7 +69,8 @@ export type ToWorker =
 
 /** What a worker tells main.ts. `relay`: to that worker, or to all. */
 export type WorkerMessage =
-  | { type: 'ready'; backend: string; reason: string }
+  | { type: 'ready'; backend: string; reason: string; udpPortLines: string[] }
+  | { type: 'failed'; message: string }
   | { type: 'shutdown'; graceful: boolean }
   | { type: 'relay'; to?: number; message: ToWorker };
 
@@ -116,6 +121,7 @@ class Server implements Sink, Host {
   /** `stats conns` that wait for the other workers' lists, by request. */
   private readonly connsAsked = new Map<number, { conn: Conn; handle: Handle; texts: string[] }>();
   private connsRequests = 0;
+  private udp: Udp | undefined;
   private readonly i32: Int32Array;
   private readonly f64: Float64Array;
   private readonly counters: number;
@@ -172,7 +178,28 @@ class Server implements Sink, Host {
     }
   }
 
+  /** Binds what -U asks for: lines for MEMCACHED_PORT_FILENAME. */
+  async openUdp(): Promise<string[]> {
+    const { udp, settings } = this.input;
+    if (udp.length === 0) return [];
+    this.udp = new Udp(this.cache, this, settings.protocol);
+    const lines: string[] = [];
+    for (const { host, port } of udp) {
+      try {
+        const bound = await this.udp.bind(host, port);
+        lines.push(`UDP ${isIP(host) === 6 ? 'INET6' : 'INET'}: ${bound}`);
+      } catch (error) {
+        // A machine without IPv6 serves IPv4 alone.
+        if (settings.listen.length === 0 && host === '::' && lines.length > 0) continue;
+        throw new Error(`bind(): ${reason(error)}\nfailed to listen on UDP port ${port}: ${reason(error)}`);
+      }
+    }
+    if (settings.verbosity > 0) this.say(`<${lines.length} server listening (udp)`);
+    return lines;
+  }
+
   stop(): void {
+    this.udp?.close();
     this.background?.stop();
     this.channel.destroy();
   }
@@ -331,7 +358,8 @@ class Server implements Sink, Host {
   // ---- Host ------------------------------------------------------------------------------------------------------
 
   stats(conn: Conn, subcommand: string): string | undefined {
-    if (subcommand === 'conns') {
+    // A datagram's reply cannot wait.
+    if (subcommand === 'conns' && conn.listener >= 0) {
       this.askConns(conn);
       return DEFERRED;
     }
@@ -499,9 +527,12 @@ if (parentPort !== null) {
       port.close();
     });
   });
-  port.postMessage({
-    type: 'ready',
-    backend: server.channel.backend,
-    reason: server.channel.backendReason,
-  } satisfies WorkerMessage);
+  const ready = (udpPortLines: string[]): WorkerMessage => {
+    const { backend, backendReason } = server.channel;
+    return { type: 'ready', backend, reason: backendReason, udpPortLines };
+  };
+  server.openUdp().then(
+    (udpPortLines) => port.postMessage(ready(udpPortLines)),
+    (error: Error) => port.postMessage({ type: 'failed', message: error.message } satisfies WorkerMessage),
+  );
 }
