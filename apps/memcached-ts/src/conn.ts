@@ -21,6 +21,8 @@ export const CONN_SEND = 5;
 export const CONN_DUMP = 6;
 /** A reply is being gathered from other threads: nothing is parsed until it is there. */
 export const CONN_WAIT = 7;
+/** It watches: log lines go out, what comes in is dropped. */
+export const CONN_WATCH = 8;
 /** Nothing more is read or answered. */
 export const CONN_CLOSING = 4;
 
@@ -39,6 +41,8 @@ export class Conn {
   isOpen = false;
   /** Number of the listener that it came from, among its worker's. */
   listener = 0;
+  /** Its end stands in the log already. */
+  closeLogged = false;
   /** When it last sent something, seconds on the cache's clock. */
   lastRead = 0;
   /** The peer has ended its side while output was full: close once everything received is answered. */
@@ -104,6 +108,7 @@ export class Conn {
     this.handle = handle;
     this.isOpen = true;
     this.listener = listener;
+    this.closeLogged = false;
     this.lastRead = now;
     this.protocol = protocol;
     this.authenticated = false;

@@ -93,11 +93,14 @@ function openUnix(settings: Settings, path: string, sockets: Sockets): void {
   try {
     // A socket file of an earlier server is in the way; any other file stays, and makes bind fail.
     if (lstatSync(path, { throwIfNoEntry: false })?.isSocket()) unlinkSync(path);
+    // No moment in which others could connect: the file has its permissions from the start.
+    const umask = process.umask(~settings.socketMode & 0o777);
     shareWithAll(
       sockets,
       listenUnix({ path, backlog: settings.backlog, mode: settings.socketMode & 0o777 }),
       `unix:${path}`,
     );
+    process.umask(umask);
   } catch (error) {
     fail(`bind(): ${reason(error)}\nfailed to listen on UNIX socket: ${path}: ${reason(error)}`, EX_OSERR);
   }

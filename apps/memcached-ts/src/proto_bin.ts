@@ -569,6 +569,7 @@ export class ProtoBin {
       status = KEY_EXISTS;
     } else {
       f64[this.classStats + items.clsid(ref) * THREAD_CLASS_COUNTERS + S_DELETE_HITS] += 1;
+      if (items.log !== null) items.log.deletion(ref, 'delete');
       items.unlink(ref, hash);
     }
     locks.unlockItem(hash);

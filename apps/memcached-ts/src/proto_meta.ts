@@ -781,6 +781,7 @@ export class ProtoMeta {
         i32[ref * 2 + I_META] = (i32[ref * 2 + I_META] | ITEM_STALE) & ~ITEM_TOKEN_SENT;
         items.renewCas(ref);
       } else if (!this.removeValue) {
+        if (items.log !== null) items.log.deletion(ref, 'md');
         items.unlink(ref, hash);
       }
     }

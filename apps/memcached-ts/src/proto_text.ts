@@ -21,6 +21,7 @@ import {
   CONN_SEND,
   CONN_SWALLOW,
   CONN_WAIT,
+  CONN_WATCH,
   type Conn,
 } from './conn.ts';
 import { copyReply, SLACK_BYTES } from './copy.ts';
@@ -76,6 +77,7 @@ import {
   threadClassBase,
   threadLruHits,
 } from './engine/stats.ts';
+import { LOG_KINDS } from './logger.ts';
 import { type Decimal, writeU64 } from './numbers.ts';
 import { isAdminCommand, ProtoAdmin } from './proto_admin.ts';
 import { ProtoMeta } from './proto_meta.ts';
@@ -97,13 +99,16 @@ import {
   R_NO_MEMORY,
   R_NO_MEMORY_STORING,
   R_NO_SHUTDOWN,
+  R_NO_WATCH,
   R_NON_NUMERIC,
   R_NOT_FOUND,
   R_NOT_STORED,
   R_OK,
+  R_PIPELINED_WATCH,
   R_RESET,
   R_STORED,
   R_TOO_LARGE,
+  R_TOO_MANY_WATCHERS,
   R_TOUCHED,
   R_VERSION,
   REPLIES,
@@ -120,6 +125,10 @@ export interface Host {
   readonly dumpEnabled: boolean;
   /** Something was asked of the cache's background work. */
   kick(): void;
+  /** Without -W. */
+  readonly watchEnabled: boolean;
+  /** Log lines of these kinds go to the connection from now on. False: too many watch already. */
+  watch(conn: Conn, kinds: number): boolean;
   /** With -A. */
   readonly shutdownEnabled: boolean;
   /** The text of `stats` and its subcommands, DEFERRED where it comes later, or undefined where there is none such. */
@@ -609,6 +618,9 @@ export class ProtoText {
         if (this.is(bytes, 0, 'version')) return this.reply(conn, R_VERSION) ? next : -1;
         if (this.is(bytes, 0, 'verbosity') && (n === 2 || n === 3)) return this.verbosity(conn, bytes, next);
         break;
+      case 0x77: // w
+        if (this.is(bytes, 0, 'watch')) return this.watch(conn, bytes, next);
+        break;
       case 0x71: // q
         if (this.is(bytes, 0, 'quit')) {
           conn.state = CONN_CLOSING;
@@ -881,6 +893,25 @@ export class ProtoText {
     if (mode !== 'on' && mode !== 'off' && mode !== 'dump') return this.answer(conn, false, R_DETAIL_USAGE, next);
     const text = this.host.stats(conn, `detail ${mode}`) ?? '';
     return this.writeStats(conn, text) ? next : -1;
+  }
+
+  /** `watch [kind …]`: from then on the connection gets log lines, and says nothing more. */
+  private watch(conn: Conn, bytes: Buffer, next: number): number {
+    if (!this.host.watchEnabled) return this.answer(conn, false, R_NO_WATCH, next);
+    if (this.pipelined) return this.answer(conn, false, R_PIPELINED_WATCH, next);
+    const words = this.words(bytes).slice(1);
+    let kinds = 0;
+    for (const word of words.length === 0 ? ['fetchers'] : words) {
+      const kind = Object.hasOwn(LOG_KINDS, word) ? LOG_KINDS[word]! : 0;
+      if (kind === 0) return this.answer(conn, false, R_ERROR, next);
+      kinds |= kind;
+    }
+    const at = this.room(conn);
+    if (at < 0) return -1;
+    const watching = this.host.watch(conn, kinds);
+    this.put(conn, at, REPLIES[watching ? R_OK : R_TOO_MANY_WATCHERS]);
+    if (watching) conn.state = CONN_WATCH;
+    return next;
   }
 
   /** `shutdown` and `shutdown graceful`, where -A allows them: no reply, the connection ends with the server. */

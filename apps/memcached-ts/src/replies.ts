@@ -45,6 +45,9 @@ export const R_NO_MEMORY_NEW = 35;
 export const R_EN = 36;
 export const R_BAD_SHUTDOWN = 37;
 export const R_DETAIL_USAGE = 38;
+export const R_NO_WATCH = 39;
+export const R_PIPELINED_WATCH = 40;
+export const R_TOO_MANY_WATCHERS = 41;
 
 /** Host.stats: an answer that comes later through `writeStats`; until then the connection is in CONN_WAIT. */
 export const DEFERRED = 'DEFERRED';
@@ -92,6 +95,9 @@ export const REPLIES: readonly Buffer[] = [
   line('EN'),
   line('CLIENT_ERROR invalid shutdown mode'),
   line('CLIENT_ERROR usage: stats detail on|off|dump'),
+  line('CLIENT_ERROR watch commands not allowed'),
+  line('ERROR cannot pipeline other commands before watch'),
+  line('WATCHER_TOO_MANY log watcher limit reached'),
 ];
 /** The longest of them; room for it is room for every reply but values and statistics. */
 export const REPLY_BYTES_MAX = 80;

@@ -20,6 +20,7 @@ import {
   CONN_SEND,
   CONN_SWALLOW,
   CONN_WAIT,
+  CONN_WATCH,
   Conn,
   PROTOCOL_AUTH,
   PROTOCOL_BINARY,
@@ -27,7 +28,7 @@ import {
   PROTOCOL_UNKNOWN,
 } from './conn.ts';
 import { Cache } from './engine/cache.ts';
-import { CacheMemory, TIME_AT_START, W_CURR_CONNS, W_TIME, W_VERBOSITY } from './engine/layout.ts';
+import { CacheMemory, TIME_AT_START, W_CURR_CONNS, W_LOG_FLAGS, W_TIME, W_VERBOSITY } from './engine/layout.ts';
 import {
   T_ACCEPT_ERRORS,
   T_BYTES_READ,
@@ -37,6 +38,7 @@ import {
   threadBase,
 } from './engine/stats.ts';
 import type { Listener } from './listen.ts';
+import { CONNEVENTS, Logger, type LogLines } from './logger.ts';
 import { ProtoAuth } from './proto_auth.ts';
 import { MAGIC_REQUEST, ProtoBin } from './proto_bin.ts';
 import { CARRY_BYTES_MAX, type Host, LINE_BYTES_MAX, ProtoText } from './proto_text.ts';
@@ -45,6 +47,7 @@ import type { Settings } from './settings.ts';
 import { statsText } from './stats_text.ts';
 import { reason, strerror } from './strerror.ts';
 import { Udp } from './udp.ts';
+import { FULL } from './values.ts';
 
 /** What main.ts hands to each worker. */
 export interface WorkerInput {
@@ -64,6 +67,8 @@ export interface WorkerInput {
 export type ToWorker =
   | { type: 'stop'; graceful: boolean }
   | { type: 'credentials'; credentials: Credential[] }
+  | { type: 'log'; from: number; bytes: number; log: LogLines }
+  | { type: 'logTaken'; bytes: number }
   | { type: 'askConns'; from: number; request: number }
   | { type: 'conns'; request: number; text: string };
 
@@ -86,6 +91,7 @@ const STATE_NAMES: Readonly<Record<number, string>> = {
   [CONN_KEYS]: 'conn_mwrite',
   [CONN_SEND]: 'conn_mwrite',
   [CONN_WAIT]: 'conn_parse_cmd',
+  [CONN_WATCH]: 'conn_watch',
   [CONN_CLOSING]: 'conn_closing',
 };
 const TOO_MANY = Buffer.from('ERROR Too many open connections\r\n');
@@ -122,6 +128,9 @@ class Server implements Sink, Host {
   private readonly connsAsked = new Map<number, { conn: Conn; handle: Handle; texts: string[] }>();
   private connsRequests = 0;
   private udp: Udp | undefined;
+  private readonly logger: Logger;
+  /** Whether somebody watched when bytes last came in. */
+  private logging = false;
   private readonly i32: Int32Array;
   private readonly f64: Float64Array;
   private readonly counters: number;
@@ -158,6 +167,15 @@ class Server implements Sink, Host {
     this.region = this.channel.registerRegion(input.shared);
     this.proto = new ProtoText(this.cache, this.channel, this);
     this.protoBin = new ProtoBin(this.cache, this.channel, this.proto.values, this);
+    this.logger = new Logger(
+      this.cache,
+      settings.workerLogbufBytes,
+      (log, bytes) => this.send({ type: 'relay', message: { type: 'log', from: thread, bytes, log } }),
+      (handle, text) => {
+        const bytes = Buffer.from(text, 'latin1');
+        return this.channel.writeCopy(handle, bytes, 0, bytes.length) !== FULL;
+      },
+    );
     const { credentials } = input;
     this.protoAuth = credentials && new ProtoAuth(this.cache, this.channel, credentials);
     this.firstProtocol =
@@ -199,6 +217,7 @@ class Server implements Sink, Host {
   }
 
   stop(): void {
+    this.logger.stop();
     this.udp?.close();
     this.background?.stop();
     this.channel.destroy();
@@ -220,6 +239,8 @@ class Server implements Sink, Host {
     const conn = (this.conns[handle & SLOT_MASK] ??= new Conn());
     conn.open(handle, this.firstProtocol, listener - COOKIE_LISTENER, this.i32[W_TIME]);
     if (this.idleMs > 0) this.channel.setDeadline(handle, this.idleMs);
+    if (this.i32[W_LOG_FLAGS] !== 0)
+      this.logger.add(CONNEVENTS, `type=conn_new ${this.logAddress(conn)} cfd=${this.idOf(handle)}`);
     if (this.i32[W_VERBOSITY] > 1) this.say(`<${this.idOf(handle)} ${NEW_CLIENT[this.settings.protocol]}`);
     this.channel.read(handle);
   }
@@ -234,6 +255,7 @@ class Server implements Sink, Host {
     if (cookie !== COOKIE_CONNECTION) return;
     const conn = this.conns[handle & SLOT_MASK]!;
     conn.lastRead = this.i32[W_TIME];
+    if (this.i32[W_LOG_FLAGS] !== 0 || this.logging) this.setLogging(handle);
     this.f64[this.counters + T_BYTES_READ] += length;
     if (this.idleMs > 0) this.channel.setDeadline(handle, this.idleMs);
     const end = offset + length;
@@ -259,13 +281,14 @@ class Server implements Sink, Host {
     }
     const conn = this.conns[handle & SLOT_MASK]!;
     if (errno === 0 && conn.blocked && conn.state !== CONN_CLOSING) conn.ended = true;
-    else this.finish(conn);
+    else this.finish(conn, errno === 0 ? 'normal' : 'error');
   }
 
   onDrain(handle: Handle, cookie: number): void {
     if (cookie !== COOKIE_CONNECTION) return;
     const conn = this.conns[handle & SLOT_MASK]!;
-    if (conn.state === CONN_CLOSING) return;
+    if (conn.state === CONN_CLOSING || conn.state === CONN_WATCH) return;
+    if (this.i32[W_LOG_FLAGS] !== 0 || this.logging) this.setLogging(handle);
     conn.blocked = false;
     if (conn.deferred !== null) {
       this.answerDeferred(conn, conn.deferred);
@@ -283,15 +306,21 @@ class Server implements Sink, Host {
 
   onTimeout(handle: Handle, cookie: number): void {
     if (cookie !== COOKIE_CONNECTION) return;
+    const conn = this.conns[handle & SLOT_MASK]!;
+    // Who watches is not expected to say anything.
+    if (conn.state === CONN_WATCH) return;
     this.f64[this.counters + T_IDLE_KICKS] += 1;
+    this.logClose(conn, 'idle_timeout');
     if (this.i32[W_VERBOSITY] > 1) this.say(`Closing idle fd ${this.idOf(handle)}`);
-    this.finish(this.conns[handle & SLOT_MASK]!);
+    this.finish(conn);
   }
 
   onClose(handle: Handle, cookie: number): void {
     if (cookie !== COOKIE_CONNECTION) return;
     Atomics.sub(this.i32, W_CURR_CONNS, 1);
     const conn = this.conns[handle & SLOT_MASK]!;
+    this.logClose(conn, 'error');
+    if (conn.isOpen) this.logger.unwatch(handle);
     this.proto.close(conn);
     conn.isOpen = false;
     conn.carry = null;
@@ -348,7 +377,9 @@ class Server implements Sink, Host {
     return start.startsWith('get ') || start === 'gets ';
   }
 
-  private finish(conn: Conn): void {
+  private finish(conn: Conn, reason = 'normal'): void {
+    this.logClose(conn, reason);
+    this.logger.unwatch(conn.handle);
     this.proto.close(conn);
     conn.carry = null;
     conn.carryLength = 0;
@@ -364,6 +395,11 @@ class Server implements Sink, Host {
       return DEFERRED;
     }
     return statsText(subcommand, this.cache, this.settings);
+  }
+
+  watch(conn: Conn, kinds: number): boolean {
+    // A datagram's sender cannot be told later.
+    return conn.listener >= 0 && this.logger.watch(conn.handle, kinds);
   }
 
   kick(): void {
@@ -385,6 +421,32 @@ class Server implements Sink, Host {
 
   log(conn: Conn, direction: '<' | '>', text: string): void {
     this.say(`${direction}${this.idOf(conn.handle)} ${text}`);
+  }
+
+  /** Somebody began or ceased to watch, or another connection's command is next. */
+  private setLogging(handle: Handle): void {
+    this.logging = this.i32[W_LOG_FLAGS] !== 0;
+    this.cache.items.log = this.logging ? this.logger : null;
+    this.logger.cfd = this.idOf(handle);
+  }
+
+  /** Log line of a connection's end, once. */
+  private logClose(conn: Conn, reason: string): void {
+    if (conn.closeLogged || this.i32[W_LOG_FLAGS] === 0) return;
+    conn.closeLogged = true;
+    const cfd = this.idOf(conn.handle);
+    this.logger.add(CONNEVENTS, `type=conn_close ${this.logAddress(conn)} reason=${reason} cfd=${cfd}`);
+  }
+
+  private logAddress(conn: Conn): string {
+    if (this.input.listeners[conn.listener]?.name.startsWith('unix:')) return 'rip=unix rport=0 transport=local';
+    try {
+      const { host, port } = this.channel.peerAddress(conn.handle);
+      return `rip=${host} rport=${port} transport=tcp`;
+    } catch {
+      // An lwsocket's peer is not kept.
+      return 'rip=unknown rport=0 transport=tcp';
+    }
   }
 
   private say(line: string): void {
@@ -480,6 +542,13 @@ class Server implements Sink, Host {
         this.send({ type: 'relay', to: from, message: { type: 'conns', request, text: this.describeConns() } });
         break;
       }
+      case 'log':
+        this.logger.receive(message.log);
+        this.send({ type: 'relay', to: message.from, message: { type: 'logTaken', bytes: message.bytes } });
+        break;
+      case 'logTaken':
+        this.logger.taken(message.bytes / this.settings.threads);
+        break;
       case 'conns':
         this.connsArrived(message.request, message.text);
         break;
@@ -495,7 +564,7 @@ class Server implements Sink, Host {
         if (conn === undefined || !conn.isOpen) continue;
         left++;
         const between = conn.state === CONN_COMMAND && conn.carryLength === 0 && !conn.blocked;
-        if (between) this.finish(conn);
+        if (between || conn.state === CONN_WATCH) this.finish(conn, 'shutdown');
       }
       if (left === 0) end();
       else setTimeout(check, DRAIN_CHECK_MS);

@@ -77,6 +77,8 @@ class Session {
     flushEnabled: true,
     dumpEnabled: true,
     kick: () => {},
+    watchEnabled: false,
+    watch: () => false,
     shutdownEnabled: false,
     shutdown: () => {},
     stats: (_conn, subcommand) =>

@@ -204,7 +204,7 @@ describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
   });
 
   it('goes on when descriptors run out', async () => {
-    const server = await start(OURS, ['--io', io, '-t', '1'], 80);
+    const server = await start(OURS, ['--io', io, '-t', '1', '-c', '80'], 80);
     running.push(server);
     const first = await Client.connect(server.port);
     expect(await first.ask('version\r\n')).toBe('VERSION 1.6.45\r\n');

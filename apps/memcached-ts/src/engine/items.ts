@@ -148,6 +148,14 @@ const SEGMENT_MASK = 0xc0;
 const FLAT_UPDATE_SECONDS = 60;
 const DIGITS_U64_MAX = 20;
 
+/** What hears of each look-up, store, eviction and deletion, under the item's lock (logger.ts). `ref` 0: none. */
+export interface ItemLog {
+  get(bytes: Buffer, start: number, end: number, status: string, ref: number): void;
+  store(ref: number, result: number, mode: number): void;
+  eviction(ref: number): void;
+  deletion(ref: number, command: string): void;
+}
+
 export class Items {
   readonly memory: CacheMemory;
   readonly locks: Locks;
@@ -167,6 +175,10 @@ export class Items {
   linkedCasHi = 0;
   linkedCasLo = 0;
   linkedBytes = 0;
+  /** That item: valid under its item lock. */
+  linkedRef = 0;
+  /** Told of what is done, while somebody watches. */
+  log: ItemLog | null = null;
   /** The item that the last successful `deltaLocked` left in the cache: valid under its item lock. */
   deltaRef = 0;
   private readonly i32: Int32Array;
@@ -535,6 +547,7 @@ export class Items {
             if (exptime !== 0) f64[counters + L_EVICTED_NONZERO] += 1;
             if ((meta & ITEM_FETCHED) === 0) f64[counters + L_EVICTED_UNFETCHED] += 1;
             if (active) f64[counters + L_EVICTED_ACTIVE] += 1;
+            if (this.log !== null) this.log.eviction(item);
             this.unlinkFromList(item, list, hash);
             removed++;
             if (i32[W_SLAB_AUTOMOVE] === 2) this.slabs.requestMove(-1, clsid);
@@ -678,6 +691,7 @@ export class Items {
     this.linkedCasHi = this.i32[word + I_CAS_HI] >>> 0;
     this.linkedCasLo = this.i32[word + I_CAS_LO] >>> 0;
     this.linkedBytes = this.i32[word + I_NBYTES];
+    this.linkedRef = ref;
     this.retain(ref);
     this.assoc.insert(ref, hash);
     const bytes = this.totalBytes(ref);
@@ -712,20 +726,26 @@ export class Items {
   /** The live item of a key, or 0. One that has expired, or was flushed, is removed on the way. */
   find(bytes: Buffer, start: number, end: number, hash: number): number {
     const ref = this.assoc.find(bytes, start, end, hash);
-    if (ref === 0) return 0;
+    if (ref === 0) {
+      if (this.log !== null) this.log.get(bytes, start, end, 'not_found', 0);
+      return 0;
+    }
     const i32 = this.i32;
     const now = i32[W_TIME];
     const exptime = i32[ref * 2 + I_EXPTIME];
     if (i32[W_OLDEST_LIVE] !== 0 && this.isFlushed(ref, now)) {
       this.unlink(ref, hash);
       this.f64[this.stats + T_GET_FLUSHED] += 1;
+      if (this.log !== null) this.log.get(bytes, start, end, 'flushed', 0);
       return 0;
     }
     if (exptime !== 0 && exptime <= now) {
       this.unlink(ref, hash);
       this.f64[this.stats + T_GET_EXPIRED] += 1;
+      if (this.log !== null) this.log.get(bytes, start, end, 'expired', 0);
       return 0;
     }
+    if (this.log !== null) this.log.get(bytes, start, end, 'found', ref);
     return ref;
   }
 
@@ -792,6 +812,12 @@ export class Items {
 
   /** As `store`, under the item lock. */
   storeLocked(ref: number, hash: number, mode: number, casHi: number, casLo: number): number {
+    const result = this.storeUnlogged(ref, hash, mode, casHi, casLo);
+    if (this.log !== null) this.log.store(result === STORED ? this.linkedRef : ref, result, mode);
+    return result;
+  }
+
+  private storeUnlogged(ref: number, hash: number, mode: number, casHi: number, casLo: number): number {
     const { i32, f64, u8 } = this;
     const key = this.keyAt(ref);
     const old = this.find(u8, key, key + this.keyBytes(ref), hash);
@@ -1011,7 +1037,10 @@ export class Items {
     this.locks.lockItem(hash);
     const ref = this.find(bytes, start, end, hash);
     const clsid = ref === 0 ? -1 : this.clsid(ref);
-    if (ref !== 0) this.unlink(ref, hash);
+    if (ref !== 0) {
+      if (this.log !== null) this.log.deletion(ref, 'delete');
+      this.unlink(ref, hash);
+    }
     this.locks.unlockItem(hash);
     return clsid;
   }

@@ -33,9 +33,15 @@ export const W_HASH_SEED = 3;
 export const W_ACCEPTING = 4;
 export const W_PAGES_USED = 5;
 export const W_PAGES_LIMIT = 6;
+/** `watch`: kinds of log lines that somebody wants (a bit each), how many watch, how many watch each kind. */
+export const W_LOG_FLAGS = 7;
+export const W_LOG_WATCHERS = 8;
+export const W_LOG_COUNTS = 9;
 export const W_HASH_BUCKETS = 16;
 export const W_HASH_ITEMS = 32;
 export const W_CURR_CONNS = 48;
+/** Number of the last log line. */
+export const W_LOG_GID = 49;
 export const W_LOCK_CACHE = 64;
 export const W_LOCK_SLABS = 80;
 export const W_LOCK_CAS = 96;

@@ -44,6 +44,10 @@ export const T_IDLE_KICKS = 20;
 export const T_AUTH_CMDS = 21;
 export const T_AUTH_ERRORS = 22;
 export const T_LRU_BUMPS_DROPPED = 23;
+export const T_LOG_DROPPED = 24;
+export const T_LOG_WRITTEN = 25;
+export const T_LOG_SKIPPED = 26;
+export const T_LOG_SENT = 27;
 
 // Per thread and slab class.
 export const S_SET_CMDS = 0;

@@ -1,0 +1,152 @@
+/** `watch`: what a worker does is told to watchers on any worker, in memcached's lines. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, describe, expect, it } from 'vitest';
+import { Client, DEBIANS, hasDebians, IO_MODES, type Server, start, startOurs } from './servers.ts';
+
+const running: Server[] = [];
+afterEach(async () => {
+  await Promise.all(running.splice(0).map((server) => server.stop('SIGKILL')));
+});
+
+async function serve(io: string, args: string[] = []): Promise<Server> {
+  const server = await startOurs(io, args);
+  running.push(server);
+  return server;
+}
+
+/** What changes from run to run: time, number, connection, port. */
+function lasting(lines: string): string {
+  return lines
+    .replace(/ts=\d+\.\d+ gid=\d+ /g, '')
+    .replace(/cfd=\d+/g, 'cfd=N')
+    .replace(/rip=\S+ rport=\d+/g, 'rip= rport=');
+}
+
+const COMMANDS =
+  'set a 5 100 3\r\nabc\r\nget a\r\nget b\r\ngets a b\r\nset k%20x\xc3\xbc-._~ 0 0 1\r\n1\r\nadd a 0 0 1\r\n1\r\n' +
+  'cas a 0 0 1 999\r\n1\r\ncas z 0 0 1 9\r\n1\r\nappend a 0 0 1\r\n1\r\nreplace a 0 0 1\r\n1\r\nprepend q 0 0 1\r\n1\r\n' +
+  'incr a 1\r\ntouch a 100\r\nmg a v\r\nmg nope v\r\nms m 2 T90\r\nhi\r\nset exp 0 -1 1\r\n1\r\nget exp\r\n' +
+  `get ${'k'.repeat(250)}\r\nmn\r\n`;
+
+async function watched(server: Server, kinds: string): Promise<string> {
+  const watcher = await Client.connect(server.port);
+  expect(await watcher.ask(`watch ${kinds}\r\n`)).toBe('OK\r\n');
+  const client = await Client.connect(server.port);
+  await client.ask(COMMANDS, 'MN\r\n');
+  const lines = await watcher.until(`key=${'k'.repeat(250)} status=not_found clsid=0 cfd=`);
+  client.close();
+  watcher.close();
+  return lasting(lines);
+}
+
+describe.each(IO_MODES)('watch with --io %s', (io) => {
+  it.skipIf(!hasDebians)('tells of look-ups and stores in the lines of Debian’s memcached', async () => {
+    const oracle = await start(DEBIANS, ['-t', '1']);
+    running.push(oracle);
+    const server = await serve(io, ['-t', '1']);
+    expect(await watched(server, 'fetchers mutations')).toBe(await watched(oracle, 'fetchers mutations'));
+  });
+
+  it('reaches watchers on every worker, each with the kinds it asked for, numbered over all workers', async () => {
+    const server = await serve(io, ['-t', '4']);
+    const watchers = await Promise.all(Array.from({ length: 12 }, () => Client.connect(server.port)));
+    for (const [i, watcher] of watchers.entries()) {
+      expect(await watcher.ask(`watch ${i % 2 === 0 ? 'deletions' : 'mutations'}\r\n`)).toBe('OK\r\n');
+    }
+    const clients = await Promise.all(Array.from({ length: 12 }, () => Client.connect(server.port)));
+    for (const [i, client] of clients.entries()) {
+      expect(await client.ask(`set key${i} 0 0 1\r\n1\r\n`)).toBe('STORED\r\n');
+      expect(await client.ask(`delete key${i}\r\n`)).toBe('DELETED\r\n');
+    }
+    expect((await clients[0]!.stats())['log_watchers']).toBe('12');
+    for (const [i, watcher] of watchers.entries()) {
+      const seen = new Set<string>();
+      const numbers = new Set<string>();
+      while (seen.size < clients.length) {
+        const line = await watcher.until('\n');
+        const match =
+          /^ts=\d+\.\d+ gid=(\d+) type=(\w+) key=(\w+) (?:status=stored )?cmd=(\w+) (?:ttl=0 )?clsid=1 cfd=\d+ size=1\n$/.exec(
+            line,
+          )!;
+        expect([match[2], match[4]]).toEqual(i % 2 === 0 ? ['deleted', 'delete'] : ['item_store', 'set']);
+        seen.add(match[3]!);
+        numbers.add(match[1]!);
+      }
+      expect(numbers.size).toBe(clients.length);
+    }
+    for (const watcher of watchers) watcher.close();
+    for (;;) {
+      if ((await clients[0]!.stats())['log_watchers'] === '0') break;
+      await sleep(20);
+    }
+    const stats = await clients[0]!.stats();
+    expect(stats).toMatchObject({ log_worker_dropped: '0', log_watcher_skipped: '0' });
+    expect(Number(stats['log_watcher_sent'])).toBe(12 * 12);
+    expect(Number(stats['log_worker_written'])).toBe(24);
+    // With nobody to watch, nothing is written.
+    await clients[0]!.ask('set x 0 0 1\r\n1\r\n');
+    expect((await clients[0]!.stats())['log_worker_written']).toBe(stats['log_worker_written']);
+  });
+
+  it('tells of connections and evictions', async () => {
+    const server = await serve(io, ['-t', '1', '-m', '2', '-I', '1m', '-o', 'idle_timeout=1']);
+    const watcher = await Client.connect(server.port);
+    expect(await watcher.ask('watch connevents evictions\r\n')).toBe('OK\r\n');
+    const client = await Client.connect(server.port);
+    expect(await watcher.until('\n')).toMatch(
+      /^ts=\d+\.\d+ gid=1 type=conn_new rip=\S+ rport=\d+ transport=tcp cfd=\d+\n$/,
+    );
+    const value = 'x'.repeat(1000);
+    for (let i = 0; i < 4000; i++) client.send(`set key${i} 0 ${i % 2 === 0 ? 0 : 500} 1000 noreply\r\n${value}\r\n`);
+    await client.ask('mn\r\n');
+    expect(await watcher.until('\n')).toMatch(
+      /^ts=\d+\.\d+ gid=2 type=eviction key=key\d+ fetch=no ttl=(-1|[45]\d\d) la=\d+ clsid=\d+ size=1000\n$/,
+    );
+    client.close();
+    await watcher.until('type=conn_close');
+    expect(await watcher.until('\n')).toMatch(/^ rip=\S+ rport=\d+ transport=tcp reason=(normal|error) cfd=\d+\n$/);
+    const idle = await Client.connect(server.port);
+    await idle.until('never');
+    await watcher.until('reason=idle_timeout');
+    // Who watches is not idle.
+    expect(watcher.closed).toBe(false);
+  });
+
+  it('is refused with -W, behind other commands, for unknown words, and above twenty watchers', async () => {
+    const without = await serve(io, ['-t', '1', '-W']);
+    const client = await Client.connect(without.port);
+    expect(await client.ask('watch\r\n')).toBe('CLIENT_ERROR watch commands not allowed\r\n');
+    const server = await serve(io, ['-t', '1']);
+    const other = await Client.connect(server.port);
+    expect(await other.ask('mn\r\nwatch\r\n', 'watch\r\n')).toBe(
+      'MN\r\nERROR cannot pipeline other commands before watch\r\n',
+    );
+    expect(await other.ask('watch fetchers foo\r\n')).toBe('ERROR\r\n');
+    const watchers: Client[] = [];
+    for (let i = 0; i < 20; i++) {
+      watchers.push(await Client.connect(server.port));
+      expect(await watchers[i]!.ask('watch rawcmds sysevents\r\n')).toBe('OK\r\n');
+    }
+    expect(await other.ask('watch\r\n')).toBe('WATCHER_TOO_MANY log watcher limit reached\r\n');
+    expect(await other.ask('version\r\n')).toBe('VERSION 1.6.45\r\n');
+    // What a watcher says is dropped.
+    watchers[0]!.send('get a\r\nquit\r\n');
+    expect((await other.stats())['log_watchers']).toBe('20');
+  });
+
+  it('drops lines above worker_logbuf_size, skips those a deaf watcher has no room for, counts both, and serves on', async () => {
+    const server = await serve(io, ['-t', '1', '-o', 'worker_logbuf_size=4']);
+    const deaf = await Client.connect(server.port);
+    await deaf.ask('watch fetchers\r\n');
+    deaf.socket.pause();
+    const client = await Client.connect(server.port);
+    const gets = `${`get ${'k'.repeat(200)}\r\n`.repeat(300)}mn\r\n`;
+    let stats: Record<string, string> = {};
+    do {
+      await client.ask(gets, 'MN\r\n');
+      stats = await client.stats();
+    } while (stats['log_worker_dropped'] === '0' || Number(stats['log_worker_written']) < 100);
+    expect(await client.ask('version\r\n')).toBe('VERSION 1.6.45\r\n');
+    deaf.close();
+  });
+});
