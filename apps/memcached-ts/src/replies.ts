@@ -48,6 +48,7 @@ export const R_DETAIL_USAGE = 38;
 export const R_NO_WATCH = 39;
 export const R_PIPELINED_WATCH = 40;
 export const R_TOO_MANY_WATCHERS = 41;
+export const R_NO_DETAIL = 42;
 
 /** Host.stats: an answer that comes later through `writeStats`; until then the connection is in CONN_WAIT. */
 export const DEFERRED = 'DEFERRED';
@@ -98,6 +99,7 @@ export const REPLIES: readonly Buffer[] = [
   line('CLIENT_ERROR watch commands not allowed'),
   line('ERROR cannot pipeline other commands before watch'),
   line('WATCHER_TOO_MANY log watcher limit reached'),
+  line('CLIENT_ERROR stats detail not allowed'),
 ];
 /** The longest of them; room for it is room for every reply but values and statistics. */
 export const REPLY_BYTES_MAX = 80;

@@ -298,7 +298,7 @@ function settingsStats({ memory }: Cache, settings: Settings): Stat[] {
     ['num_threads', settings.threads],
     ['num_threads_per_udp', settings.udpPort === 0 ? 0 : 1],
     ['stat_key_prefix', settings.prefixDelimiter],
-    ['detail_enabled', yesNo(settings.detailEnabled)],
+    ['detail_enabled', 'no'],
     ['reqs_per_event', settings.requestsPerEvent],
     ['cas_enabled', cache.useCas ? 'yes' : 'no'],
     ['tcp_backlog', settings.backlog],

@@ -18,6 +18,7 @@ async function serve(io: string, args: string[] = []): Promise<Server> {
 function lasting(lines: string): string {
   return lines
     .replace(/ts=\d+\.\d+ gid=\d+ /g, '')
+    .replace(/ttl=[1-9]\d*/g, 'ttl=T')
     .replace(/cfd=\d+/g, 'cfd=N')
     .replace(/rip=\S+ rport=\d+/g, 'rip= rport=');
 }
