@@ -41,6 +41,10 @@ export class Conn {
   isOpen = false;
   /** Number of the listener that it came from, among its worker's. */
   listener = 0;
+  /** Accepted above -c without maxconns_fast: nothing is read of it until there is room. */
+  parked = false;
+  /** Size of `carry` when the server last looked. */
+  carryCounted = 0;
   /** Its end stands in the log already. */
   closeLogged = false;
   /** When it last sent something, seconds on the cache's clock. */
@@ -109,6 +113,7 @@ export class Conn {
     this.isOpen = true;
     this.listener = listener;
     this.closeLogged = false;
+    this.parked = false;
     this.lastRead = now;
     this.protocol = protocol;
     this.authenticated = false;

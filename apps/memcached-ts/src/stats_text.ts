@@ -114,12 +114,17 @@ import {
   T_GET_MISSES,
   T_IDLE_KICKS,
   T_INCR_MISSES,
+  T_KEPT_BUFFERS,
+  T_KEPT_BYTES,
+  T_LISTEN_DISABLED,
+  T_LISTEN_DISABLED_US,
   T_LOG_DROPPED,
   T_LOG_SENT,
   T_LOG_SKIPPED,
   T_LOG_WRITTEN,
   T_LRU_BUMPS_DROPPED,
   T_META_CMDS,
+  T_READ_BUF_OOM,
   T_REJECTED_CONNS,
   T_STORE_NO_MEMORY,
   T_STORE_TOO_LARGE,
@@ -128,6 +133,7 @@ import {
   T_TOUCH_CMDS,
   T_TOUCH_MISSES,
 } from './engine/stats.ts';
+import { RECEIVE_BYTES, receiveBuffers } from './limits.ts';
 import { VERSION } from './replies.ts';
 import type { Settings } from './settings.ts';
 
@@ -178,6 +184,7 @@ function general(cache: Cache, settings: Settings): Stat[] {
   let getHits = 0;
   for (let list = 0; list < LRU_LISTS; list++) getHits += sumListHits(memory, list);
   const connections = Atomics.load(i32, W_CURR_CONNS);
+  const receive = settings.threads * receiveBuffers(settings);
   return [
     ['pid', process.pid],
     ['uptime', i32[W_TIME] - TIME_AT_START],
@@ -194,10 +201,10 @@ function general(cache: Cache, settings: Settings): Stat[] {
     ['response_obj_oom', 0],
     ['response_obj_count', 0],
     ['response_obj_bytes', 0],
-    ['read_buf_count', 0],
-    ['read_buf_bytes', 0],
-    ['read_buf_bytes_free', 0],
-    ['read_buf_oom', 0],
+    ['read_buf_count', receive + threads(T_KEPT_BUFFERS)],
+    ['read_buf_bytes', receive * RECEIVE_BYTES + threads(T_KEPT_BYTES)],
+    ['read_buf_bytes_free', receive * RECEIVE_BYTES],
+    ['read_buf_oom', threads(T_READ_BUF_OOM)],
     ['reserved_fds', 0],
     ['cmd_get', getHits + threads(T_GET_MISSES)],
     ['cmd_set', classes(S_SET_CMDS)],
@@ -227,9 +234,9 @@ function general(cache: Cache, settings: Settings): Stat[] {
     ['bytes_read', threads(T_BYTES_READ)],
     ['bytes_written', threads(T_BYTES_WRITTEN)],
     ['limit_maxbytes', i32[W_PAGES_LIMIT] * PAGE_BYTES],
-    ['accepting_conns', i32[W_ACCEPTING]],
-    ['listen_disabled_num', 0],
-    ['time_in_listen_disabled_us', 0],
+    ['accepting_conns', i32[W_ACCEPTING] === 1 ? 1 : 0],
+    ['listen_disabled_num', threads(T_LISTEN_DISABLED)],
+    ['time_in_listen_disabled_us', threads(T_LISTEN_DISABLED_US)],
     ['threads', settings.threads],
     ['conn_yields', threads(T_CONN_YIELDS)],
     ['hash_power_level', 31 - Math.clz32(i32[W_HASH_BUCKETS])],

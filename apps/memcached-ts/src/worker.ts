@@ -28,15 +28,29 @@ import {
   PROTOCOL_UNKNOWN,
 } from './conn.ts';
 import { Cache } from './engine/cache.ts';
-import { CacheMemory, TIME_AT_START, W_CURR_CONNS, W_LOG_FLAGS, W_TIME, W_VERBOSITY } from './engine/layout.ts';
+import {
+  CacheMemory,
+  TIME_AT_START,
+  W_ACCEPTING,
+  W_CURR_CONNS,
+  W_LOG_FLAGS,
+  W_TIME,
+  W_VERBOSITY,
+} from './engine/layout.ts';
 import {
   T_ACCEPT_ERRORS,
   T_BYTES_READ,
   T_IDLE_KICKS,
+  T_KEPT_BUFFERS,
+  T_KEPT_BYTES,
+  T_LISTEN_DISABLED,
+  T_LISTEN_DISABLED_US,
+  T_READ_BUF_OOM,
   T_REJECTED_CONNS,
   T_TOTAL_CONNS,
   threadBase,
 } from './engine/stats.ts';
+import { RECEIVE_BYTES, receiveBuffers } from './limits.ts';
 import type { Listener } from './listen.ts';
 import { CONNEVENTS, Logger, type LogLines } from './logger.ts';
 import { ProtoAuth } from './proto_auth.ts';
@@ -95,12 +109,15 @@ const STATE_NAMES: Readonly<Record<number, string>> = {
   [CONN_CLOSING]: 'conn_closing',
 };
 const TOO_MANY = Buffer.from('ERROR Too many open connections\r\n');
+const NO_READ_MEMORY = Buffer.from('SERVER_ERROR out of memory reading request\r\n');
 const NOTHING = Buffer.alloc(0);
+/** How often a worker with parked connections looks for a free place. */
+const PARK_CHECK_MS = 10;
+/** The least that a channel takes. */
+const OUTPUT_POOL_BYTES_MIN = 512 * 1024;
 /** What one connection may have in flight from its carry while it is blocked: far above what the channel still delivers. */
 const BLOCKED_CARRY_BYTES_MAX = 4 * CARRY_BYTES_MAX;
 const LEADING_SPACES_MAX = 100;
-/** Bytes that one onRead brings at most. A full one means that more is likely there already. */
-const RECEIVE_BYTES = 4096;
 /** How often a worker that drains looks whether its connections have come to rest. */
 const DRAIN_CHECK_MS = 20;
 /** memcached judges a line by what one read brought, and reads up to this. */
@@ -129,6 +146,11 @@ class Server implements Sink, Host {
   private connsRequests = 0;
   private udp: Udp | undefined;
   private readonly logger: Logger;
+  private readonly parked: Conn[] = [];
+  private parkTimer: NodeJS.Timeout | undefined;
+  private parkedSince = 0;
+  /** Bytes that this worker's connections may keep of what they sent, 0 no limit. */
+  private readonly keptBytesMax: number;
   /** Whether somebody watched when bytes last came in. */
   private logging = false;
   private readonly i32: Int32Array;
@@ -160,6 +182,15 @@ class Server implements Sink, Host {
     this.channel = new Channel(this, {
       backend: settings.io === 'epoll' ? 'epoll' : settings.backend,
       recvBufferBytes: RECEIVE_BYTES,
+      recvBuffers: receiveBuffers(settings),
+      ...(settings.respObjMemLimitBytes > 0
+        ? {
+            outputPoolBytes: Math.max(
+              OUTPUT_POOL_BYTES_MIN,
+              Math.floor(settings.respObjMemLimitBytes / settings.threads),
+            ),
+          }
+        : {}),
       maxHandles: Math.min(500_000, Math.max(64, settings.maxConns + 64)),
     });
     const { buffer, byteOffset, byteLength } = this.channel.memory;
@@ -167,6 +198,7 @@ class Server implements Sink, Host {
     this.region = this.channel.registerRegion(input.shared);
     this.proto = new ProtoText(this.cache, this.channel, this);
     this.protoBin = new ProtoBin(this.cache, this.channel, this.proto.values, this);
+    this.keptBytesMax = Math.floor(settings.readBufMemLimitBytes / settings.threads);
     this.logger = new Logger(
       this.cache,
       settings.workerLogbufBytes,
@@ -218,6 +250,7 @@ class Server implements Sink, Host {
 
   stop(): void {
     this.logger.stop();
+    clearInterval(this.parkTimer);
     this.udp?.close();
     this.background?.stop();
     this.channel.destroy();
@@ -229,6 +262,10 @@ class Server implements Sink, Host {
     this.f64[this.counters + T_TOTAL_CONNS] += 1;
     if (Atomics.add(this.i32, W_CURR_CONNS, 1) >= this.settings.maxConns) {
       Atomics.sub(this.i32, W_CURR_CONNS, 1);
+      if (!this.settings.maxConnsFast) {
+        this.park(this.channel.register(socket, COOKIE_CONNECTION), listener);
+        return;
+      }
       this.f64[this.counters + T_REJECTED_CONNS] += 1;
       const handle = this.channel.register(socket, COOKIE_REJECTED);
       this.channel.writeCopy(handle, TOO_MANY, 0, TOO_MANY.length);
@@ -238,11 +275,53 @@ class Server implements Sink, Host {
     const handle = this.channel.register(socket, COOKIE_CONNECTION);
     const conn = (this.conns[handle & SLOT_MASK] ??= new Conn());
     conn.open(handle, this.firstProtocol, listener - COOKIE_LISTENER, this.i32[W_TIME]);
+    this.begin(conn);
+  }
+
+  /** A connection has its place among -c. */
+  private begin(conn: Conn): void {
+    const { handle } = conn;
     if (this.idleMs > 0) this.channel.setDeadline(handle, this.idleMs);
     if (this.i32[W_LOG_FLAGS] !== 0)
       this.logger.add(CONNEVENTS, `type=conn_new ${this.logAddress(conn)} cfd=${this.idOf(handle)}`);
     if (this.i32[W_VERBOSITY] > 1) this.say(`<${this.idOf(handle)} ${NEW_CLIENT[this.settings.protocol]}`);
     this.channel.read(handle);
+  }
+
+  /**
+   * Without maxconns_fast, what comes above -c waits: for a client that is as if it stood in the listen queue. Places that
+   * connections of other workers leave are seen from a timer, as in memcached.
+   */
+  private park(handle: Handle, listener: number): void {
+    const conn = (this.conns[handle & SLOT_MASK] ??= new Conn());
+    conn.open(handle, this.firstProtocol, listener - COOKIE_LISTENER, this.i32[W_TIME]);
+    conn.parked = true;
+    this.parked.push(conn);
+    if (this.parkTimer !== undefined) return;
+    Atomics.sub(this.i32, W_ACCEPTING, 1);
+    this.f64[this.counters + T_LISTEN_DISABLED] += 1;
+    this.parkedSince = performance.now();
+    this.parkTimer = setInterval(() => this.unpark(), PARK_CHECK_MS);
+  }
+
+  private unpark(): void {
+    while (this.parked.length > 0) {
+      if (Atomics.add(this.i32, W_CURR_CONNS, 1) >= this.settings.maxConns) {
+        Atomics.sub(this.i32, W_CURR_CONNS, 1);
+        return;
+      }
+      const conn = this.parked.shift()!;
+      if (!conn.parked) {
+        Atomics.sub(this.i32, W_CURR_CONNS, 1);
+        continue;
+      }
+      conn.parked = false;
+      this.begin(conn);
+    }
+    clearInterval(this.parkTimer);
+    this.parkTimer = undefined;
+    Atomics.add(this.i32, W_ACCEPTING, 1);
+    this.f64[this.counters + T_LISTEN_DISABLED_US] += Math.round((performance.now() - this.parkedSince) * 1000);
   }
 
   onAcceptError(_listener: number, errno: number): void {
@@ -317,14 +396,16 @@ class Server implements Sink, Host {
 
   onClose(handle: Handle, cookie: number): void {
     if (cookie !== COOKIE_CONNECTION) return;
-    Atomics.sub(this.i32, W_CURR_CONNS, 1);
     const conn = this.conns[handle & SLOT_MASK]!;
+    if (conn.parked) conn.parked = false;
+    else Atomics.sub(this.i32, W_CURR_CONNS, 1);
     this.logClose(conn, 'error');
     if (conn.isOpen) this.logger.unwatch(handle);
     this.proto.close(conn);
     conn.isOpen = false;
     conn.carry = null;
     conn.carryLength = 0;
+    this.countKept(conn);
     if (this.i32[W_VERBOSITY] > 1) this.say(`<${this.idOf(handle)} connection closed.`);
   }
 
@@ -359,6 +440,13 @@ class Server implements Sink, Host {
 
   /** After a run: close what is to be closed, and what keeps more than it may. */
   private settle(conn: Conn, received: number): void {
+    this.countKept(conn);
+    if (this.keptBytesMax > 0 && this.f64[this.counters + T_KEPT_BYTES] > this.keptBytesMax && conn.carryCounted > 0) {
+      this.f64[this.counters + T_READ_BUF_OOM] += 1;
+      this.channel.writeCopy(conn.handle, NO_READ_MEMORY, 0, NO_READ_MEMORY.length);
+      this.finish(conn, 'error');
+      return;
+    }
     if (conn.state === CONN_CLOSING || (conn.ended && !conn.blocked) || !this.withinBounds(conn, received))
       this.finish(conn);
   }
@@ -377,12 +465,23 @@ class Server implements Sink, Host {
     return start.startsWith('get ') || start === 'gets ';
   }
 
+  /** Keeps the sum of what connections keep. */
+  private countKept(conn: Conn): void {
+    const bytes = conn.carry === null ? 0 : conn.carry.length;
+    const before = conn.carryCounted;
+    if (bytes === before) return;
+    conn.carryCounted = bytes;
+    this.f64[this.counters + T_KEPT_BYTES] += bytes - before;
+    this.f64[this.counters + T_KEPT_BUFFERS] += (bytes > 0 ? 1 : 0) - (before > 0 ? 1 : 0);
+  }
+
   private finish(conn: Conn, reason = 'normal'): void {
     this.logClose(conn, reason);
     this.logger.unwatch(conn.handle);
     this.proto.close(conn);
     conn.carry = null;
     conn.carryLength = 0;
+    this.countKept(conn);
     this.channel.close(conn.handle);
   }
 

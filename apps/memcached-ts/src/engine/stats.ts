@@ -48,6 +48,13 @@ export const T_LOG_DROPPED = 24;
 export const T_LOG_WRITTEN = 25;
 export const T_LOG_SKIPPED = 26;
 export const T_LOG_SENT = 27;
+export const T_LISTEN_DISABLED = 28;
+export const T_LISTEN_DISABLED_US = 29;
+export const T_READ_BUF_OOM = 30;
+/** From here on: what is, not what was counted. `stats reset` leaves it alone. */
+export const T_GAUGES = 56;
+export const T_KEPT_BUFFERS = 56;
+export const T_KEPT_BYTES = 57;
 
 // Per thread and slab class.
 export const S_SET_CMDS = 0;
@@ -141,5 +148,9 @@ export function sumLruCounter(memory: CacheMemory, counter: number): number {
 /** `stats reset`: counts of other threads that fall into this very moment may survive it. */
 export function resetStats(memory: CacheMemory): void {
   memory.f64.fill(0, D_CLASS, D_CLASS + SLAB_CLASSES_MAX * CLASS_COUNTERS);
-  memory.f64.fill(0, D_THREADS, D_THREADS + THREADS_MAX * THREAD_DOUBLES);
+  for (let thread = 0; thread < THREADS_MAX; thread++) {
+    const base = threadBase(thread);
+    memory.f64.fill(0, base, base + T_GAUGES);
+    memory.f64.fill(0, base + THREAD_COUNTERS, base + THREAD_DOUBLES);
+  }
 }

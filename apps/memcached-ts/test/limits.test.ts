@@ -1,0 +1,78 @@
+/** Bounds on connections and on memory: -c with and without maxconns_fast, read_buf_mem_limit, resp_obj_mem_limit. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, describe, expect, it } from 'vitest';
+import { Client, IO_MODES, type Server, startOurs } from './servers.ts';
+
+const running: Server[] = [];
+afterEach(async () => {
+  await Promise.all(running.splice(0).map((server) => server.stop('SIGKILL')));
+});
+
+async function serve(io: string, args: string[] = []): Promise<Server> {
+  const server = await startOurs(io, args);
+  running.push(server);
+  return server;
+}
+
+describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
+  it('without maxconns_fast has clients above -c wait, and tells so in its stats', async () => {
+    const server = await serve(io, ['-c', '3', '-t', '2', '-o', 'no_maxconns_fast']);
+    const clients: Client[] = [];
+    for (let i = 0; i < 3; i++) {
+      clients.push(await Client.connect(server.port));
+      expect(await clients[i]!.ask('version\r\n')).toBe('VERSION 1.6.45\r\n');
+    }
+    const waiting = await Promise.all([Client.connect(server.port), Client.connect(server.port)]);
+    for (const client of waiting) client.send('version\r\n');
+    let stats = await clients[0]!.stats();
+    while (stats['accepting_conns'] === '1') stats = await clients[0]!.stats();
+    expect(stats).toMatchObject({ curr_connections: '3', rejected_connections: '0' });
+    expect(Number(stats['listen_disabled_num'])).toBeGreaterThanOrEqual(1);
+    clients[1]!.close();
+    clients[2]!.close();
+    for (const client of waiting) expect(await client.until('\r\n')).toBe('VERSION 1.6.45\r\n');
+    for (;;) {
+      stats = await clients[0]!.stats();
+      if (stats['accepting_conns'] === '1') break;
+      await sleep(10);
+    }
+    expect(Number(stats['time_in_listen_disabled_us'])).toBeGreaterThan(0);
+    expect(stats['curr_connections']).toBe('3');
+  });
+
+  it('holds read_buf_mem_limit: who makes it keep more is told so and closed, the others are served', async () => {
+    const server = await serve(io, ['-t', '1', '-o', 'read_buf_mem_limit=2']);
+    const other = await Client.connect(server.port);
+    const before = await other.stats();
+    // Half of the limit is for receiving.
+    expect(Number(before['read_buf_bytes'])).toBeLessThanOrEqual(2 << 20);
+    const greedy = await Promise.all(Array.from({ length: 6 }, () => Client.connect(server.port)));
+    for (const client of greedy) client.send(`get ${'key '.repeat(200_000)}`);
+    const answers = await Promise.race(greedy.map((client) => client.until('\r\n')));
+    expect(answers).toBe('SERVER_ERROR out of memory reading request\r\n');
+    const stats = await other.stats();
+    expect(Number(stats['read_buf_oom'])).toBeGreaterThanOrEqual(1);
+    expect(Number(stats['read_buf_bytes'])).toBeLessThanOrEqual(5 << 20);
+    expect(await other.ask('version\r\n')).toBe('VERSION 1.6.45\r\n');
+    for (const client of greedy) client.close();
+    for (;;) {
+      const now = await other.stats();
+      if (now['read_buf_bytes'] === before['read_buf_bytes'] && now['read_buf_count'] === before['read_buf_count'])
+        break;
+      await sleep(10);
+    }
+    // Counters go back to 0, and what is stays.
+    await other.ask('stats reset\r\n');
+    expect(await other.stats()).toMatchObject({ read_buf_oom: '0', read_buf_bytes: before['read_buf_bytes']! });
+  });
+
+  it('with a small resp_obj_mem_limit answers everybody all the same, one after the other', async () => {
+    const server = await serve(io, ['-t', '1', '-o', 'resp_obj_mem_limit=1']);
+    const clients = await Promise.all(Array.from({ length: 12 }, () => Client.connect(server.port)));
+    const value = 'v'.repeat(20_000);
+    await clients[0]!.ask(`set a 0 0 ${value.length}\r\n${value}\r\n`);
+    const want = `VALUE a 0 ${value.length}\r\n${value}\r\nEND\r\n`.repeat(40);
+    for (const client of clients) client.send(`${'get a\r\n'.repeat(40)}mn\r\n`);
+    for (const client of clients) expect((await client.until('MN\r\n')) === `${want}MN\r\n`).toBe(true);
+  });
+});
