@@ -482,7 +482,7 @@ export class ProtoBin {
     to += 4;
     if (keyLength > 0) to += bytes.copy(out8, to, keyStart, keyEnd);
     if (large) {
-      items.retain(ref);
+      items.hold(ref);
       conn.sendItem = ref;
       conn.state = CONN_SEND;
     } else if (length > 0) {

@@ -574,7 +574,7 @@ export class ProtoMeta {
     }
     if (!this.noUpdate) items.bump(ref);
     if (large) {
-      items.retain(ref);
+      items.hold(ref);
       conn.sendItem = ref;
       conn.state = CONN_SEND;
     }

@@ -434,7 +434,7 @@ export class ProtoText {
 
   /** Takes an item that is answered in several pieces, under its lock. */
   private beginSend(conn: Conn, ref: number, meta: number): void {
-    this.items.retain(ref);
+    this.items.hold(ref);
     this.items.bump(ref);
     conn.sendItem = ref;
     conn.sendPiece = PIECE_HEAD;

@@ -145,7 +145,7 @@ export class Values {
       conn.sendPiece = conn.sendLeft === 0 ? PIECE_NONE : items.nextChunk(chunk);
     }
     conn.sendItem = 0;
-    items.release(ref);
+    items.releaseHeld(ref);
     return true;
   }
 
@@ -156,20 +156,20 @@ export class Values {
       this.f64[this.stats + T_BYTES_WRITTEN] += length;
       return true;
     }
-    this.items.release(ref);
+    this.items.releaseHeld(ref);
     conn.blocked = true;
     return false;
   }
 
   /** The channel no longer uses what `write` gave it under this token. */
   written(token: number): void {
-    this.items.release(token);
+    this.items.releaseHeld(token);
   }
 
   /** Gives back what a connection that goes away still holds. */
   close(conn: Conn): void {
     if (conn.item !== 0) this.items.release(conn.item);
-    if (conn.sendItem !== 0) this.items.release(conn.sendItem);
+    if (conn.sendItem !== 0) this.items.releaseHeld(conn.sendItem);
     conn.item = 0;
     conn.sendItem = 0;
     conn.metaTail = null;

@@ -1,8 +1,15 @@
 /** A cache of one thread, with its commands in terms of strings, for the tests of the engine. */
 import { expect } from 'vitest';
-import { type Cache, createCache } from '../src/engine/cache.ts';
+import { Cache, createCache } from '../src/engine/cache.ts';
 import { checkInvariants } from '../src/engine/check.ts';
-import { type CacheConfig, DEFAULT_CACHE_CONFIG, I_CAS_HI, I_CAS_LO, W_TIME } from '../src/engine/layout.ts';
+import {
+  type CacheConfig,
+  CacheMemory,
+  DEFAULT_CACHE_CONFIG,
+  I_CAS_HI,
+  I_CAS_LO,
+  W_TIME,
+} from '../src/engine/layout.ts';
 
 /** Keys stand somewhere in a buffer, not at its start. */
 const KEY_AT = 7;
@@ -12,8 +19,18 @@ export class Fixture {
   readonly cache: Cache;
   private readonly key = Buffer.alloc(KEY_AT + 250);
 
-  constructor(config: Partial<CacheConfig> = {}, mode: 'none' | 'global' | 'striped' = 'none') {
-    this.cache = createCache({ ...DEFAULT_CACHE_CONFIG, ...config }, mode, 1, 0x1234_5678);
+  /** `shared`: the memory of another fixture with the same configuration, for a second thread of its cache. */
+  constructor(
+    config: Partial<CacheConfig> = {},
+    mode: 'none' | 'global' | 'striped' = 'none',
+    thread = 1,
+    shared?: SharedArrayBuffer,
+  ) {
+    const whole = { ...DEFAULT_CACHE_CONFIG, ...config };
+    this.cache =
+      shared === undefined
+        ? createCache(whole, mode, thread, 0x1234_5678)
+        : new Cache(new CacheMemory(shared, whole), mode, thread);
   }
 
   private place(key: string): { end: number; hash: number } {

@@ -25,6 +25,7 @@ const bytes = Buffer.alloc(300);
 let seed = thread * 0x9e37_79b9;
 let faults = 0;
 let hits = 0;
+const held: [ref: number, mark: number][] = [];
 
 function random(below: number): number {
   seed ^= seed << 13;
@@ -75,14 +76,20 @@ function operation(): void {
     const ref = items.find(bytes, 0, end, hash);
     if (ref !== 0) {
       items.bump(ref);
-      items.retain(ref);
+      items.hold(ref);
     }
     locks.unlockItem(hash);
     if (ref !== 0) {
       // Outside the lock: the reference alone must keep it whole.
       checkValue(ref, mark);
-      items.release(ref);
       hits++;
+      // Some are held for longer, as by a client that reads slowly.
+      held.push([ref, mark]);
+      if (held.length > 8 || dice < 20) {
+        const [old, oldMark] = held.splice(random(held.length), 1)[0]!;
+        checkValue(old, oldMark);
+        items.releaseHeld(old);
+      }
     }
   } else if (dice < 85) {
     const size = dice < 84 ? 2 + random(3000) : dice === 84 ? 2 + random(40_000) : 0;
@@ -122,6 +129,11 @@ function background(): void {
 }
 
 if (role === 'background') background();
+else if (seconds < 0) while (Atomics.load(cache.memory.i32, W_BACKGROUND_STOP) === 0) operation();
 else if (seconds > 0) for (const end = Date.now() + seconds * 1000; Date.now() < end; ) operation();
 else for (let i = 0; i < operations; i++) operation();
+for (const [ref, mark] of held) {
+  checkValue(ref, mark);
+  items.releaseHeld(ref);
+}
 parentPort!.postMessage({ faults, hits });

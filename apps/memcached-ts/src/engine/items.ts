@@ -28,6 +28,7 @@ import {
   D_OLDEST_CAS,
   D_SIZES_CAS_MIN,
   D_STARTED,
+  HELD_WORDS,
   HOT_LRU,
   I_CAS_HI,
   I_CAS_LO,
@@ -50,6 +51,7 @@ import {
   ITEM_STALE,
   ITEM_TOKEN_SENT,
   KEY_SHIFT,
+  LOCK_STRIDE_WORDS,
   LRU_CURSOR,
   LRU_ID_MASK,
   LRU_WORDS,
@@ -64,6 +66,7 @@ import {
   THREAD_CLASS_COUNTERS,
   TRAILER_BYTES,
   VALUE_LEAD,
+  W_HELD,
   W_HOT_LRU_PCT,
   W_LOCK_CAS,
   W_LRU,
@@ -71,6 +74,7 @@ import {
   W_OLDEST_LIVE,
   W_SIZES_ENABLED,
   W_SLAB_AUTOMOVE,
+  W_STORING,
   W_TAIL_REPAIR_TIME,
   W_TEMPORARY_TTL,
   W_TIME,
@@ -138,6 +142,8 @@ export const DELTA_EXISTS = 4;
 export const REALTIME_MAXDELTA = 60 * 60 * 24 * 30;
 /** The last second that an expiry can name. */
 const EXPIRY_MAX = 0x7fff_ffff;
+const HELD_MASK = HELD_WORDS - 1;
+const HELD_TRIES = 64;
 const ALLOCATION_TRIES = 10;
 const TAIL_TRIES = 5;
 /** `pullTail`: evict from COLD; leave a list alone while a crawl has its tail before it. */
@@ -193,6 +199,9 @@ export class Items {
   private readonly slabChunkMax: number;
   private readonly stats: number;
   private readonly classStats: number;
+  /** This thread's words: the item that it stores, and its table of references. */
+  private readonly storing: number;
+  private readonly held: number;
 
   constructor(
     memory: CacheMemory,
@@ -218,6 +227,8 @@ export class Items {
     this.slabChunkMax = memory.config.slabChunkMax;
     this.stats = threadBase(thread);
     this.classStats = threadClassBase(thread);
+    this.storing = W_STORING + thread * LOCK_STRIDE_WORDS;
+    this.held = W_HELD + thread * HELD_WORDS;
   }
 
   // ---- reading an item -------------------------------------------------------------------------------------------
@@ -389,7 +400,6 @@ export class Items {
     const word = ref * 2;
     i32[word + I_HASH_NEXT] = 0;
     i32[word + I_NEXT] = 0;
-    i32[word + I_PREV] = 0;
     i32[word + I_TIME] = i32[W_TIME];
     i32[word + I_EXPTIME] = exptime;
     i32[word + I_NBYTES] = nbytes;
@@ -585,6 +595,7 @@ export class Items {
   /** Removes a linked item from the cache for who holds its item lock and its class's LRU lock. */
   private unlinkFromList(ref: number, list: number, hash: number): void {
     const bytes = this.totalBytes(ref);
+    this.i32[this.storing + 1] = ref;
     this.lru.unlinkLocked(ref, list, bytes);
     if (this.i32[W_SIZES_ENABLED] !== 0) this.countSize(ref, bytes, -1);
     this.assoc.remove(ref, hash);
@@ -661,11 +672,57 @@ export class Items {
   /** One more reference for somebody who has one already, outside the item lock. */
   retainHeld(ref: number): void {
     this.locks.lockCache();
-    this.retain(ref);
+    this.hold(ref);
     this.locks.unlockCache();
   }
 
-  /** Gives back a reference: of `alloc`, or of `retain`. */
+  /**
+   * As `retain`, for a reference that this thread could take with it into death: it is written down, at a moment at which
+   * a thread cannot be stopped (that happens at calls and loops).
+   */
+  hold(ref: number): void {
+    const { i32, held } = this;
+    let at = ref & HELD_MASK;
+    let tries = HELD_TRIES;
+    while (tries > 0 && i32[held + at] > 0) {
+      at = (at + 1) & HELD_MASK;
+      tries--;
+    }
+    const count = ref * 2 + I_REFCOUNT;
+    // Where the table is full, the reference is lost should this thread die.
+    if (tries > 0) i32[held + at] = ref;
+    if (this.locks.striped) Atomics.add(i32, count, 1);
+    else i32[count] = i32[count] + 1;
+  }
+
+  /** Gives back a reference of `hold` or `retainHeld`. */
+  releaseHeld(ref: number): void {
+    this.locks.lockCache();
+    this.releaseHeldLocked(ref);
+    this.locks.unlockCache();
+  }
+
+  private releaseHeldLocked(ref: number): void {
+    const { i32, held } = this;
+    let at = ref & HELD_MASK;
+    let tries = HELD_TRIES;
+    while (tries > 0 && i32[held + at] !== ref && i32[held + at] !== 0) {
+      at = (at + 1) & HELD_MASK;
+      tries--;
+    }
+    const slot = tries > 0 && i32[held + at] === ref ? held + at : -1;
+    const word = ref * 2 + I_REFCOUNT;
+    let count: number;
+    // As in `releaseLocked`. Not 0: what stands behind it in the table must still be found.
+    if (slot >= 0) i32[slot] = -1;
+    if (this.locks.striped) count = Atomics.sub(i32, word, 1) - 1;
+    else count = i32[word] = i32[word] - 1;
+    if (count !== 0) return;
+    i32[ref * 2 + I_PREV] = -this.locks.owner;
+    this.freeItem(ref);
+  }
+
+  /** Gives back the reference of `alloc`. */
   release(ref: number): void {
     this.locks.lockCache();
     this.releaseLocked(ref);
@@ -675,16 +732,23 @@ export class Items {
   /** As `release`, for who holds the item's lock, or for `global` the cache's. */
   releaseLocked(ref: number): void {
     const at = ref * 2 + I_REFCOUNT;
+    const own = this.storing;
     let count: number;
+    // From here to the end of the counting there is nothing at which a thread can be stopped.
+    if (this.i32[own] === ref) this.i32[own] = 0;
+    if (this.i32[own + 1] === ref) this.i32[own + 1] = 0;
     if (this.locks.striped) count = Atomics.sub(this.i32, at, 1) - 1;
     else count = this.i32[at] = this.i32[at] - 1;
-    if (count === 0) this.freeItem(ref);
+    if (count !== 0) return;
+    this.i32[ref * 2 + I_PREV] = -this.locks.owner;
+    this.freeItem(ref);
   }
 
   // ---- linking: under the item lock of `hash` ---------------------------------------------------------------------
 
   private link(ref: number, hash: number): void {
     const word = ref * 2;
+    this.i32[this.storing] = ref;
     this.i32[word + I_META] = this.i32[word + I_META] | ITEM_LINKED;
     this.i32[word + I_TIME] = this.i32[W_TIME];
     this.renewCas(ref);
@@ -703,6 +767,7 @@ export class Items {
   unlink(ref: number, hash: number): void {
     const word = ref * 2;
     if ((this.i32[word + I_META] & ITEM_LINKED) === 0) return;
+    this.i32[this.storing + 1] = ref;
     this.i32[word + I_META] = this.i32[word + I_META] & ~ITEM_LINKED;
     const bytes = this.totalBytes(ref);
     this.lru.unlink(ref, bytes);
@@ -904,13 +969,13 @@ export class Items {
     const nbytes = this.nbytes(first) + this.nbytes(second) - 2;
     const exptime = this.i32[model * 2 + I_EXPTIME];
     // The model may not be evicted to make room for its own successor.
-    this.retain(model);
+    this.hold(model);
     const ref = this.allocLocked(this.u8, key, key + this.keyBytes(model), this.clientFlags(model), exptime, nbytes);
     if (ref !== 0) {
       this.copyValue(first, ref, 0, this.nbytes(first) - 2);
       this.copyValue(second, ref, this.nbytes(first) - 2, this.nbytes(second));
     }
-    this.releaseLocked(model);
+    this.releaseHeldLocked(model);
     return ref;
   }
 
@@ -1016,7 +1081,7 @@ export class Items {
     }
     const key = this.keyAt(ref);
     const exptime = this.i32[ref * 2 + I_EXPTIME];
-    this.retain(ref);
+    this.hold(ref);
     const fresh = this.allocLocked(u8, key, key + this.keyBytes(ref), this.clientFlags(ref), exptime, digits + 2);
     if (fresh !== 0) {
       const data = this.dataAt(fresh);
@@ -1028,7 +1093,7 @@ export class Items {
       this.releaseLocked(fresh);
       this.deltaRef = fresh;
     }
-    this.releaseLocked(ref);
+    this.releaseHeldLocked(ref);
     return fresh === 0 ? DELTA_NO_MEMORY : DELTA_OK;
   }
 

@@ -109,7 +109,14 @@ export const LRU_COUNT = 2;
 /** Next item of the running crawl, 0 where it is through; moves on when that item leaves the list. */
 export const LRU_CURSOR = 3;
 
-const WORDS_END = W_LRU + LRU_LISTS * LRU_WORDS;
+/** The item that each thread is storing, and the one that it is taking out, on a line of its own: see repair.ts. */
+export const W_STORING = W_LRU + LRU_LISTS * LRU_WORDS;
+export const W_UNLINKING = W_STORING + 1;
+/** The references that each thread holds beyond one command: an open hash table of refs for each. */
+export const W_HELD = W_STORING + THREADS_MAX * LOCK_STRIDE_WORDS;
+export const HELD_WORDS = 4096;
+
+const WORDS_END = W_HELD + THREADS_MAX * HELD_WORDS;
 
 // Doubles: exact integers up to 2^53. Indices into `f64`.
 export const D_BASE = (WORDS_END + 1) >> 1;
@@ -158,7 +165,10 @@ export const W_PAGE_CLASS = D_END * 2;
 export const I_HASH_NEXT = 0;
 /** LRU list towards the tail; next free chunk of a free one. */
 export const I_NEXT = 1;
-/** LRU list towards the head. */
+/**
+ * LRU list towards the head. While an item or chunk is in no list: minus the number of the thread that it belongs to,
+ * which took it and has not linked it yet, or is giving it back (repair.ts tells why).
+ */
 export const I_PREV = 2;
 /** Last access and expiry, seconds since start; expiry 0 = never. */
 export const I_TIME = 3;
@@ -327,6 +337,9 @@ export interface Layout {
   totalBytes: number;
 }
 
+/** Nothing stands in the last bytes: a memory file does not have them (restart.ts). */
+export const SPARE_BYTES = 4096;
+
 export function layoutOf(config: CacheConfig): Layout {
   // Every class may take its first page above the limit, as memcached's do.
   const bytes = Math.max(config.memoryBytes, config.memoryBytesMax);
@@ -379,16 +392,27 @@ export const TIME_AT_START = 62;
 
 /** Allocates and initialises the memory of a new cache: called once, by the main thread. */
 export function createCacheMemory(config: CacheConfig, hashSeed: number): CacheMemory {
-  const layout = layoutOf(config);
-  const memory = new CacheMemory(new SharedArrayBuffer(layout.totalBytes), config);
-  const { i32, f64 } = memory;
+  const memory = new CacheMemory(new SharedArrayBuffer(layoutOf(config).totalBytes), config);
+  initialiseCacheMemory(memory, hashSeed);
+  return memory;
+}
+
+/** Makes zeroed memory that of an empty cache, but for its slab classes. */
+export function initialiseCacheMemory(memory: CacheMemory, hashSeed: number): void {
+  const { i32, f64, config } = memory;
   i32[W_TIME] = TIME_AT_START;
   i32[W_HASH_SEED] = hashSeed | 0;
-  i32[W_ACCEPTING] = 1;
   i32[W_HASH_BUCKETS] = 2 ** config.hashPower;
   i32[W_PAGES_LIMIT] = Math.floor(config.memoryBytes / PAGE_BYTES);
   f64[D_STARTED] = Math.floor(Date.now() / 1000) - TIME_AT_START;
-  const { lru } = config;
+  i32[W_MOVE_PAGE] = -1;
+  configureCacheMemory(memory);
+}
+
+/** What the command line says about a cache's behaviour, and commands may change later. */
+export function configureCacheMemory({ i32, f64, config }: CacheMemory): void {
+  const { lru, slabs } = config;
+  i32[W_ACCEPTING] = 1;
   i32[W_MAINTAINER_ENABLED] = lru.maintainer ? 1 : 0;
   i32[W_LRU_SEGMENTED] = lru.segmented ? 1 : 0;
   i32[W_TEMPORARY_TTL] = lru.temporaryTtl;
@@ -400,12 +424,10 @@ export function createCacheMemory(config: CacheConfig, hashSeed: number): CacheM
   i32[W_CRAWLER_TOCRAWL] = lru.crawlerToCrawl;
   f64[D_HOT_MAX_FACTOR] = lru.hotMaxFactor;
   f64[D_WARM_MAX_FACTOR] = lru.warmMaxFactor;
-  i32[W_MOVE_PAGE] = -1;
   i32[W_SIZES_ENABLED] = config.trackSizes && config.useCas ? 1 : 0;
-  i32[W_SLAB_REASSIGN] = config.slabs.reassign ? 1 : 0;
-  i32[W_SLAB_AUTOMOVE] = config.slabs.automove;
-  i32[W_SLAB_AUTOMOVE_WINDOW] = config.slabs.automoveWindow;
-  f64[D_SLAB_AUTOMOVE_RATIO] = config.slabs.automoveRatio;
-  f64[D_SLAB_AUTOMOVE_FREERATIO] = config.slabs.automoveFreeratio;
-  return memory;
+  i32[W_SLAB_REASSIGN] = slabs.reassign ? 1 : 0;
+  i32[W_SLAB_AUTOMOVE] = slabs.automove;
+  i32[W_SLAB_AUTOMOVE_WINDOW] = slabs.automoveWindow;
+  f64[D_SLAB_AUTOMOVE_RATIO] = slabs.automoveRatio;
+  f64[D_SLAB_AUTOMOVE_FREERATIO] = slabs.automoveFreeratio;
 }

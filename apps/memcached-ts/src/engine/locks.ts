@@ -13,7 +13,7 @@ import { type CacheMemory, ITEM_LOCKS, LOCK_STRIDE_WORDS, W_ITEM_LOCKS, W_LOCK_C
 
 export type LockMode = 'none' | 'global' | 'striped';
 
-const WAITERS = 1 << 30;
+export const WAITERS = 1 << 30;
 const SPINS = 200;
 const WAIT_MS = 5;
 
@@ -24,7 +24,7 @@ export class Locks {
   /** Fine locks; reference counts are atomic. */
   readonly striped: boolean;
   private readonly i32: Int32Array;
-  private readonly owner: number;
+  readonly owner: number;
 
   /** `owner`: this thread's number, 1 … 127. */
   constructor(memory: CacheMemory, mode: LockMode, owner: number) {

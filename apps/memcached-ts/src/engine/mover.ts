@@ -29,6 +29,7 @@ import {
   ITEM_FETCHED,
   ITEM_LINKED,
   ITEM_SLABBED,
+  LOCK_STRIDE_WORDS,
   PAGE_BYTES,
   PAGE_POOL,
   SLAB_CARVE_LEFT,
@@ -48,6 +49,7 @@ import {
   W_PAGES_USED,
   W_SLABS,
   W_TIME,
+  W_UNLINKING,
 } from './layout.ts';
 import { SET_ASIDE } from './slabs.ts';
 
@@ -249,6 +251,9 @@ export class Mover {
       return false;
     }
     const from = ref * CHUNK_ALIGN_BYTES;
+    // Should this thread die now, the copy is nobody's.
+    const copying = W_UNLINKING + cache.thread * LOCK_STRIDE_WORDS;
+    i32[copying] = fresh;
     cache.memory.u8.copyWithin(fresh * CHUNK_ALIGN_BYTES, from, from + cache.slabs.sizeOf(src));
     if (ref !== item) {
       let link = items.trailerWord(item) + T_FIRST_CHUNK;
@@ -266,6 +271,7 @@ export class Mover {
       f64[D_RESCUES] += 1;
     }
     cache.slabs.setAside(ref, src);
+    i32[copying] = 0;
     return true;
   }
 

@@ -138,14 +138,16 @@ export class Slabs {
       if (next !== 0) i32[next * 2 + I_PREV] = 0;
       i32[at + SLAB_FREE_COUNT] = i32[at + SLAB_FREE_COUNT] - 1;
       i32[head * 2 + I_META] = 0;
+      i32[head * 2 + I_PREV] = -this.locks.owner;
       return head;
     }
     if (i32[at + SLAB_CARVE_LEFT] === 0) return 0;
     const ref = i32[at + SLAB_CARVE_REF];
-    i32[at + SLAB_CARVE_REF] = ref + i32[at + SLAB_SIZE] / CHUNK_ALIGN_BYTES;
-    i32[at + SLAB_CARVE_LEFT] = i32[at + SLAB_CARVE_LEFT] - 1;
     // The page may have held other things before: until it is marked as something, a chunk is nothing.
     i32[ref * 2 + I_META] = 0;
+    i32[ref * 2 + I_PREV] = -this.locks.owner;
+    i32[at + SLAB_CARVE_LEFT] = i32[at + SLAB_CARVE_LEFT] - 1;
+    i32[at + SLAB_CARVE_REF] = ref + i32[at + SLAB_SIZE] / CHUNK_ALIGN_BYTES;
     return ref;
   }
 
@@ -232,7 +234,8 @@ export class Slabs {
     this.locks.unlockFine(W_LOCK_SLABS);
   }
 
-  private freeLocked(ref: number, clsid: number): void {
+  /** As `free`, under the slabs lock. */
+  freeLocked(ref: number, clsid: number): void {
     const i32 = this.i32;
     const moving = i32[W_MOVE_PAGE];
     if (moving >= 0 && ref >= this.pageStart(moving) && ref < this.pageStart(moving + 1)) {

@@ -1,0 +1,501 @@
+/**
+ * Repair: makes the cache sound again after a thread died in the middle of anything.
+ *
+ * What is guaranteed: nobody waits for a dead thread's locks; no chunk is lost; no item is half changed. Items that the
+ * dead thread may have been changing are forgotten: those under the item locks that it held (1 in 1,024 of all keys for
+ * each), or all of them where it held the cache's one lock. Everything else stays, and what others hold stays theirs.
+ * How: everything that a lock guards is written so that it can be read forwards at any moment (lists by their next
+ * links, chains by theirs). First the LRU and slab locks of the dead are taken over, the lists under them put right, and
+ * let go, so that whoever waits for them in the middle of an operation can end it. Then all locks are taken, in the
+ * order in which everybody takes them; now nobody is in an operation on a linked item, and every chunk is judged anew
+ * from its own marks: who took it, who holds it, whether it is linked. Tables, lists and counts are made from that.
+ * Not its job: noticing that a thread died (main.ts).
+ */
+import type { Cache } from './cache.ts';
+import {
+  C_HEAD,
+  D_LRU_BYTES,
+  HELD_WORDS,
+  I_HASH_NEXT,
+  I_META,
+  I_NEXT,
+  I_PREV,
+  I_REFCOUNT,
+  ITEM_CHUNK,
+  ITEM_CHUNKED,
+  ITEM_LINKED,
+  ITEM_LOCKS,
+  ITEM_SLABBED,
+  LOCK_STRIDE_WORDS,
+  LRU_COUNT,
+  LRU_CURSOR,
+  LRU_HEAD,
+  LRU_LISTS,
+  LRU_TAIL,
+  LRU_WORDS,
+  PAGE_BYTES,
+  PAGE_POOL,
+  PAGE_RELEASED,
+  SIZES_BUCKET_BYTES,
+  SLAB_CARVE_LEFT,
+  SLAB_CARVE_REF,
+  SLAB_CLASSES_MAX,
+  SLAB_FREE_COUNT,
+  SLAB_FREE_HEAD,
+  SLAB_PAGES,
+  SLAB_PER_PAGE,
+  SLAB_SIZE,
+  SLAB_WORDS,
+  W_CRAWLER_RUNNING,
+  W_HASH_BUCKETS,
+  W_HASH_ITEMS,
+  W_HELD,
+  W_ITEM_LOCKS,
+  W_LOCK_CACHE,
+  W_LOCK_CAS,
+  W_LOCK_HASH,
+  W_LOCK_SLABS,
+  W_LRU,
+  W_LRU_LOCKS,
+  W_MOVE_PAGE,
+  W_MOVE_RUNNING,
+  W_PAGE_CLASS,
+  W_PAGES_POOL,
+  W_PAGES_RELEASED,
+  W_PAGES_USED,
+  W_SIZES_ENABLED,
+  W_SLABS,
+  W_STORING,
+  W_UNLINKING,
+} from './layout.ts';
+import { WAITERS } from './locks.ts';
+import { SET_ASIDE } from './slabs.ts';
+
+/** What happened to a cache, for the log. */
+export interface RepairReport {
+  kept: number;
+  forgotten: number;
+  /** Chunks that were in nobody's hands any more. */
+  reclaimed: number;
+}
+
+// What a chunk turns out to be.
+const UNKNOWN = 0;
+const UNCUT = 1;
+const KEPT = 2;
+/** In the hands of a thread that lives. */
+const HELD = 3;
+const FREE = 4;
+// Where a linked item was found, beside its state.
+const IN_HASH = 16;
+const IN_LRU = 32;
+const STATE = 15;
+
+const WAIT_MS = 1;
+
+export interface RepairOptions {
+  /** Threads that are gone. */
+  dead: ReadonlySet<number>;
+  /** Threads that go on; what carries another's mark is free. */
+  alive: ReadonlySet<number>;
+  /** No locks are used (one worker): then a dead one may have been changing anything. */
+  lockless: boolean;
+  /** The background work goes on where it was; otherwise crawls and moves end. */
+  backgroundAlive: boolean;
+  /** This thread's number as an owner of locks: of no other thread. */
+  owner: number;
+}
+
+/** Repairs the cache after the death of threads. The caller must not hold a lock. */
+export function repair(cache: Cache, options: RepairOptions): RepairReport {
+  const world = new World(cache, options);
+  world.takeOver();
+  world.stop();
+  const report = world.rebuild();
+  world.go();
+  return report;
+}
+
+class World {
+  private readonly cache: Cache;
+  private readonly options: RepairOptions;
+  private readonly i32: Int32Array;
+  /** Locks that the dead held, when they were taken over. */
+  private readonly lostStripes = new Set<number>();
+  private lostAll: boolean;
+  /** One byte for each possible chunk of each page that a class owns. */
+  private readonly states: (Uint8Array | undefined)[] = [];
+  private readonly deadRefs = new Map<number, number>();
+  private readonly storing = new Set<number>();
+  private readonly unlinking = new Set<number>();
+
+  constructor(cache: Cache, options: RepairOptions) {
+    this.cache = cache;
+    this.options = options;
+    this.i32 = cache.memory.i32;
+    this.lostAll = options.lockless;
+  }
+
+  // ---- locks -----------------------------------------------------------------------------------------------------
+
+  private ownerOf(word: number): number {
+    return Atomics.load(this.i32, word) & ~WAITERS;
+  }
+
+  private isDeads(word: number): boolean {
+    return this.options.dead.has(this.ownerOf(word));
+  }
+
+  private let(word: number): void {
+    Atomics.store(this.i32, word, 0);
+    Atomics.notify(this.i32, word);
+  }
+
+  /** Locks of the dead that somebody may wait for in the middle of an operation: the lists under them, then the lock. */
+  takeOver(): void {
+    for (let clsid = 1; clsid < SLAB_CLASSES_MAX; clsid++) {
+      const word = W_LRU_LOCKS + clsid * LOCK_STRIDE_WORDS;
+      if (!this.isDeads(word)) continue;
+      for (let list = clsid; list < LRU_LISTS; list += SLAB_CLASSES_MAX) this.straightenList(list);
+      this.let(word);
+    }
+    if (this.isDeads(W_LOCK_SLABS)) {
+      for (let clsid = 1; clsid <= this.cache.slabs.largest; clsid++) this.straightenClass(clsid);
+      this.let(W_LOCK_SLABS);
+    }
+    if (this.isDeads(W_LOCK_CAS)) this.let(W_LOCK_CAS);
+  }
+
+  /** A list whose next links are whole: back links, tail, counts. */
+  private straightenList(list: number): void {
+    const { i32, cache } = this;
+    const at = W_LRU + list * LRU_WORDS;
+    let prev = 0;
+    let count = 0;
+    let bytes = 0;
+    let cursor = 0;
+    for (let ref = i32[at + LRU_HEAD]!; ref !== 0; ref = i32[ref * 2 + I_NEXT]!) {
+      i32[ref * 2 + I_PREV] = prev;
+      if (ref === i32[at + LRU_CURSOR]) cursor = ref;
+      prev = ref;
+      count++;
+      bytes += cache.items.totalBytes(ref);
+    }
+    i32[at + LRU_TAIL] = prev;
+    i32[at + LRU_COUNT] = count;
+    i32[at + LRU_CURSOR] = cursor;
+    cache.memory.f64[D_LRU_BYTES + list] = bytes;
+  }
+
+  /** The free list, the count of pages, and the page that is being cut, of one class. */
+  private straightenClass(clsid: number): void {
+    const { i32, cache } = this;
+    const at = W_SLABS + clsid * SLAB_WORDS;
+    let prev = 0;
+    let count = 0;
+    for (let ref = i32[at + SLAB_FREE_HEAD]!; ref !== 0; ref = i32[ref * 2 + I_NEXT]!) {
+      i32[ref * 2 + I_PREV] = prev;
+      prev = ref;
+      count++;
+    }
+    i32[at + SLAB_FREE_COUNT] = count;
+    let pages = 0;
+    let left = 0;
+    const words = i32[at + SLAB_SIZE]! / 8;
+    for (let page = 0; page < i32[W_PAGES_USED]!; page++) {
+      if (i32[W_PAGE_CLASS + page] !== clsid) continue;
+      pages++;
+      const cut = (i32[at + SLAB_CARVE_REF]! - cache.slabs.pageStart(page)) / words;
+      if (i32[at + SLAB_CARVE_LEFT]! > 0 && cut >= 0 && cut < i32[at + SLAB_PER_PAGE]!) {
+        left = Math.min(i32[at + SLAB_CARVE_LEFT]!, i32[at + SLAB_PER_PAGE]! - cut);
+      }
+    }
+    i32[at + SLAB_PAGES] = pages;
+    i32[at + SLAB_CARVE_LEFT] = left;
+  }
+
+  /** Takes a lock, from the dead at once, from the living when they are done. */
+  private take(word: number): boolean {
+    for (;;) {
+      const held = Atomics.load(this.i32, word);
+      const owner = held & ~WAITERS;
+      const deads = this.options.dead.has(owner);
+      if (owner === 0 || deads) {
+        if (Atomics.compareExchange(this.i32, word, held, this.options.owner) === held) return deads;
+      } else {
+        Atomics.wait(this.i32, word, held, WAIT_MS);
+      }
+    }
+  }
+
+  /** Takes every lock, in the order in which everybody takes them. */
+  stop(): void {
+    if (this.options.lockless) return;
+    if (this.take(W_LOCK_CACHE)) this.lostAll = true;
+    for (let stripe = 0; stripe < ITEM_LOCKS; stripe++) {
+      if (this.take(W_ITEM_LOCKS + stripe * LOCK_STRIDE_WORDS)) this.lostStripes.add(stripe);
+    }
+    for (let clsid = 0; clsid < SLAB_CLASSES_MAX; clsid++) this.take(W_LRU_LOCKS + clsid * LOCK_STRIDE_WORDS);
+    this.take(W_LOCK_HASH);
+    this.take(W_LOCK_SLABS);
+    this.take(W_LOCK_CAS);
+  }
+
+  go(): void {
+    if (this.options.lockless) return;
+    this.let(W_LOCK_CAS);
+    this.let(W_LOCK_SLABS);
+    this.let(W_LOCK_HASH);
+    for (let clsid = 0; clsid < SLAB_CLASSES_MAX; clsid++) this.let(W_LRU_LOCKS + clsid * LOCK_STRIDE_WORDS);
+    for (let stripe = 0; stripe < ITEM_LOCKS; stripe++) this.let(W_ITEM_LOCKS + stripe * LOCK_STRIDE_WORDS);
+    this.let(W_LOCK_CACHE);
+  }
+
+  // ---- chunks ----------------------------------------------------------------------------------------------------
+
+  private pageOf(ref: number): number {
+    return Math.floor((ref * 8 - this.cache.memory.layout.pagesByte) / PAGE_BYTES);
+  }
+
+  /** Place of a chunk in its page, or -1 where `ref` names none. */
+  private indexOf(ref: number): number {
+    const { i32 } = this;
+    const page = this.pageOf(ref);
+    if (page < 0 || page >= i32[W_PAGES_USED]! || this.states[page] === undefined) return -1;
+    const at = W_SLABS + i32[W_PAGE_CLASS + page]! * SLAB_WORDS;
+    const index = (ref - this.cache.slabs.pageStart(page)) / (i32[at + SLAB_SIZE]! / 8);
+    return Number.isInteger(index) && index < i32[at + SLAB_PER_PAGE]! ? index : -1;
+  }
+
+  private stateOf(ref: number): number {
+    const index = this.indexOf(ref);
+    return index < 0 ? -1 : this.states[this.pageOf(ref)]![index]!;
+  }
+
+  private setState(ref: number, state: number): void {
+    this.states[this.pageOf(ref)]![this.indexOf(ref)] = state;
+  }
+
+  private mark(ref: number, bit: number): void {
+    this.states[this.pageOf(ref)]![this.indexOf(ref)]! |= bit;
+  }
+
+  /** Calls `visit` for every chunk of every page that a class owns, but for what is uncut. */
+  private eachChunk(visit: (ref: number, state: number, clsid: number) => void): void {
+    const { i32 } = this;
+    for (const [page, states] of this.states.entries()) {
+      if (states === undefined) continue;
+      const clsid = i32[W_PAGE_CLASS + page]!;
+      const words = i32[W_SLABS + clsid * SLAB_WORDS + SLAB_SIZE]! / 8;
+      const first = this.cache.slabs.pageStart(page);
+      for (let i = 0; i < states.length; i++) {
+        if ((states[i]! & STATE) !== UNCUT) visit(first + i * words, states[i]!, clsid);
+      }
+    }
+  }
+
+  /** References that the dead hold. */
+  private countDeadRefs(): void {
+    const { i32 } = this;
+    for (const thread of this.options.dead) {
+      const from = W_HELD + thread * HELD_WORDS;
+      for (let i = from; i < from + HELD_WORDS; i++) {
+        const ref = i32[i]!;
+        if (ref > 0) this.deadRefs.set(ref, (this.deadRefs.get(ref) ?? 0) + 1);
+        i32[i] = 0;
+      }
+      // It was storing this one: where that has been linked, the reference of its `alloc` is still to be given back.
+      // It was taking this one out: where that is in no list any more, the cache's own reference is.
+      for (const at of [W_STORING, W_UNLINKING]) {
+        const ref = i32[at + thread * LOCK_STRIDE_WORDS]!;
+        i32[at + thread * LOCK_STRIDE_WORDS] = 0;
+        if (ref > 0) (at === W_STORING ? this.storing : this.unlinking).add(ref);
+      }
+    }
+  }
+
+  rebuild(): RepairReport {
+    const { i32, cache, options } = this;
+    const { items, assoc, slabs, memory } = cache;
+    this.preparePages();
+    this.countDeadRefs();
+    if (!options.backgroundAlive) {
+      i32[W_MOVE_PAGE] = -1;
+      Atomics.store(i32, W_MOVE_RUNNING, 0);
+      // Cursors are kept where a dump of another worker uses them.
+      if (Atomics.load(i32, W_CRAWLER_RUNNING) === 1) Atomics.store(i32, W_CRAWLER_RUNNING, 0);
+    }
+
+    // What is linked is in a chain, and in the list that it names. Others that are met were on their way in or out.
+    const isLinked = (ref: number): boolean =>
+      (i32[ref * 2 + I_META]! & (ITEM_LINKED | ITEM_SLABBED | ITEM_CHUNK)) === ITEM_LINKED;
+    const met = new Set<number>();
+    const hashed: number[] = [];
+    const buckets = i32[W_HASH_BUCKETS]!;
+    // One bucket more: the one that a split which did not end was filling.
+    for (let bucket = 0; bucket <= Math.min(buckets, memory.layout.bucketsMax - 1); bucket++) {
+      for (let ref = i32[memory.layout.hashWord + bucket]!; ref !== 0; ref = i32[ref * 2 + I_HASH_NEXT]!) {
+        if (this.indexOf(ref) < 0 || (this.stateOf(ref) & IN_HASH) !== 0) break;
+        this.mark(ref, IN_HASH);
+        met.add(ref);
+        hashed.push(ref);
+      }
+    }
+    const lists: number[][] = [];
+    for (let list = 0; list < LRU_LISTS; list++) {
+      const refs: number[] = [];
+      for (let ref = i32[W_LRU + list * LRU_WORDS + LRU_HEAD]!; ref !== 0; ref = i32[ref * 2 + I_NEXT]!) {
+        if (this.indexOf(ref) < 0 || (this.stateOf(ref) & IN_LRU) !== 0) break;
+        this.mark(ref, IN_LRU);
+        met.add(ref);
+        refs.push(ref);
+      }
+      lists.push(refs);
+    }
+    const report: RepairReport = { kept: 0, forgotten: 0, reclaimed: 0 };
+    for (const ref of met) {
+      // In a free list already: it was given back, and stands here because a chain or list was not read to its end.
+      if ((i32[ref * 2 + I_META]! & (ITEM_SLABBED | ITEM_CHUNK)) !== 0) continue;
+      const state = this.stateOf(ref);
+      const lost = this.lostAll || this.lostStripes.has(assoc.hashOf(ref) & (ITEM_LOCKS - 1));
+      const gone = (this.deadRefs.get(ref) ?? 0) + (this.storing.has(ref) ? 1 : 0);
+      if (!lost && isLinked(ref) && (state & IN_HASH) !== 0 && (state & IN_LRU) !== 0) {
+        this.setState(ref, KEPT);
+        i32[ref * 2 + I_REFCOUNT] = this.refsLeft(ref, gone, 1);
+        report.kept++;
+        continue;
+      }
+      report.forgotten++;
+      const left = this.refsLeft(ref, gone + 1, 0);
+      i32[ref * 2 + I_META] = i32[ref * 2 + I_META]! & ~ITEM_LINKED;
+      i32[ref * 2 + I_NEXT] = 0;
+      i32[ref * 2 + I_PREV] = 0;
+      i32[ref * 2 + I_REFCOUNT] = left;
+      this.setState(ref, left > 0 ? HELD : FREE);
+    }
+
+    // Everything else that is not in a free list: whose is it?
+    this.eachChunk((ref, state) => {
+      const meta = i32[ref * 2 + I_META]!;
+      if ((state & STATE) !== UNKNOWN || (meta & ITEM_CHUNK) !== 0) return;
+      if ((meta & ITEM_SLABBED) !== 0) {
+        const aside = (meta & SET_ASIDE) === SET_ASIDE && options.backgroundAlive;
+        this.setState(ref, aside ? HELD : FREE);
+        return;
+      }
+      const mark = i32[ref * 2 + I_PREV]!;
+      let stays: boolean;
+      if (mark < 0) stays = options.alive.has(-mark);
+      else if (meta === 0) stays = false;
+      else {
+        const before = i32[ref * 2 + I_REFCOUNT]!;
+        const left = this.refsLeft(ref, (this.deadRefs.get(ref) ?? 0) + (this.unlinking.has(ref) ? 1 : 0), 0);
+        i32[ref * 2 + I_REFCOUNT] = left;
+        i32[ref * 2 + I_META] = meta & ~ITEM_LINKED;
+        // None at all: somebody is giving it back just now.
+        stays = left > 0 || (before === 0 && options.alive.size > 0);
+      }
+      this.setState(ref, stays ? HELD : FREE);
+      if (!stays) report.reclaimed++;
+    });
+    // Chunks of chunked items go with their heads.
+    this.eachChunk((ref, state) => {
+      if ((state & STATE) !== KEPT || (i32[ref * 2 + I_META]! & ITEM_CHUNKED) === 0) return;
+      for (let chunk = items.firstChunk(ref); chunk !== 0; chunk = items.nextChunk(chunk)) this.setState(chunk, KEPT);
+    });
+    this.eachChunk((ref, state) => {
+      if ((state & STATE) !== UNKNOWN) return;
+      const head = i32[ref * 2 + C_HEAD]!;
+      const stays = this.indexOf(head) >= 0 && (this.stateOf(head) & STATE) === HELD;
+      this.setState(ref, stays ? HELD : FREE);
+      if (!stays) report.reclaimed++;
+    });
+
+    this.relink(lists, hashed);
+    for (let clsid = 1; clsid <= slabs.largest; clsid++) {
+      i32[W_SLABS + clsid * SLAB_WORDS + SLAB_FREE_HEAD] = 0;
+      i32[W_SLABS + clsid * SLAB_WORDS + SLAB_FREE_COUNT] = 0;
+    }
+    this.eachChunk((ref, state, clsid) => {
+      if ((state & STATE) === FREE) slabs.freeLocked(ref, clsid);
+    });
+    return report;
+  }
+
+  private refsLeft(ref: number, gone: number, least: number): number {
+    // Nobody lives: nobody holds anything.
+    if (this.options.alive.size === 0) return least;
+    return Math.max(least, this.i32[ref * 2 + I_REFCOUNT]! - gone);
+  }
+
+  /** Counts the pages, and makes room for what their chunks turn out to be. */
+  private preparePages(): void {
+    const { i32, cache } = this;
+    let pool = 0;
+    let released = 0;
+    for (let page = 0; page < i32[W_PAGES_USED]!; page++) {
+      const clsid = i32[W_PAGE_CLASS + page]!;
+      if (clsid === PAGE_POOL) pool++;
+      else if (clsid === PAGE_RELEASED) released++;
+      this.states[page] = clsid > 0 ? new Uint8Array(i32[W_SLABS + clsid * SLAB_WORDS + SLAB_PER_PAGE]!) : undefined;
+    }
+    i32[W_PAGES_POOL] = pool;
+    i32[W_PAGES_RELEASED] = released;
+    for (let clsid = 1; clsid <= cache.slabs.largest; clsid++) {
+      this.straightenClass(clsid);
+      const at = W_SLABS + clsid * SLAB_WORDS;
+      for (let i = 0; i < i32[at + SLAB_CARVE_LEFT]!; i++) {
+        this.setState(i32[at + SLAB_CARVE_REF]! + (i * i32[at + SLAB_SIZE]!) / 8, UNCUT);
+      }
+    }
+  }
+
+  /** Makes the lists and the hash table of the items that are kept. */
+  private relink(lists: readonly number[][], hashed: readonly number[]): void {
+    const { i32, cache } = this;
+    const { assoc, items, memory } = cache;
+    const { layout } = memory;
+    const isKept = (ref: number): boolean => (this.stateOf(ref) & STATE) === KEPT;
+    const counting = i32[W_SIZES_ENABLED] !== 0;
+    if (counting) i32.fill(0, layout.sizesWord, layout.sizesWord + layout.sizesBuckets);
+    for (const [list, refs] of lists.entries()) {
+      const at = W_LRU + list * LRU_WORDS;
+      const cursor = i32[at + LRU_CURSOR]!;
+      let nextCursor = 0;
+      let prev = 0;
+      let count = 0;
+      let bytes = 0;
+      i32[at + LRU_HEAD] = 0;
+      for (const ref of refs) {
+        if (isKept(ref)) {
+          i32[ref * 2 + I_PREV] = prev;
+          i32[ref * 2 + I_NEXT] = 0;
+          if (prev === 0) i32[at + LRU_HEAD] = ref;
+          else i32[prev * 2 + I_NEXT] = ref;
+          prev = ref;
+          count++;
+          const size = items.totalBytes(ref);
+          bytes += size;
+          const bucket = Math.min(Math.ceil(size / SIZES_BUCKET_BYTES), layout.sizesBuckets - 1);
+          if (counting) i32[layout.sizesWord + bucket] = i32[layout.sizesWord + bucket]! + 1;
+        }
+        // Where the crawl stood, or the next item towards the head.
+        if (ref === cursor) nextCursor = prev;
+      }
+      i32[at + LRU_TAIL] = prev;
+      i32[at + LRU_COUNT] = count;
+      i32[at + LRU_CURSOR] = Atomics.load(i32, W_CRAWLER_RUNNING) === 0 ? 0 : nextCursor;
+      memory.f64[D_LRU_BYTES + list] = bytes;
+    }
+    i32.fill(0, layout.hashWord, layout.hashWord + Math.min(i32[W_HASH_BUCKETS]! + 1, layout.bucketsMax));
+    let count = 0;
+    for (const ref of hashed) {
+      if (!isKept(ref)) continue;
+      const bucket = layout.hashWord + assoc.bucketOf(assoc.hashOf(ref));
+      i32[ref * 2 + I_HASH_NEXT] = i32[bucket]!;
+      i32[bucket] = ref;
+      count++;
+    }
+    i32[W_HASH_ITEMS] = count;
+  }
+}
