@@ -31,4 +31,4 @@ export {
 } from './listen.ts';
 export { ListenGroup, type ListenGroupOptions, type ListenGroupShare, listenGroup } from './listen-group.ts';
 export { ensureCoreFiles, ensureDescriptors, lockMemory } from './process.ts';
-export { createSharedMemory, mapSharedMemory } from './shared-memory.ts';
+export { bindMemoryFile, createSharedMemory, mapSharedMemory } from './shared-memory.ts';

@@ -268,6 +268,7 @@ static napi_value init(napi_env env, napi_value exports) {
       MP_VERB("memoryUnmap", mp_memory_unmap),
       MP_VERB("memoryAttach", mp_memory_attach),
       MP_VERB("memoryRelease", mp_memory_release),
+      MP_VERB("memoryBindFile", mp_memory_bind_file),
       MP_VERB("addressOf", mp_address_of),
       MP_VERB("uringCreate", mp_uring_create),
       MP_VERB("uringClose", mp_uring_close),

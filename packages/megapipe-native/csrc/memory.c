@@ -179,6 +179,34 @@ VERB(mp_memory_attach) {
   return out;
 }
 
+/*
+ * memoryBindFile(view, fd) -> bytes of the view before its first whole page, or -errno. Puts the file's bytes, from its
+ * beginning, in the place of the whole pages of a SharedArrayBuffer, shared with the file from then on: what the buffer
+ * held there is gone. The buffer's memory stays the buffer's, so that it is unmapped with it. The file must reach to the
+ * end of the pages; whoever shortens it later ends this process with SIGBUS.
+ */
+VERB(mp_memory_bind_file) {
+  napi_value argv[2];
+  uint8_t *base;
+  size_t length;
+  uint32_t fd;
+  if (!mp_args(env, info, 2, argv, "memoryBindFile") || !shared_view(env, argv[0], &base, &length, "memoryBindFile") ||
+      !mp_uint(env, argv[1], &fd, "memoryBindFile", "fd"))
+    return NULL;
+  size_t page = (size_t)sysconf(_SC_PAGESIZE);
+  size_t before = (page - (uintptr_t)base % page) % page;
+  if (length < before + page)
+    return mp_throw(env, "ERR_MEGAPIPE_RANGE", "memoryBindFile: the view of %zu bytes has no whole page", length);
+  size_t bytes = (length - before) / page * page;
+  struct stat st;
+  if (fd > INT32_MAX || fstat((int)fd, &st) < 0 || !S_ISREG(st.st_mode))
+    return mp_throw(env, "ERR_MEGAPIPE_ARGUMENT", "memoryBindFile: descriptor %u is no regular file", fd);
+  if ((uint64_t)st.st_size < bytes)
+    return mp_throw(env, "ERR_MEGAPIPE_RANGE", "memoryBindFile: the file has %lld bytes, the view's pages %zu", (long long)st.st_size, bytes);
+  if (mmap(base + before, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, (int)fd, 0) == MAP_FAILED) return mp_i32(env, -errno);
+  return mp_i32(env, (int32_t)before);
+}
+
 /* memoryRelease(id): gives up a SHARED region. */
 VERB(mp_memory_release) {
   struct instance *in = mp_instance(env);

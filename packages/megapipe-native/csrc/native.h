@@ -110,6 +110,7 @@ VERB(mp_memory_map_file);
 VERB(mp_memory_unmap);
 VERB(mp_memory_attach);
 VERB(mp_memory_release);
+VERB(mp_memory_bind_file);
 VERB(mp_address_of);
 VERB(mp_uring_create);
 VERB(mp_uring_close);

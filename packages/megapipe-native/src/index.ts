@@ -59,6 +59,7 @@ export interface Native {
   memoryUnmap(id: number): void;
   memoryAttach(view: Uint8Array): { id: number; address: number };
   memoryRelease(id: number): void;
+  memoryBindFile(view: Uint8Array, fd: number): number;
   addressOf(view: Uint8Array): number;
 
   uringCreate(sqEntries: number, cqEntries: number, flags: number): UringInfo | number;

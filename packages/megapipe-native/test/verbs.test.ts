@@ -60,6 +60,37 @@ describe('memory', () => {
 });
 
 describe('memory files', () => {
+  test('one in the place of a buffer’s pages keeps what is written there, and a second buffer finds it', () => {
+    const file = native.memoryFile(4 << 20);
+    const first = new Uint8Array(new SharedArrayBuffer(4 << 20));
+    first.fill(1);
+    const before = native.memoryBindFile(first, file);
+    expect(before).toBeGreaterThanOrEqual(0);
+    expect(before).toBeLessThan(4096);
+    if (before > 0) expect(first[before - 1]).toBe(1);
+    expect([first[before], first[before + 10_000]]).toEqual([0, 0]);
+    first.fill(7, before + 5000, before + 6000);
+    const second = new Uint8Array(new SharedArrayBuffer(4 << 20));
+    const offset = native.memoryBindFile(second, file);
+    expect([second[offset + 5000], second[offset + 5999], second[offset + 6000]]).toEqual([7, 7, 0]);
+    second[offset + 1] = 9;
+    expect(first[before + 1]).toBe(9);
+    native.close(file);
+    expect(first[before + 1]).toBe(9);
+  });
+
+  test('what is no regular file, shorter than the pages, or no shared buffer, is not put there', () => {
+    const file = native.memoryFile(4096);
+    const view = new Uint8Array(new SharedArrayBuffer(1 << 20));
+    expect(() => native.memoryBindFile(view, file)).toThrow(/the file has 4096 bytes/);
+    expect(() => native.memoryBindFile(view.subarray(0, 100), file)).toThrow(/no whole page/);
+    expect(() => native.memoryBindFile(new Uint8Array(1 << 20), file)).toThrow(/SharedArrayBuffer/);
+    const [a, b] = native.socketpair() as [number, number];
+    expect(() => native.memoryBindFile(view, a)).toThrow(/no regular file/);
+    expect(() => native.memoryBindFile(view, 999_999)).toThrow(/999999/);
+    for (const fd of [a, b, file]) native.close(fd);
+  });
+
   test('two mappings of one file are the same memory, zeroed at first', () => {
     const file = native.memoryFile(8192);
     const a = native.memoryMapFile(file, 8192);

@@ -70,6 +70,7 @@ const verbs: Record<Exclude<keyof typeof native, 'abiTable' | 'setAffinity' | 's
   memoryUnmap: [fc.constantFrom(-1, 4096, 99_999, 'x', shared.id)],
   memoryAttach: [view],
   memoryRelease: [fc.constantFrom(-1, 4096, regions[0]!.id, 'x')],
+  memoryBindFile: [view, fc.constantFrom(-1, 1e6, 2 ** 32, memoryFile, 'x')],
   addressOf: [view],
   uringCreate: [small, small, small],
   uringClose: [fc.constantFrom(-1, 256, 99_999, 'x')],

@@ -1,0 +1,128 @@
+/** Warm restart: what a graceful stop leaves behind serves again, and nothing else does. */
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { STORE_SET } from '../src/engine/items.ts';
+import { type CacheConfig, DEFAULT_CACHE_CONFIG, PAGE_BYTES } from '../src/engine/layout.ts';
+import { MemoryFile } from '../src/restart.ts';
+import { Fixture } from './fixture.ts';
+import { Client, IO_MODES, type Server, startOurs } from './servers.ts';
+
+const OWNER = 120;
+let folder = '';
+let path = '';
+const running: Server[] = [];
+beforeEach(() => {
+  folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'memcached-ts-restart-'));
+  path = join(folder, 'memory');
+});
+afterEach(async () => {
+  await Promise.all(running.splice(0).map((server) => server.stop('SIGKILL')));
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const CONFIG: CacheConfig = { ...DEFAULT_CACHE_CONFIG, memoryBytes: 16 * PAGE_BYTES };
+
+/** The memory file and a thread at work on it. */
+function open(config: CacheConfig = CONFIG): { file: MemoryFile; fixture: Fixture } {
+  const file = new MemoryFile(path, config, 99, OWNER);
+  return { file, fixture: new Fixture(config, 'striped', 1, file.cache.memory.shared) };
+}
+
+describe('a memory file', () => {
+  it('gives the next process every item, whatever the last one was holding', () => {
+    const first = open();
+    expect(first.file.reason).toBe('the file is new');
+    for (let i = 0; i < 5000; i++) first.fixture.store(STORE_SET, `key${i}`, i, i % 10 === 0 ? 1000 : 0, `value${i}`);
+    first.fixture.store(STORE_SET, 'big', 7, 0, 'b'.repeat(900_000));
+    // Held, and being filled, by connections that are cut off.
+    first.fixture.cache.items.hold(first.fixture.ref('big'));
+    first.fixture.alloc('half', 0, 0, 'x'.repeat(700_000));
+    const cas = first.fixture.get('key77')!.cas;
+    first.file.close();
+
+    const second = open();
+    expect([second.file.reason, second.file.items]).toEqual([undefined, 5001]);
+    for (let i = 0; i < 5000; i++)
+      expect(second.fixture.get(`key${i}`)).toMatchObject({ flags: i, value: `value${i}` });
+    expect(second.fixture.get('key77')!.cas).toBe(cas);
+    expect(second.fixture.get('big')?.value === 'b'.repeat(900_000)).toBe(true);
+    second.fixture.check();
+    second.fixture.store(STORE_SET, 'new', 0, 0, 'x');
+    expect(second.fixture.get('new')!.cas).toBeGreaterThan(cas);
+    second.fixture.check();
+  });
+
+  it('is taken for empty after a crash, with another configuration, with damaged metadata, and when it was cut', () => {
+    const fill = (): void => {
+      const { file, fixture } = open();
+      fixture.store(STORE_SET, 'key', 0, 0, 'value');
+      file.close();
+    };
+    const emptyBecause = (config?: CacheConfig): string | undefined => {
+      const { file, fixture } = open(config);
+      expect(file.items).toBe(0);
+      expect(fixture.get('key')).toBeUndefined();
+      expect(existsSync(`${path}.meta`)).toBe(false);
+      fixture.store(STORE_SET, 'key', 0, 0, 'again');
+      fixture.check();
+      return file.reason;
+    };
+    fill();
+    expect(open().file.items).toBe(1);
+    // That one did not close it.
+    expect(emptyBecause()).toMatch(/did not stop gracefully/);
+    fill();
+    expect(emptyBecause({ ...CONFIG, growthFactor: 1.3 })).toMatch(/configuration/);
+    fill();
+    expect(emptyBecause({ ...CONFIG, memoryBytes: 32 * PAGE_BYTES })).toMatch(/configuration/);
+    fill();
+    writeFileSync(`${path}.meta`, readFileSync(`${path}.meta`, 'utf8').slice(0, 40));
+    expect(emptyBecause()).toMatch(/did not stop gracefully/);
+    fill();
+    truncateSync(path, statSync(path).size - PAGE_BYTES);
+    expect(emptyBecause()).toMatch(/bytes, not/);
+    fill();
+    const meta = JSON.parse(readFileSync(`${path}.meta`, 'utf8'));
+    writeFileSync(`${path}.meta`, JSON.stringify({ ...meta, stoppedAt: meta.stoppedAt + 1000 }));
+    expect(emptyBecause()).toMatch(/clock went back/);
+  });
+});
+
+describe.each(IO_MODES)('memcached-ts --io %s -e', (io) => {
+  it.each(['1', '2'])(
+    'serves after SIGUSR1 what it served before, and after SIGKILL nothing (-t %s)',
+    async (threads) => {
+      const args = ['-t', threads, '-e', path];
+      const begin = async (): Promise<Client> => {
+        const server = await startOurs(io, args);
+        running.push(server);
+        return Client.connect(server.port);
+      };
+      const end = (signal: NodeJS.Signals): Promise<number | null> => running.pop()!.stop(signal);
+      let client = await begin();
+      for (let i = 0; i < 2000; i++) client.send(`set key${i} ${i} 0 5 noreply\r\nvalue\r\n`);
+      client.send(`set big 0 0 900000 noreply\r\n${'b'.repeat(900_000)}\r\n`);
+      await client.ask('mn\r\n');
+      expect(await end('SIGUSR1')).toBe(0);
+
+      client = await begin();
+      expect((await client.stats())['curr_items']).toBe('2001');
+      expect(await client.ask('get key1999\r\n', 'END\r\n')).toBe('VALUE key1999 1999 5\r\nvalue\r\nEND\r\n');
+      expect((await client.ask('get big\r\n', 'END\r\n')).length).toBe(
+        900_000 + 'VALUE big 0 900000\r\n\r\nEND\r\n'.length,
+      );
+      expect((await client.stats())['get_hits']).toBe('2');
+      await end('SIGKILL');
+
+      client = await begin();
+      expect((await client.stats())['curr_items']).toBe('0');
+      await client.ask('set a 0 0 1\r\nx\r\n');
+      // Only a graceful stop says that the file is sound.
+      expect(await end('SIGTERM')).toBe(0);
+      client = await begin();
+      expect((await client.stats())['curr_items']).toBe('0');
+    },
+  );
+});
