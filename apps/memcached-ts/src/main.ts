@@ -10,9 +10,9 @@ import { rmSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { closeDescriptor } from '@megapipe/core';
 import { AuthFileError, type Credential, readAuthFile } from './auth_file.ts';
-import type { BackgroundInput } from './background.ts';
+import { type BackgroundInput, stopBackground } from './background.ts';
 import { isDaemonChild, reportReady, startDaemon } from './daemon.ts';
-import { createCache } from './engine/cache.ts';
+import { type Cache, createCache } from './engine/cache.ts';
 import { D_STARTED, MEMORY_BYTES_MAX, PAGE_BYTES, W_TIME, W_VERBOSITY } from './engine/layout.ts';
 import { complain, fail } from './fail.ts';
 import { HELP, LICENSE, VERSION_LINE } from './help.ts';
@@ -20,6 +20,8 @@ import { openSockets, writePortFile } from './listen.ts';
 import { EX_OSERR, parseCommandLine, UsageError } from './options.ts';
 import { removePidFile, writePidFile } from './pid_file.ts';
 import { applyLimits, dropPrivileges, lockCacheMemory } from './privileges.ts';
+import { recover } from './recovery.ts';
+import { MemoryFile } from './restart.ts';
 import type { Settings } from './settings.ts';
 import type { ToWorker, WorkerInput, WorkerMessage } from './worker.ts';
 
@@ -34,32 +36,67 @@ function threadModule(name: string): URL {
   return new URL(import.meta.url.endsWith('.ts') ? `./${name}.ts` : `./${name}.js`, import.meta.url);
 }
 
-/** A thread that dies takes the server with it. */
-function failWith(worker: Worker, name: string): void {
-  worker.once('error', (error) => {
-    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    fail(`${name} failed: ${text}`, EX_OSERR);
-  });
-}
-
-/** The workers, and what passes between them and this thread. */
+/** The threads that use the cache, and what passes between the workers and this thread. */
 class Workers {
   private readonly workers: Worker[] = [];
+  private background: Worker | undefined;
+  /** Threads that were started and have not ended; those of them that have begun to serve. */
+  private readonly alive = new Set<number>();
+  private readonly serving = new Set<number>();
+  private stopping = false;
   private onShutdown: (graceful: boolean) => void = () => {};
+  private onStop: () => void = () => {};
+  private onDeath: (thread: number, alive: readonly number[], why: string) => void = () => {};
 
   /** Starts one; gives its message once it accepts. */
   start(input: WorkerInput): Promise<Extract<WorkerMessage, { type: 'ready' }>> {
     const worker = new Worker(threadModule('worker'), { workerData: input, name: `worker ${input.thread}` });
-    failWith(worker, `worker thread ${input.thread}`);
-    this.workers.push(worker);
+    this.workers[input.thread - 1] = worker;
+    this.watch(worker, input.thread, `worker thread ${input.thread}`, () => void this.start(input));
     return new Promise((resolve) => {
       worker.on('message', (message: WorkerMessage) => {
-        if (message.type === 'ready') resolve(message);
-        else if (message.type === 'failed') fail(message.message, EX_OSERR);
+        if (message.type === 'ready') {
+          this.serving.add(input.thread);
+          resolve(message);
+        } else if (message.type === 'failed') fail(message.message, EX_OSERR);
         else if (message.type === 'shutdown') this.onShutdown(message.graceful);
         else this.tell(message.message, message.to);
       });
     });
+  }
+
+  /** Starts the thread that does the cache's background work. */
+  startBackground(input: BackgroundInput): void {
+    const worker = new Worker(threadModule('background'), { workerData: { background: input } });
+    this.background = worker;
+    worker.once('online', () => this.serving.add(input.thread));
+    this.watch(worker, input.thread, 'background thread', () => this.startBackground(input));
+  }
+
+  /** One that dies while it serves is replaced; one that cannot even begin takes the server with it. */
+  private watch(worker: Worker, thread: number, name: string, again: () => void): void {
+    this.alive.add(thread);
+    let why = 'it was ended';
+    worker.once('error', (error) => {
+      why = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    });
+    worker.once('exit', () => {
+      this.alive.delete(thread);
+      if (this.stopping) return;
+      if (!this.serving.delete(thread)) fail(`${name} failed: ${why}`, EX_OSERR);
+      this.onDeath(thread, [...this.alive], why);
+      again();
+    });
+  }
+
+  /** Is called when the workers are told to stop. */
+  setOnStop(onStop: () => void): void {
+    this.onStop = onStop;
+  }
+
+  /** Is told of each thread that dies while the server serves, before another takes its place. */
+  setOnDeath(onDeath: (thread: number, alive: readonly number[], why: string) => void): void {
+    this.onDeath = onDeath;
   }
 
   /** To one worker (1 … threads), or to all. */
@@ -73,17 +110,25 @@ class Workers {
     this.onShutdown = onShutdown;
   }
 
-  /** Has all of them close what they serve and end; settles when they have, or after STOP_MS. */
-  async stop(graceful: boolean): Promise<void> {
-    const gone = this.workers.map((worker) => new Promise((resolve) => worker.once('exit', resolve)));
+  /** Has all of them close what they serve and end: whether they have, within STOP_MS. */
+  async stop(graceful: boolean): Promise<boolean> {
+    this.stopping = true;
+    const threads = this.background === undefined ? this.workers : [...this.workers, this.background];
+    const gone = threads.map((thread) => new Promise((resolve) => thread.once('exit', resolve)));
     this.tell({ type: 'stop', graceful });
-    const timeout = new Promise((resolve) => setTimeout(resolve, STOP_MS).unref());
-    await Promise.race([Promise.all(gone), timeout]);
+    this.onStop();
+    const timeout = new Promise<boolean>((resolve) => setTimeout(resolve, STOP_MS, false).unref());
+    return Promise.race([Promise.all(gone).then(() => true), timeout]);
   }
 }
 
 /** Ends the process on SIGINT, SIGTERM, SIGUSR1 and the command `shutdown`, from now on. */
-function stopOnSignals(settings: Settings, workers: Workers, shared: readonly number[]): void {
+function stopOnSignals(
+  settings: Settings,
+  workers: Workers,
+  shared: readonly number[],
+  onStopped: (graceful: boolean, whole: boolean) => void,
+): void {
   // Workers accept from duplicates of these. As long as one is open, the system takes connections that nobody serves.
   const closeListeners = (): void => {
     for (const fd of shared) closeDescriptor(fd);
@@ -94,7 +139,8 @@ function stopOnSignals(settings: Settings, workers: Workers, shared: readonly nu
     stopping = true;
     if (graceful) complain('Gracefully stopping');
     closeListeners();
-    await workers.stop(graceful);
+    const whole = await workers.stop(graceful);
+    onStopped(graceful, whole);
     if (settings.pidFile !== undefined) removePidFile(settings.pidFile);
     if (settings.socketPath !== undefined) rmSync(settings.socketPath, { force: true });
     if (!graceful && settings.verbosity > 0) complain('Exiting normally');
@@ -130,23 +176,38 @@ async function serve(settings: Settings): Promise<void> {
   if (isDaemonChild() && !settings.coreDumps) process.chdir('/');
   const workers = new Workers();
   const sharedFds: number[] = [];
-  stopOnSignals(settings, workers, sharedFds);
+  let memoryFile: MemoryFile | undefined;
+  stopOnSignals(settings, workers, sharedFds, (graceful, whole) => {
+    if (memoryFile === undefined || !graceful) return;
+    if (whole) memoryFile.close();
+    else complain(`${settings.memoryFile}: not saved, a thread did not stop in time`);
+  });
   applyLimits(settings);
   dropPrivileges(settings);
   const credentials = watchAuthFile(settings, workers);
   const { listeners, portLines, udp } = await openSockets(settings);
-  for (const listener of listeners[0]!) if (listener.shared) sharedFds.push(listener.fd);
-  let cache: ReturnType<typeof createCache> | undefined;
+  sharedFds.push(...new Set(listeners.flat().map((listener) => listener.fd)));
+  let cache: Cache | undefined;
   const seed = (Math.random() * 2 ** 32) | 0;
-  try {
-    // Addresses for `cache_memlimit` to grow into; they cost nothing until they are used, but -k would use them.
-    if (!settings.lockMemory) {
-      settings.cache.memoryBytesMax = Math.min(
-        MEMORY_BYTES_MAX,
-        Math.max(4 * settings.cache.memoryBytes, RESERVE_BYTES_MIN),
-      );
+  // Addresses for `cache_memlimit` to grow into; they cost nothing until they are used, but -k would use them.
+  if (!settings.lockMemory) {
+    settings.cache.memoryBytesMax = Math.min(
+      MEMORY_BYTES_MAX,
+      Math.max(4 * settings.cache.memoryBytes, RESERVE_BYTES_MIN),
+    );
+  }
+  if (settings.memoryFile !== undefined) {
+    try {
+      memoryFile = new MemoryFile(settings.memoryFile, settings.cache, seed, settings.threads + 2);
+    } catch (error) {
+      return fail(`${settings.memoryFile}: ${error instanceof Error ? error.message : error}`, 1);
     }
-    cache = createCache(settings.cache, 'none', 0, seed);
+    const found = memoryFile.reason === undefined ? `${memoryFile.items} items` : `empty: ${memoryFile.reason}`;
+    if (settings.verbosity > 0) complain(`memory file ${settings.memoryFile}: ${found}`);
+    cache = memoryFile.cache;
+  }
+  try {
+    cache ??= createCache(settings.cache, 'none', 0, seed);
   } catch {
     settings.cache.memoryBytesMax = 0;
   }
@@ -155,6 +216,9 @@ async function serve(settings: Settings): Promise<void> {
   } catch {
     return fail(`failed to allocate ${settings.cache.memoryBytes} bytes of item memory`, EX_OSERR);
   }
+  const whole = cache;
+  workers.setOnDeath((thread, alive, why) => recover(whole, settings, thread, alive, why));
+  workers.setOnStop(() => stopBackground(whole.memory));
   const { i32, f64, shared } = cache.memory;
   lockCacheMemory(settings, shared);
   i32[W_VERBOSITY] = settings.verbosity;
@@ -162,8 +226,7 @@ async function serve(settings: Settings): Promise<void> {
     workers.start({ shared, settings, credentials, thread: i + 1, listeners: list, udp: i === 0 ? udp : [] }),
   );
   if (settings.threads > 1) {
-    const background: BackgroundInput = { shared, settings, thread: settings.threads + 1 };
-    failWith(new Worker(threadModule('background'), { workerData: { background } }), 'background thread');
+    workers.startBackground({ shared, settings, thread: settings.threads + 1 });
   }
   const { backend, reason: why, udpPortLines } = (await Promise.all(ready))[0]!;
   portLines.push(...udpPortLines);

@@ -30,10 +30,12 @@ import {
 import { Cache } from './engine/cache.ts';
 import {
   CacheMemory,
+  LOCK_STRIDE_WORDS,
   TIME_AT_START,
   W_ACCEPTING,
   W_CURR_CONNS,
   W_LOG_FLAGS,
+  W_THREAD_CONNS,
   W_TIME,
   W_VERBOSITY,
 } from './engine/layout.ts';
@@ -156,6 +158,8 @@ class Server implements Sink, Host {
   private readonly i32: Int32Array;
   private readonly f64: Float64Array;
   private readonly counters: number;
+  /** This thread's count of open connections, in the cache's memory: it outlives the thread. */
+  private readonly ownConns: number;
   private readonly received: Buffer;
   private readonly conns: (Conn | undefined)[] = [];
   private readonly idleMs: number;
@@ -179,6 +183,7 @@ class Server implements Sink, Host {
     this.i32 = memory.i32;
     this.f64 = memory.f64;
     this.counters = threadBase(thread);
+    this.ownConns = W_THREAD_CONNS + thread * LOCK_STRIDE_WORDS;
     this.channel = new Channel(this, {
       backend: settings.io === 'epoll' ? 'epoll' : settings.backend,
       recvBufferBytes: RECEIVE_BYTES,
@@ -218,8 +223,9 @@ class Server implements Sink, Host {
           : settings.protocol === 'binary'
             ? PROTOCOL_BINARY
             : PROTOCOL_UNKNOWN;
-    for (const { fd, shared } of input.listeners) {
-      const handle = this.channel.register(fd, COOKIE_LISTENER + this.listenerHandles.length, { shared });
+    for (const { fd } of input.listeners) {
+      // A duplicate: the socket, and who waits in its queue, must not go with a worker that dies.
+      const handle = this.channel.register(fd, COOKIE_LISTENER + this.listenerHandles.length, { shared: true });
       this.listenerHandles.push(handle);
       this.channel.accept(handle);
       if (settings.verbosity > 0) {
@@ -260,8 +266,7 @@ class Server implements Sink, Host {
 
   onAccept(listener: number, socket: AcceptedSocket): void {
     this.f64[this.counters + T_TOTAL_CONNS] += 1;
-    if (Atomics.add(this.i32, W_CURR_CONNS, 1) >= this.settings.maxConns) {
-      Atomics.sub(this.i32, W_CURR_CONNS, 1);
+    if (!this.takePlace()) {
       if (!this.settings.maxConnsFast) {
         this.park(this.channel.register(socket, COOKIE_CONNECTION), listener);
         return;
@@ -276,6 +281,21 @@ class Server implements Sink, Host {
     const conn = (this.conns[handle & SLOT_MASK] ??= new Conn());
     conn.open(handle, this.firstProtocol, listener - COOKIE_LISTENER, this.i32[W_TIME]);
     this.begin(conn);
+  }
+
+  /** A place among -c, counted for all and, should this thread die, for its own. False: they are all taken. */
+  private takePlace(): boolean {
+    if (Atomics.add(this.i32, W_CURR_CONNS, 1) >= this.settings.maxConns) {
+      Atomics.sub(this.i32, W_CURR_CONNS, 1);
+      return false;
+    }
+    this.i32[this.ownConns]! += 1;
+    return true;
+  }
+
+  private leavePlace(): void {
+    this.i32[this.ownConns]! -= 1;
+    Atomics.sub(this.i32, W_CURR_CONNS, 1);
   }
 
   /** A connection has its place among -c. */
@@ -306,13 +326,10 @@ class Server implements Sink, Host {
 
   private unpark(): void {
     while (this.parked.length > 0) {
-      if (Atomics.add(this.i32, W_CURR_CONNS, 1) >= this.settings.maxConns) {
-        Atomics.sub(this.i32, W_CURR_CONNS, 1);
-        return;
-      }
+      if (!this.takePlace()) return;
       const conn = this.parked.shift()!;
       if (!conn.parked) {
-        Atomics.sub(this.i32, W_CURR_CONNS, 1);
+        this.leavePlace();
         continue;
       }
       conn.parked = false;
@@ -398,7 +415,7 @@ class Server implements Sink, Host {
     if (cookie !== COOKIE_CONNECTION) return;
     const conn = this.conns[handle & SLOT_MASK]!;
     if (conn.parked) conn.parked = false;
-    else Atomics.sub(this.i32, W_CURR_CONNS, 1);
+    else this.leavePlace();
     this.logClose(conn, 'error');
     if (conn.isOpen) this.logger.unwatch(handle);
     this.proto.close(conn);

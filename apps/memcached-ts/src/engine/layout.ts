@@ -112,6 +112,8 @@ export const LRU_CURSOR = 3;
 /** The item that each thread is storing, and the one that it is taking out, on a line of its own: see repair.ts. */
 export const W_STORING = W_LRU + LRU_LISTS * LRU_WORDS;
 export const W_UNLINKING = W_STORING + 1;
+/** Connections that each thread has open. */
+export const W_THREAD_CONNS = W_STORING + 2;
 /** The references that each thread holds beyond one command: an open hash table of refs for each. */
 export const W_HELD = W_STORING + THREADS_MAX * LOCK_STRIDE_WORDS;
 export const HELD_WORDS = 4096;
