@@ -23,12 +23,15 @@ import {
   W_TIME,
 } from './layout.ts';
 
-/** W_CRAWLER_RUNNING: nobody crawls. */
+/** W_CRAWLER_RUNNING: nobody crawls. Otherwise one of these, and the thread that it depends on << CRAWL_OWNER_SHIFT. */
 const IDLE = 0;
 /** Somebody set a crawl up that the background work shall run. */
 export const CRAWL_BACKGROUND = 1;
 /** A dump runs on a worker. */
 export const CRAWL_DUMP = 2;
+/** A crawl is being set up. */
+const CRAWL_BEGINS = 3;
+export const CRAWL_OWNER_SHIFT = 8;
 
 /** Minutes that the histogram of expiries tells apart. */
 export const HISTOGRAM_MINUTES = 60;
@@ -81,7 +84,8 @@ export class Crawler {
   /** Puts the cursors at the tails of these lists. False: a crawl is running already. */
   begin(lists: readonly number[], itemsMax: number, kind: number): boolean {
     const { cache, i32 } = this;
-    if (Atomics.compareExchange(i32, W_CRAWLER_RUNNING, IDLE, -1) !== IDLE) return false;
+    const owner = cache.thread << CRAWL_OWNER_SHIFT;
+    if (Atomics.compareExchange(i32, W_CRAWLER_RUNNING, IDLE, CRAWL_BEGINS | owner) !== IDLE) return false;
     cache.locks.lockCache();
     for (const list of lists) {
       const at = W_LRU + list * LRU_WORDS;
@@ -98,7 +102,7 @@ export class Crawler {
     cache.memory.f64[D_CRAWLER_STARTS] += 1;
     cache.locks.unlockCache();
     i32[W_CRAWL_LEFT] = itemsMax === 0 ? ALL_ITEMS : itemsMax;
-    Atomics.store(i32, W_CRAWLER_RUNNING, kind);
+    Atomics.store(i32, W_CRAWLER_RUNNING, kind === CRAWL_BACKGROUND ? kind : kind | owner);
     if (kind === CRAWL_BACKGROUND) {
       Atomics.add(i32, W_BACKGROUND_WAKE, 1);
       Atomics.notify(i32, W_BACKGROUND_WAKE);

@@ -74,7 +74,7 @@ export const W_BACKGROUND_WAKE = 145;
 export const W_CRAWL_LEFT = 146;
 /** 1: the background thread shall end. */
 export const W_BACKGROUND_STOP = 147;
-/** 1 while a page is on its way; from which class to which (0: the pool), and which page it is. */
+/** 1 while a page is on its way, minus a thread's number while that one asks for it; from which class to which (0: the pool), and which page it is. */
 export const W_MOVE_RUNNING = 148;
 export const W_MOVE_SRC = 149;
 export const W_MOVE_DST = 150;

@@ -12,6 +12,7 @@
  * Not its job: noticing that a thread died (main.ts).
  */
 import type { Cache } from './cache.ts';
+import { CRAWL_BACKGROUND, CRAWL_OWNER_SHIFT } from './crawler.ts';
 import {
   C_HEAD,
   D_LRU_BYTES,
@@ -319,11 +320,14 @@ class World {
     const { items, assoc, slabs, memory } = cache;
     this.preparePages();
     this.countDeadRefs();
-    if (!options.backgroundAlive) {
+    if (!options.backgroundAlive && Atomics.load(i32, W_MOVE_RUNNING) === 1) {
       i32[W_MOVE_PAGE] = -1;
       Atomics.store(i32, W_MOVE_RUNNING, 0);
-      // Cursors are kept where a dump of another worker uses them.
-      if (Atomics.load(i32, W_CRAWLER_RUNNING) === 1) Atomics.store(i32, W_CRAWLER_RUNNING, 0);
+    }
+    if (options.dead.has(-Atomics.load(i32, W_MOVE_RUNNING))) Atomics.store(i32, W_MOVE_RUNNING, 0);
+    const crawl = Atomics.load(i32, W_CRAWLER_RUNNING);
+    if (crawl === CRAWL_BACKGROUND ? !options.backgroundAlive : options.dead.has(crawl >> CRAWL_OWNER_SHIFT)) {
+      Atomics.store(i32, W_CRAWLER_RUNNING, 0);
     }
 
     // What is linked is in a chain, and in the list that it names. Others that are met were on their way in or out.

@@ -280,7 +280,7 @@ export class Slabs {
   requestMove(src: number, dst: number): number {
     const { i32 } = this;
     if (src === dst) return MOVE_SAME;
-    if (Atomics.compareExchange(i32, W_MOVE_RUNNING, 0, -1) !== 0) return MOVE_RUNNING;
+    if (Atomics.compareExchange(i32, W_MOVE_RUNNING, 0, -this.locks.owner) !== 0) return MOVE_RUNNING;
     const from = src === -1 ? this.anySource(dst) : src;
     let result = MOVE_OK;
     if (from < 0 || from > this.largest || dst < 0 || dst > this.largest) result = MOVE_BADCLASS;
