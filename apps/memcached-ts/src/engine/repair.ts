@@ -90,6 +90,7 @@ const FREE = 4;
 // Where a linked item was found, beside its state.
 const IN_HASH = 16;
 const IN_LRU = 32;
+const WRONG_LIST = 64;
 const STATE = 15;
 
 const WAIT_MS = 1;
@@ -277,10 +278,6 @@ class World {
     this.states[this.pageOf(ref)]![this.indexOf(ref)] = state;
   }
 
-  private mark(ref: number, bit: number): void {
-    this.states[this.pageOf(ref)]![this.indexOf(ref)]! |= bit;
-  }
-
   /** Calls `visit` for every chunk of every page that a class owns, but for what is uncut. */
   private eachChunk(visit: (ref: number, state: number, clsid: number) => void): void {
     const { i32 } = this;
@@ -330,53 +327,45 @@ class World {
       Atomics.store(i32, W_CRAWLER_RUNNING, 0);
     }
 
+    const isNoItem = (ref: number): boolean => (i32[ref * 2 + I_META]! & (ITEM_SLABBED | ITEM_CHUNK)) !== 0;
     // What is linked is in a chain, and in the list that it names. Others that are met were on their way in or out.
-    const isLinked = (ref: number): boolean =>
-      (i32[ref * 2 + I_META]! & (ITEM_LINKED | ITEM_SLABBED | ITEM_CHUNK)) === ITEM_LINKED;
-    const met = new Set<number>();
-    const hashed: number[] = [];
     const buckets = i32[W_HASH_BUCKETS]!;
     // One bucket more: the one that a split which did not end was filling.
     for (let bucket = 0; bucket <= Math.min(buckets, memory.layout.bucketsMax - 1); bucket++) {
       for (let ref = i32[memory.layout.hashWord + bucket]!; ref !== 0; ref = i32[ref * 2 + I_HASH_NEXT]!) {
-        if (this.indexOf(ref) < 0 || (this.stateOf(ref) & IN_HASH) !== 0) break;
-        this.mark(ref, IN_HASH);
-        met.add(ref);
-        hashed.push(ref);
+        const state = this.stateOf(ref);
+        if (state < 0 || (state & IN_HASH) !== 0 || isNoItem(ref)) break;
+        this.setState(ref, state | IN_HASH);
       }
     }
-    const lists: number[][] = [];
     for (let list = 0; list < LRU_LISTS; list++) {
-      const refs: number[] = [];
       for (let ref = i32[W_LRU + list * LRU_WORDS + LRU_HEAD]!; ref !== 0; ref = i32[ref * 2 + I_NEXT]!) {
-        if (this.indexOf(ref) < 0 || (this.stateOf(ref) & IN_LRU) !== 0) break;
-        this.mark(ref, IN_LRU);
-        met.add(ref);
-        refs.push(ref);
+        const state = this.stateOf(ref);
+        if (state < 0 || (state & IN_LRU) !== 0 || isNoItem(ref)) break;
+        this.setState(ref, state | IN_LRU | (items.listOf(ref) === list ? 0 : WRONG_LIST));
       }
-      lists.push(refs);
     }
     const report: RepairReport = { kept: 0, forgotten: 0, reclaimed: 0 };
-    for (const ref of met) {
-      // In a free list already: it was given back, and stands here because a chain or list was not read to its end.
-      if ((i32[ref * 2 + I_META]! & (ITEM_SLABBED | ITEM_CHUNK)) !== 0) continue;
-      const state = this.stateOf(ref);
+    const heldStill: number[] = [];
+    this.eachChunk((ref, state) => {
+      const meta = i32[ref * 2 + I_META]!;
+      if ((state & (IN_HASH | IN_LRU)) === 0) return;
       const lost = this.lostAll || this.lostStripes.has(assoc.hashOf(ref) & (ITEM_LOCKS - 1));
       const gone = (this.deadRefs.get(ref) ?? 0) + (this.storing.has(ref) ? 1 : 0);
-      if (!lost && isLinked(ref) && (state & IN_HASH) !== 0 && (state & IN_LRU) !== 0) {
-        this.setState(ref, KEPT);
+      if (!lost && (meta & ITEM_LINKED) !== 0 && (state & ~STATE) === (IN_HASH | IN_LRU)) {
+        this.setState(ref, state | KEPT);
         i32[ref * 2 + I_REFCOUNT] = this.refsLeft(ref, gone, 1);
         report.kept++;
-        continue;
+        return;
       }
       report.forgotten++;
       const left = this.refsLeft(ref, gone + 1, 0);
-      i32[ref * 2 + I_META] = i32[ref * 2 + I_META]! & ~ITEM_LINKED;
-      i32[ref * 2 + I_NEXT] = 0;
-      i32[ref * 2 + I_PREV] = 0;
+      i32[ref * 2 + I_META] = meta & ~ITEM_LINKED;
       i32[ref * 2 + I_REFCOUNT] = left;
-      this.setState(ref, left > 0 ? HELD : FREE);
-    }
+      this.setState(ref, state | (left > 0 ? HELD : FREE));
+      // Its links are needed until the lists have been made anew.
+      if (left > 0) heldStill.push(ref);
+    });
 
     // Everything else that is not in a free list: whose is it?
     this.eachChunk((ref, state) => {
@@ -415,7 +404,8 @@ class World {
       if (!stays) report.reclaimed++;
     });
 
-    this.relink(lists, hashed);
+    this.relink();
+    for (const ref of heldStill) i32[ref * 2 + I_PREV] = i32[ref * 2 + I_NEXT] = 0;
     for (let clsid = 1; clsid <= slabs.largest; clsid++) {
       i32[W_SLABS + clsid * SLAB_WORDS + SLAB_FREE_HEAD] = 0;
       i32[W_SLABS + clsid * SLAB_WORDS + SLAB_FREE_COUNT] = 0;
@@ -455,23 +445,28 @@ class World {
   }
 
   /** Makes the lists and the hash table of the items that are kept. */
-  private relink(lists: readonly number[][], hashed: readonly number[]): void {
+  private relink(): void {
     const { i32, cache } = this;
     const { assoc, items, memory } = cache;
     const { layout } = memory;
-    const isKept = (ref: number): boolean => (this.stateOf(ref) & STATE) === KEPT;
     const counting = i32[W_SIZES_ENABLED] !== 0;
     if (counting) i32.fill(0, layout.sizesWord, layout.sizesWord + layout.sizesBuckets);
-    for (const [list, refs] of lists.entries()) {
+    for (let list = 0; list < LRU_LISTS; list++) {
       const at = W_LRU + list * LRU_WORDS;
       const cursor = i32[at + LRU_CURSOR]!;
       let nextCursor = 0;
       let prev = 0;
       let count = 0;
       let bytes = 0;
+      let ref = i32[at + LRU_HEAD]!;
       i32[at + LRU_HEAD] = 0;
-      for (const ref of refs) {
-        if (isKept(ref)) {
+      while (ref !== 0) {
+        const state = this.stateOf(ref);
+        // As far as the list was read before, and no item twice.
+        if (state < 0 || (state & IN_LRU) === 0) break;
+        this.setState(ref, state & ~IN_LRU);
+        const next = i32[ref * 2 + I_NEXT]!;
+        if ((state & STATE) === KEPT) {
           i32[ref * 2 + I_PREV] = prev;
           i32[ref * 2 + I_NEXT] = 0;
           if (prev === 0) i32[at + LRU_HEAD] = ref;
@@ -485,6 +480,7 @@ class World {
         }
         // Where the crawl stood, or the next item towards the head.
         if (ref === cursor) nextCursor = prev;
+        ref = next;
       }
       i32[at + LRU_TAIL] = prev;
       i32[at + LRU_COUNT] = count;
@@ -493,13 +489,13 @@ class World {
     }
     i32.fill(0, layout.hashWord, layout.hashWord + Math.min(i32[W_HASH_BUCKETS]! + 1, layout.bucketsMax));
     let count = 0;
-    for (const ref of hashed) {
-      if (!isKept(ref)) continue;
+    this.eachChunk((ref, state) => {
+      if ((state & STATE) !== KEPT || (i32[ref * 2 + I_META]! & ITEM_CHUNK) !== 0) return;
       const bucket = layout.hashWord + assoc.bucketOf(assoc.hashOf(ref));
       i32[ref * 2 + I_HASH_NEXT] = i32[bucket]!;
       i32[bucket] = ref;
       count++;
-    }
+    });
     i32[W_HASH_ITEMS] = count;
   }
 }
