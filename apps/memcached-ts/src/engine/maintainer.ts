@@ -59,13 +59,18 @@ export class Maintainer {
   private readonly backoffUs = new Float64Array(SLAB_CLASSES_MAX);
   private readonly nextCrawl = new Float64Array(LRU_LISTS);
   private readonly nextCrawlWait = new Float64Array(LRU_LISTS);
+  private readonly movesMax: number;
+  /** The class that is looked at next. */
+  private turn = 1;
   private lastCrawlCheck = 0;
   private lastAutomove = 0;
   private juggledUs = 0;
   private nextJuggleUs = 0;
 
-  constructor(cache: Cache) {
+  /** `movesMax`: about how many items one step moves, in all classes; what is left is for the next. */
+  constructor(cache: Cache, movesMax = Number.POSITIVE_INFINITY) {
     this.cache = cache;
+    this.movesMax = movesMax;
     this.i32 = cache.memory.i32;
     this.f64 = cache.memory.f64;
     this.crawler = new Crawler(cache);
@@ -112,11 +117,18 @@ export class Maintainer {
     const { nextUs, backoffUs } = this;
     this.f64[D_MAINTAINER_JUGGLES] += 1;
     let sleepUs = SLEEP_US_MAX;
-    for (let clsid = 1; clsid <= this.cache.slabs.largest; clsid++) {
-      nextUs[clsid] = Math.max(0, nextUs[clsid] - elapsedUs);
+    let left = this.movesMax;
+    const { largest } = this.cache.slabs;
+    for (let clsid = 1; clsid <= largest; clsid++) nextUs[clsid] = Math.max(0, nextUs[clsid] - elapsedUs);
+    for (let i = 0; i < largest; i++) {
+      const clsid = this.turn;
       if (nextUs[clsid] === 0) {
+        // The rest has its turn first in the next step.
+        if (left <= 0) return 0;
         let backoff = backoffUs[clsid];
-        if (this.juggle(clsid) === 0) {
+        const moves = this.juggle(clsid);
+        left -= moves;
+        if (moves === 0) {
           backoff = backoff === 0 ? SLEEP_US_MIN : Math.min(backoff + backoff / 8, SLEEP_US_MAX);
         } else {
           backoff /= 2;
@@ -126,6 +138,7 @@ export class Maintainer {
         nextUs[clsid] = backoff;
       }
       if (nextUs[clsid] < sleepUs) sleepUs = nextUs[clsid];
+      this.turn = clsid === largest ? 1 : clsid + 1;
     }
     return sleepUs;
   }
