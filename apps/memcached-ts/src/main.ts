@@ -40,6 +40,7 @@ function threadModule(name: string): URL {
 class Workers {
   private readonly workers: Worker[] = [];
   private background: Worker | undefined;
+  private credentials: Credential[] | undefined;
   /** Threads that were started and have not ended; those of them that have begun to serve. */
   private readonly alive = new Set<number>();
   private readonly serving = new Set<number>();
@@ -50,7 +51,9 @@ class Workers {
 
   /** Starts one; gives its message once it accepts. */
   start(input: WorkerInput): Promise<Extract<WorkerMessage, { type: 'ready' }>> {
-    const worker = new Worker(threadModule('worker'), { workerData: input, name: `worker ${input.thread}` });
+    // One that takes a dead one's place knows what was told to that.
+    const workerData: WorkerInput = { ...input, credentials: this.credentials ?? input.credentials };
+    const worker = new Worker(threadModule('worker'), { workerData, name: `worker ${input.thread}` });
     this.workers[input.thread - 1] = worker;
     this.watch(worker, input.thread, `worker thread ${input.thread}`, () => void this.start(input));
     return new Promise((resolve) => {
@@ -101,6 +104,7 @@ class Workers {
 
   /** To one worker (1 … threads), or to all. */
   tell(message: ToWorker, thread?: number): void {
+    if (message.type === 'credentials') this.credentials = message.credentials;
     if (thread !== undefined) this.workers[thread - 1]!.postMessage(message);
     else for (const worker of this.workers) worker.postMessage(message);
   }
