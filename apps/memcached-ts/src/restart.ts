@@ -148,7 +148,7 @@ export class MemoryFile {
     f64.fill(0, D_THREADS, D_THREADS + THREADS_MAX * THREAD_DOUBLES);
     // Items keep their ages: the clock goes on from the same beginning.
     i32[W_TIME] = Math.max(i32[W_TIME]!, Math.floor(Date.now() / 1000) - f64[D_STARTED]!);
-    const dead = new Set(Array.from({ length: THREADS_MAX }, (_, thread) => thread));
+    const dead = new Set(Array.from({ length: THREADS_MAX - 1 }, (_, i) => i + 1));
     return repair(this.cache, { dead, alive: new Set(), lockless: false, backgroundAlive: false, owner }).kept;
   }
 

@@ -145,7 +145,8 @@ class World {
   }
 
   private isDeads(word: number): boolean {
-    return this.options.dead.has(this.ownerOf(word));
+    const owner = this.ownerOf(word);
+    return owner !== 0 && this.options.dead.has(owner);
   }
 
   private let(word: number): void {
@@ -221,7 +222,7 @@ class World {
     for (;;) {
       const held = Atomics.load(this.i32, word);
       const owner = held & ~WAITERS;
-      const deads = this.options.dead.has(owner);
+      const deads = owner !== 0 && this.options.dead.has(owner);
       if (owner === 0 || deads) {
         if (Atomics.compareExchange(this.i32, word, held, this.options.owner) === held) return deads;
       } else {
