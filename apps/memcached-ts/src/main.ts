@@ -20,7 +20,7 @@ import { openSockets, writePortFile } from './listen.ts';
 import { EX_OSERR, parseCommandLine, UsageError } from './options.ts';
 import { removePidFile, writePidFile } from './pid_file.ts';
 import { applyLimits, dropPrivileges, lockCacheMemory } from './privileges.ts';
-import { recover } from './recovery.ts';
+import { Recovery } from './recovery.ts';
 import { MemoryFile } from './restart.ts';
 import type { Settings } from './settings.ts';
 import type { ToWorker, WorkerInput, WorkerMessage } from './worker.ts';
@@ -47,7 +47,7 @@ class Workers {
   private stopping = false;
   private onShutdown: (graceful: boolean) => void = () => {};
   private onStop: () => void = () => {};
-  private onDeath: (thread: number, alive: readonly number[], why: string) => void = () => {};
+  private recovery: Recovery | undefined;
 
   /** Starts one; gives its message once it accepts. */
   start(input: WorkerInput): Promise<Extract<WorkerMessage, { type: 'ready' }>> {
@@ -87,8 +87,7 @@ class Workers {
       this.alive.delete(thread);
       if (this.stopping) return;
       if (!this.serving.delete(thread)) fail(`${name} failed: ${why}`, EX_OSERR);
-      this.onDeath(thread, [...this.alive], why);
-      again();
+      this.recovery!.died(thread, this.alive, why, again);
     });
   }
 
@@ -97,9 +96,9 @@ class Workers {
     this.onStop = onStop;
   }
 
-  /** Is told of each thread that dies while the server serves, before another takes its place. */
-  setOnDeath(onDeath: (thread: number, alive: readonly number[], why: string) => void): void {
-    this.onDeath = onDeath;
+  /** Who cleans up after a thread that dies while the server serves. */
+  setRecovery(recovery: Recovery): void {
+    this.recovery = recovery;
   }
 
   /** To one worker (1 … threads), or to all. */
@@ -221,7 +220,7 @@ async function serve(settings: Settings): Promise<void> {
     return fail(`failed to allocate ${settings.cache.memoryBytes} bytes of item memory`, EX_OSERR);
   }
   const whole = cache;
-  workers.setOnDeath((thread, alive, why) => recover(whole, settings, thread, alive, why));
+  workers.setRecovery(new Recovery(whole, settings.threads));
   workers.setOnStop(() => stopBackground(whole.memory));
   const { i32, f64, shared } = cache.memory;
   lockCacheMemory(settings, shared);

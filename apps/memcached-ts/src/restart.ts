@@ -149,7 +149,7 @@ export class MemoryFile {
     // Items keep their ages: the clock goes on from the same beginning.
     i32[W_TIME] = Math.max(i32[W_TIME]!, Math.floor(Date.now() / 1000) - f64[D_STARTED]!);
     const dead = new Set(Array.from({ length: THREADS_MAX - 1 }, (_, i) => i + 1));
-    return repair(this.cache, { dead, alive: new Set(), lockless: false, backgroundAlive: false, owner }).kept;
+    return repair(this.cache, { dead, alive: new Set(), lockless: false, background: 0, owner }).kept;
   }
 
   /** Says that the file is sound. No other thread may be using the cache any more. */

@@ -24,7 +24,7 @@ function bury(cache: Cache, dead: number[], alive: number[], lockless = false): 
     dead: new Set(dead),
     alive: new Set(alive),
     lockless,
-    backgroundAlive: alive.includes(BACKGROUND),
+    background: BACKGROUND,
     owner: OWNER,
   });
 }

@@ -96,35 +96,33 @@ const STATE = 15;
 const WAIT_MS = 1;
 
 export interface RepairOptions {
-  /** Threads that are gone. */
-  dead: ReadonlySet<number>;
+  /** Threads that are gone. More may be added between two attempts. */
+  dead: Set<number>;
   /** Threads that go on; what carries another's mark is free. */
-  alive: ReadonlySet<number>;
+  alive: Set<number>;
   /** No locks are used (one worker): then a dead one may have been changing anything. */
   lockless: boolean;
-  /** The background work goes on where it was; otherwise crawls and moves end. */
-  backgroundAlive: boolean;
+  /** The thread of the background work, which goes on with its crawl and its move where it is alive. */
+  background: number;
   /** This thread's number as an owner of locks: of no other thread. */
   owner: number;
 }
 
-/** Repairs the cache after the death of threads. The caller must not hold a lock. */
+/** Repairs the cache after the death of threads, however long that takes. The caller must not hold a lock. */
 export function repair(cache: Cache, options: RepairOptions): RepairReport {
-  const world = new World(cache, options);
-  world.takeOver();
-  world.stop();
-  const report = world.rebuild();
-  world.go();
-  return report;
+  return new Repair(cache, options).attempt(Number.POSITIVE_INFINITY)!;
 }
 
-class World {
+export class Repair {
   private readonly cache: Cache;
   private readonly options: RepairOptions;
   private readonly i32: Int32Array;
-  /** Locks that the dead held, when they were taken over. */
+  /** Item locks that the dead held. */
   private readonly lostStripes = new Set<number>();
   private lostAll: boolean;
+  /** Words that this thread has locked, in order; of each whether it was a dead thread's. */
+  private readonly taken = new Map<number, boolean>();
+  private giveUpAt = 0;
   /** One byte for each possible chunk of each page that a class owns. */
   private readonly states: (Uint8Array | undefined)[] = [];
   private readonly deadRefs = new Map<number, number>();
@@ -136,6 +134,27 @@ class World {
     this.options = options;
     this.i32 = cache.memory.i32;
     this.lostAll = options.lockless;
+  }
+
+  /**
+   * Repairs the cache. Undefined where somebody who is thought to live did not let go of a lock for `waitMs`: perhaps he
+   * has died meanwhile, and the caller will learn of it. Then everybody else can go on, and it is to be tried again.
+   */
+  attempt(waitMs: number): RepairReport | undefined {
+    this.giveUpAt = performance.now() + waitMs;
+    this.takeOver();
+    if (!this.stop()) {
+      for (const [word, deads] of [...this.taken].reverse()) {
+        if (deads) continue;
+        this.let(word);
+        this.taken.delete(word);
+      }
+      return undefined;
+    }
+    const report = this.rebuild();
+    for (const word of [...this.taken.keys()].reverse()) this.let(word);
+    this.taken.clear();
+    return report;
   }
 
   // ---- locks -----------------------------------------------------------------------------------------------------
@@ -155,7 +174,7 @@ class World {
   }
 
   /** Locks of the dead that somebody may wait for in the middle of an operation: the lists under them, then the lock. */
-  takeOver(): void {
+  private takeOver(): void {
     for (let clsid = 1; clsid < SLAB_CLASSES_MAX; clsid++) {
       const word = W_LRU_LOCKS + clsid * LOCK_STRIDE_WORDS;
       if (!this.isDeads(word)) continue;
@@ -217,41 +236,37 @@ class World {
     i32[at + SLAB_CARVE_LEFT] = left;
   }
 
-  /** Takes a lock, from the dead at once, from the living when they are done. */
+  /** Takes a lock, from the dead at once, from the living when they are done. False: that took too long. */
   private take(word: number): boolean {
+    if (this.taken.has(word)) return true;
     for (;;) {
       const held = Atomics.load(this.i32, word);
       const owner = held & ~WAITERS;
       const deads = owner !== 0 && this.options.dead.has(owner);
       if (owner === 0 || deads) {
-        if (Atomics.compareExchange(this.i32, word, held, this.options.owner) === held) return deads;
-      } else {
-        Atomics.wait(this.i32, word, held, WAIT_MS);
+        if (Atomics.compareExchange(this.i32, word, held, this.options.owner) !== held) continue;
+        this.taken.set(word, deads);
+        return true;
       }
+      if (performance.now() > this.giveUpAt) return false;
+      Atomics.wait(this.i32, word, held, WAIT_MS);
     }
   }
 
-  /** Takes every lock, in the order in which everybody takes them. */
-  stop(): void {
-    if (this.options.lockless) return;
-    if (this.take(W_LOCK_CACHE)) this.lostAll = true;
+  /** Takes every lock, in the order in which everybody takes them. False: somebody did not let go. */
+  private stop(): boolean {
+    if (this.options.lockless) return true;
+    if (!this.take(W_LOCK_CACHE)) return false;
+    if (this.taken.get(W_LOCK_CACHE) === true) this.lostAll = true;
     for (let stripe = 0; stripe < ITEM_LOCKS; stripe++) {
-      if (this.take(W_ITEM_LOCKS + stripe * LOCK_STRIDE_WORDS)) this.lostStripes.add(stripe);
+      const word = W_ITEM_LOCKS + stripe * LOCK_STRIDE_WORDS;
+      if (!this.take(word)) return false;
+      if (this.taken.get(word) === true) this.lostStripes.add(stripe);
     }
-    for (let clsid = 0; clsid < SLAB_CLASSES_MAX; clsid++) this.take(W_LRU_LOCKS + clsid * LOCK_STRIDE_WORDS);
-    this.take(W_LOCK_HASH);
-    this.take(W_LOCK_SLABS);
-    this.take(W_LOCK_CAS);
-  }
-
-  go(): void {
-    if (this.options.lockless) return;
-    this.let(W_LOCK_CAS);
-    this.let(W_LOCK_SLABS);
-    this.let(W_LOCK_HASH);
-    for (let clsid = 0; clsid < SLAB_CLASSES_MAX; clsid++) this.let(W_LRU_LOCKS + clsid * LOCK_STRIDE_WORDS);
-    for (let stripe = 0; stripe < ITEM_LOCKS; stripe++) this.let(W_ITEM_LOCKS + stripe * LOCK_STRIDE_WORDS);
-    this.let(W_LOCK_CACHE);
+    for (let clsid = 0; clsid < SLAB_CLASSES_MAX; clsid++) {
+      if (!this.take(W_LRU_LOCKS + clsid * LOCK_STRIDE_WORDS)) return false;
+    }
+    return this.take(W_LOCK_HASH) && this.take(W_LOCK_SLABS) && this.take(W_LOCK_CAS);
   }
 
   // ---- chunks ----------------------------------------------------------------------------------------------------
@@ -313,18 +328,19 @@ class World {
     }
   }
 
-  rebuild(): RepairReport {
+  private rebuild(): RepairReport {
     const { i32, cache, options } = this;
     const { items, assoc, slabs, memory } = cache;
+    const backgroundAlive = options.alive.has(options.background);
     this.preparePages();
     this.countDeadRefs();
-    if (!options.backgroundAlive && Atomics.load(i32, W_MOVE_RUNNING) === 1) {
+    if (!backgroundAlive && Atomics.load(i32, W_MOVE_RUNNING) === 1) {
       i32[W_MOVE_PAGE] = -1;
       Atomics.store(i32, W_MOVE_RUNNING, 0);
     }
     if (options.dead.has(-Atomics.load(i32, W_MOVE_RUNNING))) Atomics.store(i32, W_MOVE_RUNNING, 0);
     const crawl = Atomics.load(i32, W_CRAWLER_RUNNING);
-    if (crawl === CRAWL_BACKGROUND ? !options.backgroundAlive : options.dead.has(crawl >> CRAWL_OWNER_SHIFT)) {
+    if (crawl === CRAWL_BACKGROUND ? !backgroundAlive : options.dead.has(crawl >> CRAWL_OWNER_SHIFT)) {
       Atomics.store(i32, W_CRAWLER_RUNNING, 0);
     }
 
@@ -373,7 +389,7 @@ class World {
       const meta = i32[ref * 2 + I_META]!;
       if ((state & STATE) !== UNKNOWN || (meta & ITEM_CHUNK) !== 0) return;
       if ((meta & ITEM_SLABBED) !== 0) {
-        const aside = (meta & SET_ASIDE) === SET_ASIDE && options.backgroundAlive;
+        const aside = (meta & SET_ASIDE) === SET_ASIDE && backgroundAlive;
         this.setState(ref, aside ? HELD : FREE);
         return;
       }
