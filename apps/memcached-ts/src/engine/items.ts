@@ -461,11 +461,12 @@ export class Items {
       const capacity = slabs.sizeOf(clsid) - CHUNK_DATA_BYTES;
       const used = Math.min(left, capacity);
       const word = chunk * 2;
+      // First whose it is: until then it carries this thread's mark, where its capacity comes to stand (repair.ts).
+      i32[word + C_HEAD] = ref;
+      i32[word + I_META] = ITEM_CHUNK | (clsid << CLASS_SHIFT);
       i32[word + C_NEXT] = 0;
       i32[word + C_USED] = used;
       i32[word + C_CAPACITY] = capacity;
-      i32[word + C_HEAD] = ref;
-      i32[word + I_META] = ITEM_CHUNK | (clsid << CLASS_SHIFT);
       i32[link] = chunk;
       link = word + C_NEXT;
       left -= used;

@@ -371,14 +371,13 @@ export class Repair {
       const gone = (this.deadRefs.get(ref) ?? 0) + (this.storing.has(ref) ? 1 : 0);
       if (!lost && (meta & ITEM_LINKED) !== 0 && (state & ~STATE) === (IN_HASH | IN_LRU)) {
         this.setState(ref, state | KEPT);
-        i32[ref * 2 + I_REFCOUNT] = this.refsLeft(ref, gone, 1);
+        this.takeRefs(ref, gone, 1);
         report.kept++;
         return;
       }
       report.forgotten++;
-      const left = this.refsLeft(ref, gone + 1, 0);
       i32[ref * 2 + I_META] = meta & ~ITEM_LINKED;
-      i32[ref * 2 + I_REFCOUNT] = left;
+      const left = this.takeRefs(ref, gone + 1, 0);
       this.setState(ref, state | (left > 0 ? HELD : FREE));
       // Its links are needed until the lists have been made anew.
       if (left > 0) heldStill.push(ref);
@@ -398,12 +397,10 @@ export class Repair {
       if (mark < 0) stays = options.alive.has(-mark);
       else if (meta === 0) stays = false;
       else {
-        const before = i32[ref * 2 + I_REFCOUNT]!;
-        const left = this.refsLeft(ref, (this.deadRefs.get(ref) ?? 0) + (this.unlinking.has(ref) ? 1 : 0), 0);
-        i32[ref * 2 + I_REFCOUNT] = left;
-        i32[ref * 2 + I_META] = meta & ~ITEM_LINKED;
-        // None at all: somebody is giving it back just now.
-        stays = left > 0 || (before === 0 && options.alive.size > 0);
+        if ((meta & ITEM_LINKED) !== 0) i32[ref * 2 + I_META] = meta & ~ITEM_LINKED;
+        const gone = (this.deadRefs.get(ref) ?? 0) + (this.unlinking.has(ref) ? 1 : 0);
+        // Where none of the dead's is among them, the living who have them will give it back, perhaps at this moment.
+        stays = options.alive.size > 0 && (gone === 0 || this.takeRefs(ref, gone, 0) > 0);
       }
       this.setState(ref, stays ? HELD : FREE);
       if (!stays) report.reclaimed++;
@@ -433,10 +430,14 @@ export class Repair {
     return report;
   }
 
-  private refsLeft(ref: number, gone: number, least: number): number {
-    // Nobody lives: nobody holds anything.
-    if (this.options.alive.size === 0) return least;
-    return Math.max(least, this.i32[ref * 2 + I_REFCOUNT]! - gone);
+  /**
+   * Takes `gone` references of an item away; how many are left. The living give theirs back at the same time, without a
+   * lock. Where nobody lives, `least` are left.
+   */
+  private takeRefs(ref: number, gone: number, least: number): number {
+    const at = ref * 2 + I_REFCOUNT;
+    if (this.options.alive.size === 0) return (this.i32[at] = least);
+    return gone === 0 ? this.i32[at]! : Atomics.sub(this.i32, at, gone) - gone;
   }
 
   /** Counts the pages, and makes room for what their chunks turn out to be. */
