@@ -1,0 +1,74 @@
+/** The keys of `stats`, `stats settings` and `stats conns`: those of Debian's memcached, and those that a monitoring exporter reads. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Client, DEBIANS, hasDebians, IO_MODES, type Server, start, startOurs } from './servers.ts';
+
+/** Read by name by memcached_exporter. */
+const EXPORTED =
+  'version uptime time rusage_user rusage_system bytes limit_maxbytes curr_items total_items bytes_read bytes_written ' +
+  'curr_connections total_connections rejected_connections conn_yields listen_disabled_num accepting_conns evictions ' +
+  'reclaimed store_too_large store_no_memory direct_reclaims lru_crawler_starts crawler_items_checked crawler_reclaimed ' +
+  'moves_to_cold moves_to_warm moves_within_lru total_malloced cmd_set cmd_flush cas_badval get_hits get_misses ' +
+  'delete_hits delete_misses incr_hits incr_misses decr_hits decr_misses cas_hits cas_misses touch_hits touch_misses';
+const EXPORTED_SETTINGS =
+  'maxconns lru_crawler lru_crawler_sleep lru_crawler_tocrawl lru_maintainer_thread hot_lru_pct warm_lru_pct ' +
+  'hot_max_factor warm_max_factor';
+/** Of parts that this server does not have: storage on disk, TLS. */
+const ABSENT = /^(ext_|ssl_(?!enabled))/;
+
+describe.each(IO_MODES)('stats with --io %s', (io) => {
+  let server: Server;
+  let client: Client;
+  beforeAll(async () => {
+    server = await startOurs(io, ['-t', '2', '-c', '100', '-R', '7']);
+    client = await Client.connect(server.port);
+  });
+  afterAll(async () => {
+    client?.close();
+    await server?.stop();
+  });
+
+  it('has every key that an exporter reads', async () => {
+    await client.ask('set a 0 0 1\r\n1\r\n');
+    const stats = { ...(await client.stats()), ...(await client.stats('slabs')) };
+    for (const name of EXPORTED.split(' ')) expect(stats[name], name).toMatch(/^[\d.]+$/);
+    const settings = await client.stats('settings');
+    for (const name of EXPORTED_SETTINGS.split(' ')) expect(settings[name], name).toBeDefined();
+    expect(settings).toMatchObject({ maxconns: '100', reqs_per_event: '7', lru_crawler: 'yes', num_threads: '2' });
+  });
+
+  it.skipIf(!hasDebians)('settings are those of Debian’s memcached, in its order, with its defaults', async () => {
+    const oracle = await start(DEBIANS, ['-t', '2', '-c', '100', '-R', '7']);
+    const theirs = await Client.connect(oracle.port);
+    const want = Object.entries(await theirs.stats('settings')).filter(([name]) => !ABSENT.test(name));
+    theirs.close();
+    await oracle.stop();
+    const got = await client.stats('settings');
+    const names = Object.keys(got);
+    expect(want.map(([name]) => name).filter((name) => !names.includes(name))).toEqual([]);
+    // Where the table starts and how many threads serve UDP is our own choice.
+    for (const [name, value] of want)
+      if (!['hashpower_init', 'num_threads_per_udp', 'tcpport'].includes(name))
+        expect(`${name} ${got[name]}`).toBe(`${name} ${value}`);
+  });
+
+  it('conns has the connections of all workers, and what each is doing', async () => {
+    const clients = await Promise.all(Array.from({ length: 8 }, () => Client.connect(server.port)));
+    for (const one of clients) await one.ask('version\r\n');
+    clients[0]!.send('set half 0 0 10\r\nhal');
+    let conns: Record<string, string> = {};
+    while (!Object.values(conns).includes('conn_nread')) conns = await client.stats('conns');
+    const states = Object.entries(conns).filter(([name]) => name.endsWith(':state'));
+    expect(states.filter(([, state]) => state === 'conn_parse_cmd')).toHaveLength(1);
+    expect(states.filter(([, state]) => state === 'conn_read')).toHaveLength(7);
+    expect(states.filter(([, state]) => state === 'conn_listening').length).toBeGreaterThanOrEqual(1);
+    for (const [name, value] of Object.entries(conns)) {
+      expect(`${name} ${value}`).toMatch(
+        /^\d+:(addr tcp:(127\.0\.0\.1:\d+|unknown)|listen_addr tcp:127\.0\.0\.1:\d+|state conn_\w+|secs_since_last_cmd \d+)$/,
+      );
+    }
+    // Pipelined, the answer keeps its place.
+    const text = await client.ask('version\r\nstats conns\r\nmn\r\n', 'MN\r\n');
+    expect(text).toMatch(/^VERSION 1\.6\.45\r\nSTAT [^]*END\r\nMN\r\n$/);
+    for (const one of clients) one.close();
+  });
+});
