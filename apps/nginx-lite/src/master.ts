@@ -183,6 +183,7 @@ export class Master {
       backend: this.options.backend,
       http,
       prefix: model.prefix,
+      confPrefix: model.confPrefix,
       errorLogs: model.errorLogs,
       files: model.files,
       logFds: this.logFds.map(pass),

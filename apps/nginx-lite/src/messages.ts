@@ -23,6 +23,7 @@ export interface Common {
   backend: MegapipeBackend;
   http: Http;
   prefix: string;
+  confPrefix: string;
   errorLogs: ErrorLog[];
   /** Descriptors of the log files, by Model.files index. */
   logFds: number[];

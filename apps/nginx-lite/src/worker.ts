@@ -44,6 +44,7 @@ const engine = new Engine(
     phases: PHASES,
     headerFilters: HEADER_FILTERS,
     prefix: start.prefix,
+    confPrefix: start.confPrefix,
     errorLog,
     mainErrorLogs: start.errorLogs,
     accessLogs,
@@ -51,6 +52,7 @@ const engine = new Engine(
     status: mapSharedMemory(start.status.fd, start.status.bytes),
     statusRow: start.row,
     peerOf: (handle) => peerOf(handle),
+    localOf: (handle) => localOf(handle),
     boundTo: start.boundTo,
     onDeaf: () => send({ type: 'deaf' }),
     onIdle: () => finish(),
@@ -76,6 +78,15 @@ function peerOf(handle: Handle): { host: string; port: number } {
     if (!(error instanceof MegapipeError)) throw error;
     /* First asked for when the connection was gone already: the kernel no longer knows. */
     return { host: '-', port: 0 };
+  }
+}
+
+function localOf(handle: Handle): string {
+  try {
+    return (channel as Channel).localAddress(handle).host;
+  } catch (error) {
+    if (!(error instanceof MegapipeError)) throw error;
+    return '';
   }
 }
 

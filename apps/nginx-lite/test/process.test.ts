@@ -173,6 +173,19 @@ test('listens on IPv6, on a Unix socket, and on an address beside the wildcard o
   }
 });
 
+test.each(IO_MODES)('$server_addr on a wildcard listener is the address that was reached: --io %s', async (io) => {
+  const server = await startLite(conf('server { listen %PORT%; return 200 $server_addr:$server_port; }'), { io });
+  const { connect } = await import('node:net');
+  for (const host of ['127.0.0.1', '127.0.0.3']) {
+    const socket = connect(server.port, host);
+    const text = collect(socket);
+    socket.end('GET / HTTP/1.0\r\n\r\n');
+    expect(parseResponses(await text)[0]?.body).toBe(`${host}:${server.port}`);
+  }
+  await server.stop();
+  rmSync(server.dir, { recursive: true, force: true });
+});
+
 test('every worker of a partitioned listener answers', async () => {
   const server = await startLite(
     conf(

@@ -332,6 +332,19 @@ export class Channel {
     return socketAddress(name);
   }
 
+  /**
+   * Address the peer reached: of interest where the listener is bound to all. For descriptors only: the kernel has no way to ask
+   * it of an lwsocket (ERR_MEGAPIPE_STATE); accept with `lightweight` false where it is needed.
+   */
+  localAddress(handle: Handle): SocketAddress {
+    const slot = this.#slot(handle, 'localAddress');
+    if ((this.slots.state[slot]! & S.Fd) === 0)
+      throw new MegapipeError('ERR_MEGAPIPE_STATE', 'localAddress: an lwsocket cannot be asked; accept it as a descriptor');
+    const name = native.getsockname(this.slots.fd[slot]!, 0);
+    if (typeof name === 'number') throw systemError('getsockname', -name, `handle ${handle}`);
+    return socketAddress(name);
+  }
+
   /** Closes an accepted socket that was never registered. */
   discard(socket: AcceptedSocket): void {
     this.#alive();

@@ -10,15 +10,18 @@ import type {
   LocationKind,
   LocConf,
   LogFormat,
+  RewriteOp,
   ServerName,
   SrvConf,
   Template,
   TemplatePart,
+  VariableDecl,
   Zone,
 } from './model.ts';
 import type { ConfContext } from './parser.ts';
 import { compilePattern, PatternError } from './regex.ts';
 import type { User } from './user.ts';
+import { VARIABLES } from './variable-names.ts';
 import { namesOf, parseTemplate } from './variables.ts';
 
 /** One `{ … }` of the file, or the file itself. */
@@ -32,6 +35,8 @@ export interface Level {
   /** Of a location or server block: where nested locations go. */
   location: LocationDecl | null;
   server: ServerDecl | null;
+  /** The rewrite program that is written here. */
+  ops: RewriteOp[] | null;
 }
 
 export interface LocationDecl {
@@ -40,6 +45,8 @@ export interface LocationDecl {
   regex: RegExp | null;
   level: Level;
   children: LocationDecl[];
+  /** Blocks that are locations for their configuration only (`if`, `limit_except`), and who is to know their index. */
+  ifs: { op: { location: number }; decl: LocationDecl }[];
 }
 
 export interface ListenDecl {
@@ -101,6 +108,9 @@ export class Builder {
   readonly typeMaps: Record<string, string>[] = [{ html: 'text/html', gif: 'image/gif', jpg: 'image/jpeg' }];
   readonly files: string[] = [];
   readonly zones: Zone[] = [];
+  readonly variables: VariableDecl[] = [];
+  /** Names that `set` gives values to. */
+  readonly setVariables = new Set<string>();
   /** nginx finds these when it sorts the locations, so the first one is reported after the whole file was read. */
   duplicateLocation: string | null = null;
   /** Variables that templates use, checked when the file is complete. */
@@ -123,7 +133,16 @@ export class Builder {
       seen: new Set(),
       location: parent?.location ?? null,
       server: parent?.server ?? null,
+      ops: null,
     };
+  }
+
+  /** A block such as `map` defines a variable; a later one of the same name takes its place. */
+  defineVariable(cf: ConfContext, decl: VariableDecl): void {
+    if ((VARIABLES as readonly string[]).includes(decl.name)) cf.fail(`the duplicate "${decl.name}" variable`);
+    const index = this.variables.findIndex((each) => each.name === decl.name);
+    if (index < 0) this.variables.push(decl);
+    else this.variables[index] = decl;
   }
 
   /** Index of a log file in the table, by absolute path. */

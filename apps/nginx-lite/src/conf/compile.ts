@@ -6,6 +6,8 @@
  * level alone. Not its job: opening anything (master).
  */
 
+import { ACCESS_DEFAULTS } from '../modules/access/conf.ts';
+import { AUTH_BASIC_DEFAULTS } from '../modules/auth-basic/conf.ts';
 import { HEADERS_DEFAULTS } from '../modules/headers/conf.ts';
 import { coreLocDefaults, SRV_DEFAULTS } from '../modules/http-core/conf.ts';
 import { addressText } from '../modules/http-core/listen.ts';
@@ -23,7 +25,13 @@ import { findGroup, findUser, type User } from './user.ts';
 import { isKnownVariable } from './variable-names.ts';
 
 /** Fields that hold at their own level only. */
-const NOT_INHERITED: ReadonlySet<keyof LocConf> = new Set(['internal', 'returns', 'tryFiles', 'tryFilesCode']);
+const NOT_INHERITED: ReadonlySet<keyof LocConf> = new Set([
+  'internal',
+  'rewriteOps',
+  'limitExcept',
+  'tryFiles',
+  'tryFilesCode',
+]);
 /** Fields that come from one directive and so must come from one level. */
 const TOGETHER: Partial<Record<keyof LocConf, keyof LocConf>> = {
   rootIsAlias: 'root',
@@ -107,6 +115,8 @@ function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: 
     ...REWRITE_DEFAULTS,
     ...HEADERS_DEFAULTS,
     ...LOG_DEFAULTS,
+    ...ACCESS_DEFAULTS,
+    ...AUTH_BASIC_DEFAULTS,
     errorLogs: mainLogs,
   };
   if (builder.duplicateLocation !== null) throw new ConfError(builder.duplicateLocation);
@@ -123,8 +133,13 @@ function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: 
   }
   const locations: Location[] = [];
   const servers = builder.servers.map((server) => compileServer(server, defaults, locations));
+  const defined = new Set([
+    ...builder.captureNames,
+    ...builder.setVariables,
+    ...builder.variables.map((each) => each.name),
+  ]);
   for (const name of builder.usedVariables) {
-    if (!isKnownVariable(name) && !builder.captureNames.has(name)) throw new ConfError(`unknown "${name}" variable`);
+    if (!isKnownVariable(name) && !defined.has(name)) throw new ConfError(`unknown "${name}" variable`);
   }
   return {
     listens: compileListens(builder, cf),
@@ -133,6 +148,9 @@ function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: 
     typeMaps: builder.typeMaps,
     logFormats: builder.logFormats,
     zones: builder.zones,
+    variables: builder.variables,
+    setVariables: [...builder.setVariables],
+    usesServerAddr: builder.usedVariables.has('server_addr'),
   };
 }
 
@@ -157,6 +175,7 @@ function compileLocation(decl: LocationDecl, defaults: LocConf, locations: Locat
   };
   const index = locations.push(location) - 1;
   for (const child of decl.children) location.children.push(compileLocation(child, defaults, locations));
+  for (const { op, decl: inner } of decl.ifs) op.location = compileLocation(inner, defaults, locations);
   return index;
 }
 

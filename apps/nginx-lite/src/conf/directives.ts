@@ -15,9 +15,14 @@ export const Context = {
   Http: 4,
   Server: 8,
   Location: 16,
-  Any: 31,
+  /** Inside an `if` of a server, of a location; inside `limit_except`. */
+  ServerIf: 32,
+  LocationIf: 64,
+  LimitExcept: 128,
+  Any: 255,
 } as const;
 export const HTTP_ALL = Context.Http | Context.Server | Context.Location;
+export const HTTP_ALL_IF = HTTP_ALL | Context.LocationIf;
 
 /** How many arguments it takes; bits, bit n = n arguments. */
 export const Args = {

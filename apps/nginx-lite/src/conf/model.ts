@@ -6,6 +6,7 @@
  * Not its job: how it came about (modules, compile.ts) or how requests use it (http/).
  */
 
+import type { Network } from '../net/address.ts';
 import type { LogLevelName } from './errors.ts';
 import type { User } from './user.ts';
 
@@ -43,10 +44,81 @@ export interface ErrorPage {
   target: Template;
 }
 
-export interface Return {
-  status: number;
-  /** null: no text was given. */
-  text: Template | null;
+/** One step of a rewrite program. */
+export type RewriteOp =
+  /** text null: none was given. */
+  | { op: 'return'; status: number; text: Template | null }
+  | {
+      op: 'rewrite';
+      regex: RegExp;
+      pattern: string;
+      /** The new URI; of a redirect (status > 0) the whole target. */
+      path: Template;
+      /** The new arguments; null: the replacement has none. */
+      query: Template | null;
+      hasQuery: boolean;
+      /** The request's own arguments follow. */
+      addArgs: boolean;
+      /** 0: no redirect. */
+      status: number;
+      /** The program ends here. */
+      last: boolean;
+      /** The location is not looked up again. */
+      breaks: boolean;
+    }
+  | { op: 'set'; name: string; value: Template }
+  | { op: 'break' }
+  | { op: 'if'; condition: IfCondition; location: number; body: RewriteOp[] };
+
+export type IfCondition =
+  | { test: 'true'; name: string }
+  | { test: 'equal'; name: string; value: Template; negative: boolean }
+  | { test: 'match'; name: string; regex: RegExp; pattern: string; negative: boolean }
+  | { test: 'file'; kind: 'f' | 'd' | 'e' | 'x'; path: Template; negative: boolean };
+
+export interface AccessRule {
+  deny: boolean;
+  network: Network | 'all' | 'unix';
+}
+
+/** Variables that a configuration defines. */
+export type VariableDecl = MapDecl | GeoDecl | SplitDecl;
+
+export interface MapDecl {
+  kind: 'map';
+  name: string;
+  source: Template;
+  hostnames: boolean;
+  /** Looked up at each use, instead of once a request. */
+  volatile: boolean;
+  exact: Record<string, Template>;
+  /** `*.x` by `x`, and `x.*` by `x`. */
+  heads: Record<string, Template>;
+  tails: Record<string, Template>;
+  regexes: { regex: RegExp; value: Template }[];
+  fallback: Template;
+}
+
+export interface GeoDecl {
+  kind: 'geo';
+  name: string;
+  /** Variable with the address; null: the client's. */
+  source: string | null;
+  networks: { network: Network; value: string }[];
+  /** IPv4 ranges as numbers; value null: deleted. */
+  ranges: { low: number; high: number; value: string | null }[];
+  useRanges: boolean;
+  proxies: Network[];
+  recursive: boolean;
+  fallback: string;
+}
+
+export interface SplitDecl {
+  kind: 'split';
+  name: string;
+  source: Template;
+  /** Hashes below it; -1: all the rest. */
+  parts: { below: number; value: string }[];
 }
 
 export interface TryFile {
@@ -84,7 +156,16 @@ export interface LocConf {
   tryFiles: TryFile[];
   /** Status of a `=code` fallback of try_files, 0 when its last argument is a URI or a named location. */
   tryFilesCode: number;
-  returns: Return | null;
+  rewriteOps: RewriteOp[];
+  rewriteLog: boolean;
+  uninitializedWarn: boolean;
+  accessRules: AccessRule[];
+  satisfy: 'all' | 'any';
+  /** Methods that the location's own rules hold for, and the location for all others. */
+  limitExcept: { methods: string[]; location: number } | null;
+  authBasic: Template | null;
+  authBasicFile: Template | null;
+  authDelayMs: number;
   internal: boolean;
   addHeaders: AddHeader[];
   expires: Expires;
@@ -193,6 +274,11 @@ export interface Http {
   typeMaps: Record<string, string>[];
   logFormats: LogFormat[];
   zones: Zone[];
+  variables: VariableDecl[];
+  /** Names that `set` gives values to. */
+  setVariables: string[];
+  /** Somebody asks for $server_addr. */
+  usesServerAddr: boolean;
 }
 
 export interface Model {

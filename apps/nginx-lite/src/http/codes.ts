@@ -2,6 +2,8 @@
 export const Code = {
   Ok: 0,
   Error: -1,
+  /** Not yet: whoever said so goes on with runPhases, and the same handler is asked again. */
+  Again: -2,
   /** The answer is under way or another handler took over. */
   Done: -4,
   /** Not mine: the next handler. */

@@ -23,10 +23,10 @@ import { Extents } from './extents.ts';
 import { FILE_CACHE_DEFAULTS, FileCache, type FileCacheOptions, type FileEntry } from './file-cache.ts';
 import { HeaderId } from './headers.ts';
 import { CONTINUE, expectsContinue, finalize, type HeaderFilter } from './output.ts';
-import { handleRequest, type PhaseTable, takeCaptures } from './phases.ts';
+import { handleRequest, handlersByPhase, type PhaseHandler, type PhaseTable, takeCaptures } from './phases.ts';
 import { MEMO_HEAD_MAX, Memo, MemoTable, type Prepared } from './prepared.ts';
 import { HTTP_10, HTTP_11, Method, Parse, type ParseResult, Request } from './request.ts';
-import { buildRuntime, type VirtualServers } from './runtime.ts';
+import { buildRuntime, type RuntimeLocation, type VirtualServers } from './runtime.ts';
 import { COUNTER_BOUNDARIES, COUNTER_CONNECTIONS, countersOf } from './status-rows.ts';
 import { normalized, normalizeUri } from './uri.ts';
 
@@ -58,6 +58,8 @@ export interface EngineOptions {
   headerFilters: HeaderFilter[];
   /** For relative paths that variables produce. */
   prefix: string;
+  /** Folder of the configuration file. */
+  confPrefix: string;
   errorLog: ErrorLogWriter;
   /** Where the worker itself reports. */
   mainErrorLogs: readonly ErrorLog[];
@@ -68,6 +70,8 @@ export interface EngineOptions {
   statusRow: number;
   /** Address of a connection's peer. */
   peerOf(handle: Handle): { host: string; port: number };
+  /** Address that a connection's peer reached; only for descriptors. */
+  localOf(handle: Handle): string;
   /** Address a listener is bound to, by index. */
   boundTo: readonly { host: string; port: number }[];
   /** No connection will come any more: after `quit`. */
@@ -102,7 +106,7 @@ export type EngineChannel = Pick<
 type MakeChannel = (engine: Engine) => EngineChannel;
 
 export class Engine implements Sink {
-  readonly phases: PhaseTable;
+  readonly handlers: (PhaseHandler[] | null)[];
   readonly headerFilters: HeaderFilter[];
   /** Seconds since the engine began; files looked at hold for a number of them. */
   tick = 1;
@@ -118,6 +122,7 @@ export class Engine implements Sink {
   private readonly dateBytes = new Uint8Array(DATE_LENGTH);
   private nowSec = 0;
   private readonly virtuals: VirtualServers[];
+  private readonly locations: RuntimeLocation[];
   private readonly connections: Connection[] = [];
   private open = 0;
   private readonly listeners: Handle[] = [];
@@ -144,11 +149,12 @@ export class Engine implements Sink {
   constructor(options: EngineOptions, makeChannel: MakeChannel) {
     this.options = options;
     this.counters = countersOf(options.status);
-    this.phases = options.phases;
+    this.handlers = handlersByPhase(options.phases);
     this.headerFilters = options.headerFilters;
     this.setTime(Date.now());
     const { listens, locations } = buildRuntime(options.http);
     this.virtuals = listens;
+    this.locations = locations;
     for (const location of locations) location.accessLogs = options.accessLogs.of(location.conf.accessLogs);
     this.channel = makeChannel(this);
     this.memory = this.channel.memory;
@@ -181,7 +187,15 @@ export class Engine implements Sink {
   listen(fd: number, listen: number): void {
     const handle = this.channel.register(fd, listen, { shared: true });
     this.listeners.push(handle);
-    this.channel.accept(handle);
+    // A listener that is bound to all addresses has to ask each connection for its own, which lwsockets cannot tell.
+    const asked = this.options.http.usesServerAddr && this.isWildcard(listen);
+    if (asked) this.channel.accept(handle, undefined, false);
+    else this.channel.accept(handle);
+  }
+
+  private isWildcard(listen: number): boolean {
+    const host = this.options.boundTo[listen]?.host;
+    return host === '0.0.0.0' || host === '::';
   }
 
   /**
@@ -612,8 +626,25 @@ export class Engine implements Sink {
     r.length = r.headEnd;
     beginBody(c, 0, false);
     c.state = State.Busy;
+    this.guarded(r, handleRequest);
+    // A handler waits for something: the buffer will not.
+    if (c.request === r && c.state === State.Busy && !r.headerSent) r.detach();
+  }
+
+  /**
+   * Goes on with a request that waited. When its connection is gone meanwhile, so is the request, and nothing happens:
+   * `serial` is the connection's number at the time of the wait.
+   */
+  resumeRequest(r: Request, serial: number, work: (r: Request) => void): void {
+    const c = r.connection;
+    if (c.request !== r || c.serial !== serial || c.state !== State.Busy || r.headerSent) return;
+    this.guarded(r, work);
+  }
+
+  private guarded(r: Request, work: (r: Request) => void): void {
+    const c = r.connection;
     try {
-      handleRequest(r);
+      work(r);
     } catch (error) {
       // A fault of ours ends the connection that met it, and no other.
       const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
@@ -1134,6 +1165,16 @@ export class Engine implements Sink {
     return entry;
   }
 
+  /** A location by its index in the configuration. */
+  locationAt(index: number): RuntimeLocation {
+    return this.locations[index] as RuntimeLocation;
+  }
+
+  /** A path relative to the configuration file. */
+  confPath(path: string): string {
+    return this.options.confPrefix + path;
+  }
+
   /** root or alias, with variables. */
   documentRoot(r: Request): string {
     const root = r.location.root(r);
@@ -1155,7 +1196,9 @@ export class Engine implements Sink {
   }
 
   localAddress(r: Request): string {
-    return this.options.boundTo[r.connection.listen]?.host ?? '';
+    const c = r.connection;
+    if (this.options.http.usesServerAddr && this.isWildcard(c.listen)) return this.options.localOf(c.handle);
+    return this.options.boundTo[c.listen]?.host ?? '';
   }
 
   peerOf(handle: Handle): { host: string; port: number } {

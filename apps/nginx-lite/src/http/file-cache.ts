@@ -45,6 +45,8 @@ export class FileEntry {
   errno = 0;
   failed = 'open';
   size = 0;
+  /** Permission bits and type. */
+  mode = 0;
   /** Seconds. */
   mtime = 0;
   lastModified = '';
@@ -85,6 +87,7 @@ export class FileEntry {
     this.errno = 0;
     this.kind = stat.isFile() ? FileKind.File : stat.isDirectory() ? FileKind.Directory : FileKind.Other;
     this.size = stat.size;
+    this.mode = stat.mode;
     this.mtimeMs = stat.mtimeMs;
     this.ctimeMs = stat.ctimeMs;
     this.inode = stat.ino;

@@ -245,6 +245,7 @@ function composeHeader(r: Request, status: number): { before: string; after: str
     if (conf.keepaliveHeaderSec > 0) after += `Keep-Alive: timeout=${conf.keepaliveHeaderSec}\r\n`;
   } else after += 'Connection: close\r\n';
   after += late;
+  if (r.challenge !== '') after += `WWW-Authenticate: ${r.challenge}\r\n`;
   if (r.etag !== '') after += `ETag: ${r.etag}\r\n`;
   for (let i = 0; i < r.extra.length; i += 2) after += `${r.extra[i]}: ${r.extra[i + 1]}\r\n`;
   composed.after = `${after}\r\n`;

@@ -1,26 +1,60 @@
 /**
- * The phases of a request, in nginx's order.
+ * The phases of a request, in nginx's order, as one resumable walk.
  *
- * What it is for: server rewrite, find config, rewrite, (pre)access, precontent, content; redirects within a request;
- * what a handler's answer means. Invariant: a request passes at most ten redirects; a handler answers Declined (go on),
- * Done (someone else goes on) or a status. Not its job: what handlers do (modules), how answers are sent (output.ts).
+ * What it is for: `runPhases` goes on where a request stands (`r.phase`, `r.handler`); redirects within a request; what
+ * a handler's answer means. Invariants: a request passes at most ten redirects; a handler answers Declined (go on), Ok (this
+ * phase is done; in the access phase: I allow it), Again (it will call `runPhases` itself, and is then asked once more),
+ * Done (the answer is under way) or a status. Not its job: what handlers do (modules), how answers are sent (output.ts).
  */
 
 import { Code } from './codes.ts';
 import { finalize } from './output.ts';
 import type { Request } from './request.ts';
-import type { LocationMatch } from './runtime.ts';
+import type { LocationMatch, RuntimeLocation } from './runtime.ts';
 
 export type PhaseHandler = (r: Request) => number;
 
 /** Handlers by phase; modules/phases.ts fills it in. */
 export interface PhaseTable {
+  postRead: PhaseHandler[];
   serverRewrite: PhaseHandler[];
   rewrite: PhaseHandler[];
   preaccess: PhaseHandler[];
   access: PhaseHandler[];
   precontent: PhaseHandler[];
   content: PhaseHandler[];
+}
+
+/** In the order they run. */
+export const Phase = {
+  PostRead: 0,
+  ServerRewrite: 1,
+  FindConfig: 2,
+  Rewrite: 3,
+  PostRewrite: 4,
+  Preaccess: 5,
+  Access: 6,
+  PostAccess: 7,
+  Precontent: 8,
+  Content: 9,
+  End: 10,
+} as const;
+
+/** The same handlers by Phase; null: the phase is this file's own business. */
+export function handlersByPhase(table: PhaseTable): (PhaseHandler[] | null)[] {
+  return [
+    table.postRead,
+    table.serverRewrite,
+    null,
+    table.rewrite,
+    null,
+    table.preaccess,
+    table.access,
+    null,
+    table.precontent,
+    table.content,
+    null,
+  ];
 }
 
 const match: LocationMatch = { location: null as unknown as LocationMatch['location'], captures: null, final: false };
@@ -30,25 +64,118 @@ export function handleRequest(r: Request): void {
   // r.keepalive is refined when the location is known.
   r.keepalive = r.connectionType === 0 ? r.version > 1000 : r.connectionType === 2;
   r.lingeringClose = r.contentLength > 0 || r.chunked;
+  r.location = r.server.location;
+  r.phase = Phase.PostRead;
+  r.handler = 0;
   runPhases(r);
 }
 
-/** From the first phase on, with the server's own configuration. */
-function runPhases(r: Request): void {
-  const phases = r.connection.engine.phases;
-  r.location = r.server.location;
-  if (!runPhase(r, phases.serverRewrite)) return;
+/** Goes on from where the request stands. */
+export function runPhases(r: Request): void {
+  const { handlers } = r.connection.engine;
+  for (;;) {
+    const list = handlers[r.phase];
+    if (list === undefined) return;
+    if (list === null) {
+      if (!ownPhase(r)) return;
+      continue;
+    }
+    const handler = list[r.handler];
+    if (handler === undefined) {
+      r.phase++;
+      r.handler = 0;
+      continue;
+    }
+    const code = handler(r);
+    if (code === Code.Declined) r.handler++;
+    else if (code === Code.Again || code === Code.Done) return;
+    else if (r.phase === Phase.Access) {
+      if (!accessAnswer(r, code)) return;
+    } else if (code === Code.Ok) {
+      r.phase++;
+      r.handler = 0;
+    } else {
+      finalize(r, code);
+      return;
+    }
+  }
+}
+
+/** `satisfy all`: everybody must allow it. `satisfy any`: the first who does is enough. */
+function accessAnswer(r: Request, code: number): boolean {
+  if (r.location.conf.satisfy === 'all') {
+    if (code === Code.Ok) r.handler++;
+    else {
+      finalize(r, code);
+      return false;
+    }
+    return true;
+  }
+  if (code === Code.Ok) {
+    r.accessCode = 0;
+    // A challenge that another module has prepared is void.
+    r.challenge = '';
+    r.phase++;
+    r.handler = 0;
+    return true;
+  }
+  if (code === 403 || code === 401) {
+    if (r.accessCode !== 401) r.accessCode = code;
+    r.handler++;
+    return true;
+  }
+  finalize(r, code);
+  return false;
+}
+
+/** Phases without modules. False: the request is answered. */
+function ownPhase(r: Request): boolean {
+  switch (r.phase) {
+    case Phase.FindConfig:
+      return findConfig(r);
+    case Phase.PostRewrite:
+      r.handler = 0;
+      if (!r.uriChanged) {
+        r.phase++;
+        return true;
+      }
+      r.uriChanged = false;
+      if (!countChange(r, 'while processing', r.uri)) return false;
+      r.location = r.server.location;
+      r.phase = Phase.FindConfig;
+      return true;
+    case Phase.PostAccess:
+      r.phase++;
+      r.handler = 0;
+      if (r.accessCode === 0) return true;
+      {
+        const code = r.accessCode;
+        r.accessCode = 0;
+        if (code === 403) r.connection.engine.logError(r, 'error', 'access forbidden by rule');
+        finalize(r, code);
+        return false;
+      }
+    default:
+      nobody(r);
+      return false;
+  }
+}
+
+function findConfig(r: Request): boolean {
   match.location = r.server.location;
   match.captures = null;
   match.final = false;
   r.server.location.find(r.uri, match);
   r.location = match.location;
   if (match.captures !== null) takeCaptures(r, match.captures);
-  const conf = r.location.conf;
+  const { conf } = limited(r);
+  r.phase++;
+  r.handler = 0;
+  r.uriChanged = false;
   if (conf.internal && !r.internal) {
     r.impure();
     finalize(r, 404);
-    return;
+    return false;
   }
   updateKeepalive(r);
   if (r.contentLength >= 0 && !r.discarding && conf.clientMaxBodySize > 0 && conf.clientMaxBodySize < r.contentLength) {
@@ -56,18 +183,21 @@ function runPhases(r: Request): void {
     r.expectTested = true;
     r.connection.engine.discardBody(r);
     finalize(r, 413);
-    return;
+    return false;
   }
-  locationPhases(r);
+  return true;
 }
 
-function locationPhases(r: Request): void {
-  const phases = r.connection.engine.phases;
-  if (!runPhase(r, phases.rewrite)) return;
-  if (!runPhase(r, phases.preaccess)) return;
-  if (!runPhase(r, phases.access)) return;
-  if (!runPhase(r, phases.precontent)) return;
-  if (!runPhase(r, phases.content)) return;
+/** limit_except: the other configuration of the location, for methods that are not listed. */
+function limited(r: Request): RuntimeLocation {
+  const limit = r.location.conf.limitExcept;
+  if (limit !== null && !limit.methods.includes(r.methodName()))
+    r.location = r.connection.engine.locationAt(limit.location);
+  return r.location;
+}
+
+/** No content handler took the request. */
+function nobody(r: Request): void {
   const engine = r.connection.engine;
   if (r.uri.endsWith('/')) {
     engine.logError(r, 'error', `directory index of "${engine.pathOf(r)}" is forbidden`);
@@ -76,17 +206,6 @@ function locationPhases(r: Request): void {
   }
   engine.logError(r, 'error', 'no handler found');
   finalize(r, 404);
-}
-
-/** True when every handler declined. */
-function runPhase(r: Request, handlers: PhaseHandler[]): boolean {
-  for (const handler of handlers) {
-    const code = handler(r);
-    if (code === Code.Declined) continue;
-    if (code !== Code.Done) finalize(r, code);
-    return false;
-  }
-  return true;
 }
 
 /** What the location says about the connection's future. */
@@ -101,21 +220,25 @@ export function updateKeepalive(r: Request): void {
   }
 }
 
+/** One more change of the URI; false (and an answer) when it was one too many. */
+function countChange(r: Request, what: string, uri: string): boolean {
+  r.uriChanges--;
+  if (r.uriChanges > 0) return true;
+  r.connection.engine.logError(r, 'error', `rewrite or internal redirection cycle ${what} "${uri}"`);
+  finalize(r, 500);
+  return false;
+}
+
 /** Serves another URI in place of this one. */
 export function internalRedirect(r: Request, uri: string, args: string): number {
-  r.uriChanges--;
-  if (r.uriChanges === 0) {
-    r.connection.engine.logError(
-      r,
-      'error',
-      `rewrite or internal redirection cycle while internally redirecting to "${uri}"`,
-    );
-    finalize(r, 500);
-    return Code.Done;
-  }
+  if (!countChange(r, 'while internally redirecting to', uri)) return Code.Done;
   r.uri = uri;
   r.args = args;
   r.internal = true;
+  r.uriChanged = false;
+  r.location = r.server.location;
+  r.phase = Phase.ServerRewrite;
+  r.handler = 0;
   runPhases(r);
   return Code.Done;
 }
@@ -123,12 +246,7 @@ export function internalRedirect(r: Request, uri: string, args: string): number 
 /** Goes on in a named location, with the URI as it is. */
 export function namedRedirect(r: Request, name: string): number {
   const engine = r.connection.engine;
-  r.uriChanges--;
-  if (r.uriChanges === 0) {
-    engine.logError(r, 'error', `rewrite or internal redirection cycle while redirect to named location "${name}"`);
-    finalize(r, 500);
-    return Code.Done;
-  }
+  if (!countChange(r, 'while redirect to named location', name)) return Code.Done;
   if (r.uri === '') {
     engine.logError(r, 'error', `empty URI in redirect to named location "${name}"`);
     finalize(r, 500);
@@ -141,9 +259,13 @@ export function namedRedirect(r: Request, name: string): number {
     return Code.Done;
   }
   r.internal = true;
+  r.uriChanged = false;
   r.location = location;
+  limited(r);
   updateKeepalive(r);
-  locationPhases(r);
+  r.phase = Phase.Rewrite;
+  r.handler = 0;
+  runPhases(r);
   return Code.Done;
 }
 

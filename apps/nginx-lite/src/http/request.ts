@@ -8,6 +8,7 @@
  */
 
 import type { SrvConf } from '../conf/model.ts';
+import { parseAddress } from '../net/address.ts';
 import { latin1 } from './bytes.ts';
 import type { Connection } from './connection.ts';
 import type { FileEntry } from './file-cache.ts';
@@ -176,6 +177,19 @@ export class Request {
   discarding = false;
   internal = false;
   errorPage = false;
+  /** Where the request stands in the phases. */
+  phase = 0;
+  handler = 0;
+  /** A rewrite changed the URI: the location is to be looked up again. */
+  uriChanged = false;
+  /** `satisfy any`: the refusal so far. */
+  accessCode = 0;
+  /** What auth_basic found out while the request waited. */
+  authCode: number | null = null;
+  /** Value of $limit_rate as `set` gave it. */
+  limitRateText: string | null = null;
+  /** Values of variables that a configuration defines. */
+  found: Map<string, string> | null = null;
   errStatus = 0;
   uriChanges = URI_CHANGES_MAX;
   captures: RegExpExecArray | null = null;
@@ -192,6 +206,8 @@ export class Request {
   /** Value of the Location header, which may be empty; null: none. */
   locationOut: string | null = null;
   allowRanges = false;
+  /** Value of WWW-Authenticate, or ''. */
+  challenge = '';
   /** Further header lines: name, value, name, value … */
   extra: string[] = [];
   headerSent = false;
@@ -258,6 +274,14 @@ export class Request {
     this.internal = false;
     this.errorPage = false;
     this.addUriToAlias = false;
+    this.phase = 0;
+    this.handler = 0;
+    this.uriChanged = false;
+    this.accessCode = 0;
+    this.authCode = null;
+    this.limitRateText = null;
+    this.found = null;
+    this.challenge = '';
     this.errStatus = 0;
     this.uriChanges = URI_CHANGES_MAX;
     this.captures = null;
@@ -312,6 +336,33 @@ export class Request {
 
   headerName(index: number): string {
     return this.text(this.headers[index * 4] as number, this.headers[index * 4 + 1] as number);
+  }
+
+  /** Whether the client's URI had `%XX` or `+` in its path. */
+  hasEscapes(): boolean {
+    if (this.quotedUri) return true;
+    return this.text(this.uriStart, this.argsStart < 0 ? this.uriEnd : this.argsStart).includes('+');
+  }
+
+  /** Values of every header line of a name (lower case), in order. */
+  headerLines(name: string): string[] {
+    const lines: string[] = [];
+    for (let i = 0; i < this.headerCount; i++) {
+      const length = (this.headers[i * 4 + 1] as number) - (this.headers[i * 4] as number);
+      if (length === name.length && this.headerName(i).toLowerCase() === name) lines.push(this.headerValue(i));
+    }
+    return lines;
+  }
+
+  /** Bytes of the client's address; null on a Unix socket. */
+  clientAddressBytes(): Uint8Array | null {
+    return parseAddress(this.connection.remoteAddress());
+  }
+
+  /** The method as it is now: an error page turns others into GET. */
+  methodName(): string {
+    if (this.method === Method.Get) return 'GET';
+    return this.method === Method.Head ? 'HEAD' : this.text(0, this.methodEnd);
   }
 
   /** The request line as nginx logs it: what there is of it, where it could not be parsed. */

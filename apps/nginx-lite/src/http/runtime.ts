@@ -5,9 +5,12 @@
  * name, the location in nginx's order. Invariant: selection depends on host and URI alone. Not its job: phases.
  */
 
-import type { Http, Listen, LocConf, SrvConf } from '../conf/model.ts';
+import type { Http, Listen, LocConf, SrvConf, Template } from '../conf/model.ts';
 import type { RuntimeAccessLog } from '../modules/log/writer.ts';
+import { compileProgram, type RuntimeOp } from '../modules/rewrite/program.ts';
+import { customGetters } from '../modules/variables.ts';
 import { compileTemplate, type Evaluator } from './template.ts';
+import { defineVariables } from './variables.ts';
 
 export class RuntimeServer {
   readonly conf: SrvConf;
@@ -36,7 +39,9 @@ export class RuntimeLocation {
   readonly root: Evaluator;
   readonly index: Evaluator[];
   readonly tryFiles: RuntimeTryFile[];
-  readonly returnText: Evaluator | null;
+  readonly program: RuntimeOp[];
+  readonly authBasic: Evaluator | null;
+  readonly authBasicFile: Evaluator | null;
   readonly errorTargets: Evaluator[];
   readonly addHeaders: { name: string; value: Evaluator; always: boolean }[];
   accessLogs: RuntimeAccessLog[] = [];
@@ -61,7 +66,9 @@ export class RuntimeLocation {
       evaluate: compileTemplate(each.template),
       testDirectory: each.testDirectory,
     }));
-    this.returnText = conf.returns === null || conf.returns.text === null ? null : compileTemplate(conf.returns.text);
+    this.program = compileProgram(conf.rewriteOps);
+    this.authBasic = optional(conf.authBasic);
+    this.authBasicFile = optional(conf.authBasicFile);
     this.errorTargets = conf.errorPages.map((page) => compileTemplate(page.target));
     this.addHeaders = conf.addHeaders.map((header) => ({
       name: header.name,
@@ -122,6 +129,10 @@ export class RuntimeLocation {
       return;
     }
   }
+}
+
+function optional(template: Template | null): Evaluator | null {
+  return template === null ? null : compileTemplate(template);
 }
 
 /** Without open_file_cache nginx looks at every request; here a look holds for the rest of the second. */
@@ -199,6 +210,7 @@ function setOnce<V>(map: Map<string, V>, key: string, value: V): void {
 
 /** Links the tables of a Model. */
 export function buildRuntime(http: Http): { listens: VirtualServers[]; locations: RuntimeLocation[] } {
+  defineVariables(customGetters(http), http.setVariables);
   const typeMaps = http.typeMaps.map((map) => new Map(Object.entries(map)));
   const locations = http.locations.map(
     (each) =>

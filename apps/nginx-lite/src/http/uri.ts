@@ -194,3 +194,22 @@ export function escapeUri(path: string): string {
     return `%${ch.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`;
   });
 }
+
+/** Percent-encodes what goes into arguments, as NGX_ESCAPE_ARGS does. */
+export function escapeArgument(text: string): string {
+  return text.replace(/[\x00-\x20"#%&+;<>?\\^`{|}\x7f-\xff]/g, (ch) => {
+    return `%${ch.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`;
+  });
+}
+
+/** Decodes what need not be encoded in a redirect's target, up to its arguments, as NGX_UNESCAPE_REDIRECT does. */
+export function unescapeRedirect(text: string): string {
+  const question = text.search(/\?|%3f/i);
+  const end = question < 0 ? text.length : question;
+  const head = text.slice(0, end).replace(/%([0-9a-fA-F]{2})/g, (all, hex: string) => {
+    const code = Number.parseInt(hex, 16);
+    return code > 0x25 && code < 0x7f ? String.fromCharCode(code) : all;
+  });
+  const rest = text.slice(end);
+  return head + (rest.startsWith('%') ? `?${rest.slice(3)}` : rest);
+}

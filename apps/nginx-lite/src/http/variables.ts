@@ -35,11 +35,35 @@ export function plainGetter(name: string): Getter {
   }
   const builtIn = GETTERS[name as VariableName];
   if (builtIn !== undefined) return builtIn;
+  const custom = customGetters.get(name);
+  if (custom !== undefined) return custom;
+  if (setNames.has(name)) return setVariable(name);
   if (name.startsWith('arg_')) return argument(name.slice(4));
   if (name.startsWith('http_')) return requestHeader(name.slice(5).replaceAll('_', '-'));
   if (name.startsWith('cookie_')) return cookie(name.slice(7));
   if (name.startsWith('sent_http_')) return sentHeader(name.slice(10).replaceAll('_', '-'));
   return (r) => r.named?.[name] ?? null;
+}
+
+/* Names of the configuration that this thread serves. */
+let customGetters: ReadonlyMap<string, Getter> = new Map();
+let setNames: ReadonlySet<string> = new Set();
+
+/** Called once, before anything is compiled. */
+export function defineVariables(getters: ReadonlyMap<string, Getter>, names: readonly string[]): void {
+  customGetters = getters;
+  setNames = new Set(names);
+}
+
+/** A variable of `set`; where no `set` was passed, nginx warns and takes it as empty. */
+function setVariable(name: string): Getter {
+  return (r) => {
+    const value = r.named?.[name];
+    if (value !== undefined) return value;
+    if (r.location.conf.uninitializedWarn)
+      r.connection.engine.logError(r, 'warn', `using uninitialized "${name}" variable`);
+    return '';
+  };
 }
 
 const HOST_NAME = hostname().toLowerCase();

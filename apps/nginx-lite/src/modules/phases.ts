@@ -6,19 +6,22 @@
 
 import type { HeaderFilter } from '../http/output.ts';
 import type { PhaseTable } from '../http/phases.ts';
+import { accessHandler } from './access/handler.ts';
+import { authBasicHandler } from './auth-basic/handler.ts';
 import { headersFilter } from './headers/filter.ts';
 import { indexHandler } from './index/handler.ts';
 import { notModifiedFilter } from './not-modified/filter.ts';
 import { rangeFilter } from './range/filter.ts';
-import { returnHandler } from './rewrite/handler.ts';
+import { rewriteHandler } from './rewrite/handler.ts';
 import { staticHandler } from './static/handler.ts';
 import { tryFilesHandler } from './try-files/handler.ts';
 
 export const PHASES: PhaseTable = {
-  serverRewrite: [returnHandler],
-  rewrite: [returnHandler],
+  postRead: [],
+  serverRewrite: [rewriteHandler],
+  rewrite: [rewriteHandler],
   preaccess: [],
-  access: [],
+  access: [accessHandler, authBasicHandler],
   precontent: [tryFilesHandler],
   content: [indexHandler, staticHandler],
 };

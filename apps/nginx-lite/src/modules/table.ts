@@ -7,12 +7,17 @@
 import type { Directive } from '../conf/directives.ts';
 import type { DirectiveTable } from '../conf/parser.ts';
 import { absentModule } from './absent.ts';
+import { ACCESS_DIRECTIVES } from './access/conf.ts';
+import { AUTH_BASIC_DIRECTIVES } from './auth-basic/conf.ts';
 import { CORE_DIRECTIVES } from './core/conf.ts';
+import { GEO_DIRECTIVES } from './geo/conf.ts';
 import { HEADERS_DIRECTIVES } from './headers/conf.ts';
 import { HTTP_CORE_DIRECTIVES } from './http-core/conf.ts';
 import { INDEX_DIRECTIVES } from './index/conf.ts';
 import { LOG_DIRECTIVES } from './log/conf.ts';
+import { MAP_DIRECTIVES } from './map/conf.ts';
 import { REWRITE_DIRECTIVES } from './rewrite/conf.ts';
+import { SPLIT_CLIENTS_DIRECTIVES } from './split-clients/conf.ts';
 import { TRY_FILES_DIRECTIVES } from './try-files/conf.ts';
 
 export const ALL_DIRECTIVES: readonly Directive[] = [
@@ -23,6 +28,11 @@ export const ALL_DIRECTIVES: readonly Directive[] = [
   ...REWRITE_DIRECTIVES,
   ...HEADERS_DIRECTIVES,
   ...LOG_DIRECTIVES,
+  ...MAP_DIRECTIVES,
+  ...GEO_DIRECTIVES,
+  ...SPLIT_CLIENTS_DIRECTIVES,
+  ...ACCESS_DIRECTIVES,
+  ...AUTH_BASIC_DIRECTIVES,
 ];
 
 export const DIRECTIVE_TABLE: DirectiveTable = { directives: byName(ALL_DIRECTIVES), absent: absentModule };

@@ -1,6 +1,6 @@
 /** Directives of the headers module: `add_header`, `expires`. add_header is inherited only where a level sets none. */
 
-import { Args, type Directive, HTTP_ALL } from '../../conf/directives.ts';
+import { Args, type Directive, HTTP_ALL_IF } from '../../conf/directives.ts';
 import type { Expires, LocConf } from '../../conf/model.ts';
 import type { ConfContext } from '../../conf/parser.ts';
 import { loc } from '../../conf/setters.ts';
@@ -25,10 +25,10 @@ function parseExpires(cf: ConfContext, args: string[]): Expires {
 }
 
 export const HEADERS_DIRECTIVES: Directive[] = [
-  { name: 'expires', contexts: HTTP_ALL, args: Args.Take12, set: loc('expires', parseExpires) },
+  { name: 'expires', contexts: HTTP_ALL_IF, args: Args.Take12, set: loc('expires', parseExpires) },
   {
     name: 'add_header',
-    contexts: HTTP_ALL,
+    contexts: HTTP_ALL_IF,
     args: Args.Take23,
     set(cf, args) {
       if (args.length === 4 && args[3] !== 'always') cf.fail(`invalid parameter "${args[3]}"`);

@@ -7,7 +7,7 @@
 
 import { hostname } from 'node:os';
 import { Builder, type LocationDecl, type ServerDecl } from '../../conf/builder.ts';
-import { Args, Context, type Directive, HTTP_ALL } from '../../conf/directives.ts';
+import { Args, Context, type Directive, HTTP_ALL, HTTP_ALL_IF } from '../../conf/directives.ts';
 import type { ErrorPage, LocationKind, LocConf, SrvConf } from '../../conf/model.ts';
 import type { ConfContext } from '../../conf/parser.ts';
 import { accept, buffers, flag, loc, msec, number, offset, oneOf, sec, size, srv, word } from '../../conf/setters.ts';
@@ -108,7 +108,7 @@ function setHttp(cf: ConfContext): string | undefined {
 
 function setServer(cf: ConfContext): undefined {
   const level = Builder.level(Server, cf.level);
-  const root: LocationDecl = { kind: 'server', name: '', regex: null, level, children: [] };
+  const root: LocationDecl = { kind: 'server', name: '', regex: null, level, children: [], ifs: [] };
   const server: ServerDecl = { level, root, listens: [], names: [], firstName: null };
   level.location = root;
   level.server = server;
@@ -135,7 +135,7 @@ function setLocation(cf: ConfContext, args: string[]): undefined {
   const kind: LocationKind = MODIFIERS[modifier] ?? (name.startsWith('@') ? 'named' : 'prefix');
   const level = Builder.level(Location, cf.level);
   const regex = kind === 'regex' ? cf.builder.pattern(cf, name, modifier === '~*') : null;
-  const location: LocationDecl = { kind, name, regex, level, children: [] };
+  const location: LocationDecl = { kind, name, regex, level, children: [], ifs: [] };
   level.location = location;
   if (parent.kind !== 'server') {
     if (parent.kind === 'exact') cf.fail(`location "${name}" cannot be inside the exact location "${parent.name}"`);
@@ -320,9 +320,9 @@ export const HTTP_CORE_DIRECTIVES: Directive[] = [
   { name: 'server_name', contexts: Server, args: Args.OneOrMore, set: setServerName },
   { name: 'types', contexts: HTTP_ALL, args: Args.None, block: true, set: setTypes },
   { name: 'default_type', contexts: HTTP_ALL, args: Args.Take1, set: loc('defaultType', word) },
-  { name: 'root', contexts: HTTP_ALL, args: Args.Take1, set: setRoot },
+  { name: 'root', contexts: HTTP_ALL_IF, args: Args.Take1, set: setRoot },
   { name: 'alias', contexts: Location, args: Args.Take1, set: setRoot },
-  { name: 'error_page', contexts: HTTP_ALL, args: Args.TwoOrMore, set: setErrorPage },
+  { name: 'error_page', contexts: HTTP_ALL_IF, args: Args.TwoOrMore, set: setErrorPage },
   { name: 'internal', contexts: Location, args: Args.None, set: loc('internal', () => true) },
   { name: 'open_file_cache', contexts: HTTP_ALL, args: Args.Take12, set: setOpenFileCache },
   { name: 'open_file_cache_valid', contexts: HTTP_ALL, args: Args.Take1, set: loc('openFileCacheValidSec', sec) },
@@ -376,7 +376,7 @@ export const HTTP_CORE_DIRECTIVES: Directive[] = [
   },
   { name: 'max_ranges', contexts: HTTP_ALL, args: Args.Take1, set: loc('maxRanges', number) },
   // How bytes reach the socket is the channel's business: these describe the kernel calls of another design.
-  { name: 'sendfile', contexts: HTTP_ALL, args: Args.Flag, set: accept(flag) },
+  { name: 'sendfile', contexts: HTTP_ALL_IF, args: Args.Flag, set: accept(flag) },
   { name: 'sendfile_max_chunk', contexts: HTTP_ALL, args: Args.Take1, set: accept(size) },
   { name: 'tcp_nopush', contexts: HTTP_ALL, args: Args.Flag, set: accept(flag) },
   { name: 'tcp_nodelay', contexts: HTTP_ALL, args: Args.Flag, set: accept(flag) },

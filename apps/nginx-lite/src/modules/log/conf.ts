@@ -1,6 +1,6 @@
 /** Directives of the log module: `log_format`, `access_log`. */
 
-import { Args, Context, type Directive, HTTP_ALL } from '../../conf/directives.ts';
+import { Args, Context, type Directive, HTTP_ALL_IF } from '../../conf/directives.ts';
 import type { LocConf, LogFormat, TemplatePart } from '../../conf/model.ts';
 import type { ConfContext } from '../../conf/parser.ts';
 import { parseSize, parseTimeMs } from '../../conf/units.ts';
@@ -89,5 +89,5 @@ export function formatIndex(cf: ConfContext, name: string): number {
 
 export const LOG_DIRECTIVES: Directive[] = [
   { name: 'log_format', contexts: Context.Http, args: Args.TwoOrMore, set: setLogFormat },
-  { name: 'access_log', contexts: HTTP_ALL, args: Args.OneOrMore, set: setAccessLog },
+  { name: 'access_log', contexts: HTTP_ALL_IF | Context.LimitExcept, args: Args.OneOrMore, set: setAccessLog },
 ];

@@ -1,0 +1,79 @@
+/**
+ * IP addresses as bytes, and networks of them.
+ *
+ * What it is for: access rules, geo, realip. Invariant: an IPv4-mapped IPv6 address is the IPv4 address it stands for,
+ * so that a rule holds whichever socket a client came through. Not its job: names.
+ */
+
+import { isIPv4, isIPv6 } from 'node:net';
+
+/** 4 or 16 bytes; null when the text is no address. */
+export function parseAddress(text: string): Uint8Array | null {
+  if (isIPv4(text)) return Uint8Array.from(text.split('.').map(Number));
+  if (!isIPv6(text) || text.includes('%')) return null;
+  return unmapped(parseV6(text));
+}
+
+function parseV6(text: string): Uint8Array {
+  const bytes = new Uint8Array(16);
+  const [head = '', tail] = text.split('::');
+  const front = groups(head);
+  const back = tail === undefined ? [] : groups(tail);
+  for (const [i, value] of front.entries()) bytes[i] = value;
+  for (const [i, value] of back.entries()) bytes[16 - back.length + i] = value;
+  return bytes;
+}
+
+function groups(text: string): number[] {
+  if (text === '') return [];
+  return text.split(':').flatMap((group) => {
+    if (group.includes('.')) return group.split('.').map(Number);
+    const value = Number.parseInt(group, 16);
+    return [value >> 8, value & 0xff];
+  });
+}
+
+function unmapped(bytes: Uint8Array): Uint8Array {
+  for (let i = 0; i < 10; i++) if (bytes[i] !== 0) return bytes;
+  return bytes[10] === 0xff && bytes[11] === 0xff ? bytes.slice(12) : bytes;
+}
+
+export interface Network {
+  /** Lowest address, 4 or 16 bytes. */
+  bytes: number[];
+  /** Bits that count. */
+  prefix: number;
+  /** Bits below the prefix were given and dropped. */
+  lowBits: boolean;
+}
+
+/** `a.b.c.d`, `a.b.c.d/24`, `v6/prefix`; null when it is neither. */
+export function parseNetwork(text: string): Network | null {
+  const slash = text.indexOf('/');
+  const host = slash < 0 ? text : text.slice(0, slash);
+  const bytes = isIPv6(host) && !host.includes('%') ? parseV6(host) : isIPv4(host) ? parseAddress(host) : null;
+  if (bytes === null) return null;
+  const bits = bytes.length * 8;
+  const given = slash < 0 ? String(bits) : text.slice(slash + 1);
+  if (!/^\d{1,3}$/.test(given) || Number(given) > bits) return null;
+  const prefix = Number(given);
+  const masked = Array.from(bytes, (byte, i) => byte & maskAt(prefix, i));
+  return { bytes: masked, prefix, lowBits: masked.some((byte, i) => byte !== bytes[i]) };
+}
+
+function maskAt(prefix: number, index: number): number {
+  const bits = Math.min(8, Math.max(0, prefix - index * 8));
+  return (0xff << (8 - bits)) & 0xff;
+}
+
+export function contains(network: Network, address: Uint8Array): boolean {
+  const { bytes, prefix } = network;
+  if (bytes.length !== address.length) return false;
+  for (let i = 0; i * 8 < prefix; i++) if (((address[i] as number) & maskAt(prefix, i)) !== bytes[i]) return false;
+  return true;
+}
+
+/** The bytes, one character each: $binary_remote_addr. */
+export function binaryText(address: Uint8Array): string {
+  return String.fromCharCode(...address);
+}
