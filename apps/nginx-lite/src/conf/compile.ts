@@ -8,6 +8,8 @@
 
 import { ACCESS_DEFAULTS } from '../modules/access/conf.ts';
 import { AUTH_BASIC_DEFAULTS } from '../modules/auth-basic/conf.ts';
+import { CHARSET_DEFAULTS } from '../modules/charset/conf.ts';
+import { GZIP_DEFAULTS } from '../modules/gzip/conf.ts';
 import { HEADERS_DEFAULTS } from '../modules/headers/conf.ts';
 import { coreLocDefaults, SRV_DEFAULTS } from '../modules/http-core/conf.ts';
 import { addressText } from '../modules/http-core/listen.ts';
@@ -116,6 +118,8 @@ function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: 
     ...HEADERS_DEFAULTS,
     ...LOG_DEFAULTS,
     ...ACCESS_DEFAULTS,
+    ...GZIP_DEFAULTS,
+    ...CHARSET_DEFAULTS,
     ...AUTH_BASIC_DEFAULTS,
     errorLogs: mainLogs,
   };

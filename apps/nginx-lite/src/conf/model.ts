@@ -76,6 +76,17 @@ export type IfCondition =
   | { test: 'match'; name: string; regex: RegExp; pattern: string; negative: boolean }
   | { test: 'file'; kind: 'f' | 'd' | 'e' | 'x'; path: Template; negative: boolean };
 
+export type GzipProxied =
+  | 'off'
+  | 'expired'
+  | 'no-cache'
+  | 'no-store'
+  | 'private'
+  | 'no_last_modified'
+  | 'no_etag'
+  | 'auth'
+  | 'any';
+
 export interface AccessRule {
   deny: boolean;
   network: Network | 'all' | 'unix';
@@ -166,6 +177,20 @@ export interface LocConf {
   authBasic: Template | null;
   authBasicFile: Template | null;
   authDelayMs: number;
+  gzip: boolean;
+  /** Lower case; `*`: all. */
+  gzipTypes: string[];
+  gzipMinLength: number;
+  gzipCompLevel: number;
+  gzipHttpVersion: number;
+  gzipVary: boolean;
+  gzipProxied: GzipProxied[];
+  gzipDisable: RegExp[];
+  gzipStatic: 'off' | 'on' | 'always';
+  gunzip: boolean;
+  charset: Template;
+  charsetTypes: string[];
+  chunkedTransfer: boolean;
   internal: boolean;
   addHeaders: AddHeader[];
   expires: Expires;

@@ -12,6 +12,7 @@ import type { FileEntry } from './file-cache.ts';
 import type { Memo } from './prepared.ts';
 import type { Request } from './request.ts';
 import type { RuntimeLocation, VirtualServers } from './runtime.ts';
+import type { BodyStream } from './stream.ts';
 
 export const State = {
   Free: 0,
@@ -45,6 +46,9 @@ export interface OutItem {
   left: number;
   /** For the error log. */
   path: string;
+  /** A body that is asked for piece by piece, and the piece that did not fit. */
+  stream: BodyStream | null;
+  rest: Uint8Array | null;
 }
 
 export class Connection {

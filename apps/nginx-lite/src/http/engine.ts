@@ -28,6 +28,7 @@ import { MEMO_HEAD_MAX, Memo, MemoTable, type Prepared } from './prepared.ts';
 import { HTTP_10, HTTP_11, Method, Parse, type ParseResult, Request } from './request.ts';
 import { buildRuntime, type RuntimeLocation, type VirtualServers } from './runtime.ts';
 import { COUNTER_BOUNDARIES, COUNTER_CONNECTIONS, countersOf } from './status-rows.ts';
+import { type BodyStream, BytesStream, END, FileStream, NOT_YET, type Piece } from './stream.ts';
 import { normalized, normalizeUri } from './uri.ts';
 
 /** Bytes of further requests that wait while an answer is sent; above it, reading stops. */
@@ -628,7 +629,7 @@ export class Engine implements Sink {
     c.state = State.Busy;
     this.guarded(r, handleRequest);
     // A handler waits for something: the buffer will not.
-    if (c.request === r && c.state === State.Busy && !r.headerSent) r.detach();
+    if (c.request === r && c.state === State.Busy && !r.headerSent) this.suspend(r);
   }
 
   /**
@@ -637,7 +638,7 @@ export class Engine implements Sink {
    */
   resumeRequest(r: Request, serial: number, work: (r: Request) => void): void {
     const c = r.connection;
-    if (c.request !== r || c.serial !== serial || c.state !== State.Busy || r.headerSent) return;
+    if (c.request !== r || c.serial !== serial || c.state !== State.Busy) return;
     this.guarded(r, work);
   }
 
@@ -846,6 +847,49 @@ export class Engine implements Sink {
     this.sendRest(c, r);
   }
 
+  /** Sends an answer whose body is a stream. */
+  emitStream(r: Request, header: string, stream: BodyStream): void {
+    const c = r.connection;
+    const { serial } = c;
+    r.headerBytes = header.length;
+    r.bytesSent += header.length;
+    this.put(c, latin1Bytes(header));
+    stream.wake = () => {
+      if (c.request !== r || c.serial !== serial || c.state !== State.Busy) return;
+      this.pump(c);
+      this.sendDeadline(c);
+    };
+    c.queue.push({ ...bytesItem(null), stream });
+    this.sendRest(c, r);
+  }
+
+  /** The body of an answer as a stream; null (and a line in the log) when its file cannot be opened any more. */
+  sourceOf(r: Request, body: Uint8Array | null): BodyStream | null {
+    const { file } = r;
+    if (file === null) return new BytesStream(body ?? new Uint8Array(0));
+    const kept = this.files.view(file);
+    if (kept !== null) return new BytesStream(kept.slice());
+    const fd = this.files.openFile(file);
+    if (fd >= 0) return new FileStream(fd, file.size);
+    this.logError(r, 'crit', `open() "${file.path}" failed (${strerror(fd)})`);
+    return null;
+  }
+
+  /** A body that is at hand as a whole; null: it is not. The bytes may be overwritten later. */
+  wholeBody(r: Request, body: Uint8Array | null): Uint8Array | null {
+    return r.file === null ? body : this.files.view(r.file);
+  }
+
+  keepChanged(r: Request, key: string, prepared: Prepared): void {
+    if (r.file !== null) this.files.keepChanged(r.file, key, prepared);
+  }
+
+  /** The request waits for something that is not the client: no deadline of the client's holds. */
+  suspend(r: Request): void {
+    r.detach();
+    this.channel.setDeadline(r.connection.handle, 0);
+  }
+
   /** A file's bytes, or its ranges, behind the header. */
   private queueFile(c: Connection, r: Request, file: FileEntry): void {
     const total = file.size;
@@ -885,13 +929,13 @@ export class Engine implements Sink {
       c.failed = true;
       return;
     }
-    c.queue.push({ bytes: null, file: null, fd, offset: start, left: end - start, path: file.path });
+    c.queue.push({ ...bytesItem(null), fd, offset: start, left: end - start, path: file.path });
   }
 
   /** Bytes of a kept file; the item holds a reference until it is done. */
   private queueKept(c: Connection, file: FileEntry, start: number, end: number): void {
     this.files.retain(file);
-    c.queue.push({ bytes: null, file, fd: -1, offset: file.offset + start, left: end - start, path: file.path });
+    c.queue.push({ ...bytesItem(null), file, offset: file.offset + start, left: end - start, path: file.path });
   }
 
   /** Header and body in one piece of output. */
@@ -940,6 +984,11 @@ export class Engine implements Sink {
     const { queue, handle } = c;
     while (queue.length > 0) {
       const item = queue[0] as OutItem;
+      if (item.stream !== null) {
+        if (!this.pumpBody(c, item, item.stream)) return;
+        queue.shift();
+        continue;
+      }
       if (item.bytes !== null) {
         if (this.channel.writeCopy(handle, item.bytes, 0, item.bytes.length) === Write.Full) return;
         queue.shift();
@@ -954,6 +1003,33 @@ export class Engine implements Sink {
       }
     }
     if (c.inFlight === 0 && c.state === State.Busy && !c.failed) this.requestDone(c);
+  }
+
+  /** Moves pieces of a stream to the channel; true at its end. */
+  private pumpBody(c: Connection, item: OutItem, stream: BodyStream): boolean {
+    for (;;) {
+      let piece: Piece = NOT_YET;
+      try {
+        piece = item.rest ?? stream.next();
+      } catch (error) {
+        if (c.request !== null) this.logError(c.request, 'alert', `body filter failed: ${(error as Error).message}`);
+        // What was promised cannot be sent any more; only a broken connection tells the client.
+        this.abort(c);
+        return false;
+      }
+      if (piece === NOT_YET) return false;
+      if (piece === END) {
+        stream.close();
+        item.stream = null;
+        return true;
+      }
+      if (this.channel.writeCopy(c.handle, piece, 0, piece.length) === Write.Full) {
+        item.rest = item.rest ?? piece.slice();
+        return false;
+      }
+      item.rest = null;
+      if (c.request !== null) c.request.bytesSent += piece.length;
+    }
   }
 
   private pumpKept(c: Connection, item: OutItem, file: FileEntry): boolean {
@@ -1130,6 +1206,8 @@ export class Engine implements Sink {
 
   private release(item: OutItem): void {
     if (item.file !== null) this.files.release(item.file);
+    item.stream?.close();
+    item.stream = null;
     if (item.fd >= 0) {
       closeSync(item.fd);
       item.fd = -1;
@@ -1265,8 +1343,8 @@ function refusedDetail(r: Request, result: ParseResult): string {
   return '';
 }
 
-function bytesItem(bytes: Uint8Array): OutItem {
-  return { bytes, file: null, fd: -1, offset: 0, left: 0, path: '' };
+function bytesItem(bytes: Uint8Array | null): OutItem {
+  return { bytes, file: null, fd: -1, offset: 0, left: 0, path: '', stream: null, rest: null };
 }
 
 /** Whether `buf[pos, end)` begins with the key. */

@@ -106,12 +106,15 @@ export class FileCache {
   private readonly entries = new Map<string, FileEntry>();
   private readonly entriesMax: number;
   private smallFree: number;
+  /** Bytes of changed bodies (compressed ones) among the answers kept with files. */
+  private changedFree: number;
 
   constructor(options: FileCacheOptions = FILE_CACHE_DEFAULTS) {
     this.memory = new SharedArrayBuffer(options.regionBytes);
     this.bytes = new Uint8Array(this.memory);
     this.extents = new Extents(options.regionBytes);
     this.smallFree = options.smallBytes;
+    this.changedFree = options.smallBytes;
     this.entriesMax = options.entriesMax;
   }
 
@@ -173,6 +176,14 @@ export class FileCache {
   release(entry: FileEntry): void {
     entry.refs--;
     if (entry.gone && entry.refs === 0) this.freeRegion(entry);
+  }
+
+  /** Keeps an answer whose body was made from the file's, if there is room; it goes with the file. */
+  keepChanged(entry: FileEntry, key: string, prepared: Prepared): void {
+    if (entry.gone || this.changedFree < prepared.bytes.length) return;
+    this.changedFree -= prepared.bytes.length;
+    prepared.changed = true;
+    entry.prepared.set(key, prepared);
   }
 
   /** Bytes of a kept file; null when it is not kept. */
@@ -252,7 +263,10 @@ export class FileCache {
   private drop(entry: FileEntry): void {
     this.entries.delete(entry.path);
     entry.gone = true;
-    for (const prepared of entry.prepared.values()) prepared.alive = false;
+    for (const prepared of entry.prepared.values()) {
+      prepared.alive = false;
+      if (prepared.changed) this.changedFree += prepared.bytes.length;
+    }
     entry.prepared.clear();
     if (entry.body !== null) {
       this.smallFree += entry.size;

@@ -24,8 +24,10 @@ export const HeaderId = {
   Referer: 12,
   ContentType: 13,
   Authorization: 14,
+  AcceptEncoding: 15,
+  Via: 16,
 } as const;
-export const HEADER_IDS = 15;
+export const HEADER_IDS = 17;
 
 /** By HeaderId. */
 export const HEADER_NAMES = [
@@ -44,6 +46,8 @@ export const HEADER_NAMES = [
   'referer',
   'content-type',
   'authorization',
+  'accept-encoding',
+  'via',
 ] as const;
 
 /** Headers that a request may have once only: a second one is answered with 400. */

@@ -6,6 +6,7 @@
  * as Prepared, so that it can be sent again. Not its job: sending (engine.ts).
  */
 
+import { gzip } from 'node:zlib';
 import { latin1Bytes, writeLatin1 } from './bytes.ts';
 import { CLOSE_STATUS, Code } from './codes.ts';
 import { formatDate } from './date.ts';
@@ -15,6 +16,7 @@ import { internalRedirect, namedRedirect } from './phases.ts';
 import { Prepared } from './prepared.ts';
 import { HTTP_10, HTTP_11, Method, type Request } from './request.ts';
 import { errorPage, MSIE_PADDING, serverToken, statusLine, visibleStatus } from './status.ts';
+import { chunked, chunkOf } from './stream.ts';
 
 export type HeaderFilter = (r: Request) => number;
 
@@ -158,6 +160,9 @@ function send(r: Request, body: Uint8Array | null): void {
     if (code === Code.Ok) continue;
     // 412 begins anew; 416 keeps its Content-Range.
     if (code === 412) r.clearOut();
+    // The page that comes instead has filters of its own.
+    r.bodyFilters = [];
+    r.gzipLevel = 0;
     r.file = null;
     specialResponse(r, code);
     return;
@@ -170,7 +175,16 @@ function send(r: Request, body: Uint8Array | null): void {
     return;
   }
   const withBody = r.method !== Method.Head && status !== 304 && status !== 204;
+  if (withBody && r.contentLengthOut < 0) {
+    // Nobody knows where the body ends: chunks tell, or the end of the connection.
+    if (r.version >= HTTP_11 && r.location.conf.chunkedTransfer) r.chunkedOut = true;
+    else r.keepalive = false;
+  }
   const { before, after } = composeHeader(r, status);
+  if (withBody && r.bodyFilters.length > 0) {
+    sendFiltered(r, before, after, body);
+    return;
+  }
   if (r.pure && r.ranges.length === 0 && r.contentLength <= 0 && !r.chunked) {
     const prepared = prepare(r, before, after, status, withBody ? body : null, withBody);
     if (prepared !== null) {
@@ -180,6 +194,64 @@ function send(r: Request, body: Uint8Array | null): void {
   }
   engine.emit(r, before + engine.dateText + after, withBody ? body : null, withBody);
 }
+
+/** Longest body that is compressed in one go, and longest answer that is kept of those. */
+const WHOLE_MAX = 1024 * 1024;
+const CHANGED_MAX = 60 * 1024;
+
+/** A body that filters change. */
+function sendFiltered(r: Request, before: string, after: string, body: Uint8Array | null): void {
+  const engine = r.connection.engine;
+  const key = before + after;
+  const reusable = r.pure && r.contentLength <= 0 && !r.chunked;
+  const known = reusable ? r.file?.prepared.get(key) : undefined;
+  if (known !== undefined) {
+    engine.emitPrepared(r, known);
+    return;
+  }
+  const whole = r.bodyFilters.length === 1 && r.gzipLevel > 0 ? engine.wholeBody(r, body) : null;
+  if (whole !== null && whole.length <= WHOLE_MAX) {
+    const { serial } = r.connection;
+    engine.suspend(r);
+    gzip(whole.slice(), { level: r.gzipLevel }, (error, packed) => {
+      engine.resumeRequest(r, serial, () => {
+        if (error !== null) throw error;
+        sendPacked(r, before, after, packed, reusable);
+      });
+    });
+    return;
+  }
+  const source = engine.sourceOf(r, body);
+  if (source === null) {
+    finalize(r, 500);
+    return;
+  }
+  let stream = source;
+  for (const filter of r.bodyFilters) stream = filter(stream);
+  if (r.chunkedOut) stream = chunked(stream, () => '');
+  engine.emitStream(r, before + engine.dateText + after, stream);
+}
+
+/** The compressed body is there: sent, and kept for the next who asks the same. */
+function sendPacked(r: Request, before: string, after: string, packed: Uint8Array, reusable: boolean): void {
+  const engine = r.connection.engine;
+  const body = r.chunkedOut ? Buffer.concat([chunkOf(packed), LAST_CHUNK]) : packed;
+  const header = before + engine.dateText + after;
+  if (!reusable || header.length + body.length > CHANGED_MAX) {
+    r.file = null;
+    engine.emit(r, header, body, true);
+    return;
+  }
+  const bytes = new Uint8Array(header.length + body.length);
+  writeLatin1(bytes, header, 0);
+  bytes.set(body, header.length);
+  const prepared = new Prepared(bytes, header.length, before.length, null, r.keepalive, r.status, body.length);
+  prepared.dateTick = engine.tick;
+  engine.keepChanged(r, before + after, prepared);
+  engine.emitPrepared(r, prepared);
+}
+
+const LAST_CHUNK = latin1Bytes('0\r\n\r\n');
 
 /** A reusable answer, shared between requests whose header is the same; null where the body is not at hand. */
 function prepare(
@@ -228,7 +300,7 @@ function composeHeader(r: Request, status: number): { before: string; after: str
   const { conf } = r.location;
   composed.before = `${statusLine(status)}Server: ${serverToken(conf.serverTokens)}\r\nDate: `;
   let after = '\r\n';
-  if (status !== 204 && r.contentType !== '') after += `Content-Type: ${r.contentType}\r\n`;
+  if (status !== 204 && r.contentType !== '') after += `Content-Type: ${r.contentType}${r.charset}\r\n`;
   if (status !== 204 && r.contentLengthOut >= 0) after += `Content-Length: ${r.contentLengthOut}\r\n`;
   if (WITH_LAST_MODIFIED.has(status) && r.lastModified >= 0) {
     const text = r.file !== null && r.file.mtime === r.lastModified ? r.file.lastModified : formatDate(r.lastModified);
@@ -240,10 +312,12 @@ function composeHeader(r: Request, status: number): { before: string; after: str
       after += `Location: ${absoluteLocation(r, r.locationOut)}\r\n`;
     else late = `Location: ${r.locationOut}\r\n`;
   }
+  if (r.chunkedOut) after += 'Transfer-Encoding: chunked\r\n';
   if (r.keepalive) {
     after += 'Connection: keep-alive\r\n';
     if (conf.keepaliveHeaderSec > 0) after += `Keep-Alive: timeout=${conf.keepaliveHeaderSec}\r\n`;
   } else after += 'Connection: close\r\n';
+  if (r.gzipVary && conf.gzipVary) after += 'Vary: Accept-Encoding\r\n';
   after += late;
   if (r.challenge !== '') after += `WWW-Authenticate: ${r.challenge}\r\n`;
   if (r.etag !== '') after += `ETag: ${r.etag}\r\n`;

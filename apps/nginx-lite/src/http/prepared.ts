@@ -27,6 +27,8 @@ export class Prepared {
   readonly status: number;
   readonly bodyLength: number;
   alive = true;
+  /** The body is not the file's own; its bytes are counted in the file cache. */
+  changed = false;
 
   constructor(
     bytes: Uint8Array,

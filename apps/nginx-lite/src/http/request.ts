@@ -14,6 +14,7 @@ import type { Connection } from './connection.ts';
 import type { FileEntry } from './file-cache.ts';
 import { HEADER_IDS, HeaderId, headerId, UNIQUE } from './headers.ts';
 import type { RuntimeLocation, RuntimeServer } from './runtime.ts';
+import type { BodyFilter } from './stream.ts';
 
 export const Method = {
   Unknown: 0,
@@ -177,6 +178,10 @@ export class Request {
   discarding = false;
   internal = false;
   errorPage = false;
+  /** The request that this one is a part of (subrequests). */
+  parent: Request | null = null;
+  /** The head stands in a buffer of its own. */
+  detached = false;
   /** Where the request stands in the phases. */
   phase = 0;
   handler = 0;
@@ -206,6 +211,18 @@ export class Request {
   /** Value of the Location header, which may be empty; null: none. */
   locationOut: string | null = null;
   allowRanges = false;
+  /** Content-Encoding of the answer, or ''. */
+  contentEncoding = '';
+  /** Behind the type: `; charset=…`. */
+  charset = '';
+  /** The answer depends on what encodings the client takes. */
+  gzipVary = false;
+  /** Level, where gzip is the only filter of the body; 0: it is not. */
+  gzipLevel = 0;
+  /** Filters of the body, first to last. */
+  bodyFilters: BodyFilter[] = [];
+  /** The body goes out in chunks. */
+  chunkedOut = false;
   /** Value of WWW-Authenticate, or ''. */
   challenge = '';
   /** Further header lines: name, value, name, value … */
@@ -282,6 +299,8 @@ export class Request {
     this.limitRateText = null;
     this.found = null;
     this.challenge = '';
+    this.parent = null;
+    this.detached = false;
     this.errStatus = 0;
     this.uriChanges = URI_CHANGES_MAX;
     this.captures = null;
@@ -303,6 +322,12 @@ export class Request {
 
   /** Drops every header of the answer. */
   clearOut(): void {
+    this.contentEncoding = '';
+    this.charset = '';
+    this.gzipVary = false;
+    this.gzipLevel = 0;
+    if (this.bodyFilters.length > 0) this.bodyFilters = [];
+    this.chunkedOut = false;
     this.contentType = '';
     this.contentLengthOut = -1;
     this.lastModified = -1;
@@ -383,6 +408,8 @@ export class Request {
 
   /** Makes the request independent of the buffer that its head stands in. */
   detach(): void {
+    if (this.detached) return;
+    this.detached = true;
     const size = this.headEnd > 0 ? this.headEnd : this.available;
     this.buf = this.buf.slice(this.base, this.base + size);
     this.base = 0;

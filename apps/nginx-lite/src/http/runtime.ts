@@ -40,6 +40,7 @@ export class RuntimeLocation {
   readonly index: Evaluator[];
   readonly tryFiles: RuntimeTryFile[];
   readonly program: RuntimeOp[];
+  readonly charset: Evaluator;
   readonly authBasic: Evaluator | null;
   readonly authBasicFile: Evaluator | null;
   readonly errorTargets: Evaluator[];
@@ -67,6 +68,7 @@ export class RuntimeLocation {
       testDirectory: each.testDirectory,
     }));
     this.program = compileProgram(conf.rewriteOps);
+    this.charset = compileTemplate(conf.charset);
     this.authBasic = optional(conf.authBasic);
     this.authBasicFile = optional(conf.authBasicFile);
     this.errorTargets = conf.errorPages.map((page) => compileTemplate(page.target));

@@ -8,6 +8,9 @@ import type { HeaderFilter } from '../http/output.ts';
 import type { PhaseTable } from '../http/phases.ts';
 import { accessHandler } from './access/handler.ts';
 import { authBasicHandler } from './auth-basic/handler.ts';
+import { charsetFilter } from './charset/filter.ts';
+import { gunzipFilter, gzipFilter } from './gzip/filter.ts';
+import { gzipStaticHandler } from './gzip/static.ts';
 import { headersFilter } from './headers/filter.ts';
 import { indexHandler } from './index/handler.ts';
 import { notModifiedFilter } from './not-modified/filter.ts';
@@ -23,7 +26,14 @@ export const PHASES: PhaseTable = {
   preaccess: [],
   access: [accessHandler, authBasicHandler],
   precontent: [tryFilesHandler],
-  content: [indexHandler, staticHandler],
+  content: [indexHandler, gzipStaticHandler, staticHandler],
 };
 
-export const HEADER_FILTERS: HeaderFilter[] = [notModifiedFilter, headersFilter, rangeFilter];
+export const HEADER_FILTERS: HeaderFilter[] = [
+  notModifiedFilter,
+  headersFilter,
+  gunzipFilter,
+  charsetFilter,
+  gzipFilter,
+  rangeFilter,
+];

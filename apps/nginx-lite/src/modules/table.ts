@@ -9,8 +9,10 @@ import type { DirectiveTable } from '../conf/parser.ts';
 import { absentModule } from './absent.ts';
 import { ACCESS_DIRECTIVES } from './access/conf.ts';
 import { AUTH_BASIC_DIRECTIVES } from './auth-basic/conf.ts';
+import { CHARSET_DIRECTIVES } from './charset/conf.ts';
 import { CORE_DIRECTIVES } from './core/conf.ts';
 import { GEO_DIRECTIVES } from './geo/conf.ts';
+import { GZIP_DIRECTIVES } from './gzip/conf.ts';
 import { HEADERS_DIRECTIVES } from './headers/conf.ts';
 import { HTTP_CORE_DIRECTIVES } from './http-core/conf.ts';
 import { INDEX_DIRECTIVES } from './index/conf.ts';
@@ -28,6 +30,8 @@ export const ALL_DIRECTIVES: readonly Directive[] = [
   ...REWRITE_DIRECTIVES,
   ...HEADERS_DIRECTIVES,
   ...LOG_DIRECTIVES,
+  ...GZIP_DIRECTIVES,
+  ...CHARSET_DIRECTIVES,
   ...MAP_DIRECTIVES,
   ...GEO_DIRECTIVES,
   ...SPLIT_CLIENTS_DIRECTIVES,

@@ -33,7 +33,7 @@ const EXPLAINED: { why: string; apply(text: string, port: number, nameLength: nu
     why: 'the same, where HEAD asks for such a page and there is only the length to see',
     apply: (text, _port, name) =>
       text.replace(
-        /^(HTTP\/1\.1 [345][\s\S]*Content-Type: text\/html\r\nContent-Length: )(\d+)(\r\n(?![\s\S]*ETag)[\s\S]*\r\n\r\n)$/,
+        /^(HTTP\/1\.1 [345][\s\S]*Content-Type: text\/html(?:; charset=[^\r]*)?\r\nContent-Length: )(\d+)(\r\n(?![\s\S]*ETag)[\s\S]*\r\n\r\n)$/,
         (_all, before: string, length: string, after: string) => `${before}${Number(length) - name}${after}`,
       ),
   },
@@ -113,7 +113,8 @@ export function compareWithNginx(files: Record<string, string | Uint8Array>, gro
                 differences.push({ request: shown(request), nginx: shown(expected), ours: shown(got) });
             }
           }
-          expect(differences).toEqual([]);
+          // A few tell what is wrong; all of them would hide it.
+          expect(differences.slice(0, process.env['QUICK'] ? 99 : 5)).toEqual([]);
         });
       });
     }

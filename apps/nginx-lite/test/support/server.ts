@@ -108,7 +108,8 @@ async function start(bin: string, args: string[], config: string, options: Start
     stderr += data.toString('latin1');
   });
   const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
-  while (!existsSync(pidFile)) {
+  // The file is there before its number is.
+  while (!existsSync(pidFile) || readFileSync(pidFile).length === 0) {
     if (child.exitCode !== null || child.signalCode !== null) throw new Error(`${bin} ended at start: ${stderr}`);
     await sleep(10);
   }

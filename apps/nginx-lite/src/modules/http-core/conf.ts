@@ -61,6 +61,7 @@ export type CoreLocConf = Pick<
   | 'etag'
   | 'ifModifiedSince'
   | 'maxRanges'
+  | 'chunkedTransfer'
 >;
 
 export function coreLocDefaults(prefix: string): CoreLocConf {
@@ -95,6 +96,7 @@ export function coreLocDefaults(prefix: string): CoreLocConf {
     etag: true,
     ifModifiedSince: 'exact',
     maxRanges: -1,
+    chunkedTransfer: true,
   };
 }
 
@@ -385,8 +387,7 @@ export const HTTP_CORE_DIRECTIVES: Directive[] = [
   { name: 'send_lowat', contexts: HTTP_ALL, args: Args.Take1, set: accept(size) },
   { name: 'read_ahead', contexts: HTTP_ALL, args: Args.Take1, set: accept(size) },
   { name: 'subrequest_output_buffer_size', contexts: HTTP_ALL, args: Args.Take1, set: accept(size) },
-  // Only responses of unknown length are chunked, and every response here has one.
-  { name: 'chunked_transfer_encoding', contexts: HTTP_ALL, args: Args.Flag, set: accept(flag) },
+  { name: 'chunked_transfer_encoding', contexts: HTTP_ALL, args: Args.Flag, set: loc('chunkedTransfer', flag) },
   { name: 'connection_pool_size', contexts: HTTP_SERVER, args: Args.Take1, set: accept(size) },
   { name: 'request_pool_size', contexts: HTTP_SERVER, args: Args.Take1, set: accept(size) },
   { name: 'client_header_timeout', contexts: HTTP_SERVER, args: Args.Take1, set: srv('clientHeaderTimeoutMs', msec) },

@@ -4,6 +4,8 @@ import { contains, type Network, parseAddress } from '../../net/address.ts';
 
 /** `host`, `host:port`, `[v6]:port` → its bytes. */
 export function parseForwarded(text: string): { address: Uint8Array; port: number } | null {
+  // inet_addr() cannot tell this one from a failure.
+  if (text === '255.255.255.255') return null;
   const plain = parseAddress(text);
   if (plain !== null) return { address: plain, port: 0 };
   const withPort = /^(?:\[([^\]]+)\]|([^:]+))(?::(\d{1,5}))?$/.exec(text);

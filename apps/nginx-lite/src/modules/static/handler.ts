@@ -1,7 +1,7 @@
 /** static: the last content handler. A file is served, a directory gets its slash by redirect. */
 
 import { Code } from '../../http/codes.ts';
-import { FileKind } from '../../http/file-cache.ts';
+import { type FileEntry, FileKind } from '../../http/file-cache.ts';
 import { contentTypeOf, finalize, sendFile } from '../../http/output.ts';
 import { Method, type Request } from '../../http/request.ts';
 import { escapeUri } from '../../http/uri.ts';
@@ -42,7 +42,12 @@ export function staticHandler(r: Request): number {
     return 404;
   }
   if (r.method === Method.Post) return 405;
-  if (!engine.discardBody(r)) {
+  return answerFile(r, entry);
+}
+
+/** Answers with a file; `prepare` may add to the header. */
+export function answerFile(r: Request, entry: FileEntry, prepare?: (r: Request) => void): number {
+  if (!r.connection.engine.discardBody(r)) {
     finalize(r, 400);
     return Code.Done;
   }
@@ -52,6 +57,7 @@ export function staticHandler(r: Request): number {
   if (r.location.conf.etag) r.etag = entry.etag;
   r.contentType = contentTypeOf(r);
   r.allowRanges = true;
+  prepare?.(r);
   sendFile(r, entry);
   return Code.Done;
 }

@@ -1,0 +1,29 @@
+/** Directives of the charset module that name a charset; recoding (charset_map, source_charset) is not here. */
+
+import { Args, type Directive, HTTP_ALL, HTTP_ALL_IF } from '../../conf/directives.ts';
+import type { LocConf } from '../../conf/model.ts';
+import { accept, flag, loc } from '../../conf/setters.ts';
+import { setTypes } from '../gzip/conf.ts';
+
+const TYPES = [
+  'text/html',
+  'text/xml',
+  'text/plain',
+  'text/vnd.wap.wml',
+  'application/javascript',
+  'application/rss+xml',
+];
+
+export const CHARSET_DEFAULTS: Pick<LocConf, 'charset' | 'charsetTypes'> = { charset: 'off', charsetTypes: TYPES };
+
+export const CHARSET_DIRECTIVES: Directive[] = [
+  {
+    name: 'charset',
+    contexts: HTTP_ALL_IF,
+    args: Args.Take1,
+    set: loc('charset', (cf, args) => cf.builder.template(cf, args[1] as string)),
+  },
+  { name: 'charset_types', contexts: HTTP_ALL, args: Args.OneOrMore, set: setTypes('charsetTypes', ['text/html']) },
+  // Concerns answers that come with a charset of their own, which files do not.
+  { name: 'override_charset', contexts: HTTP_ALL_IF, args: Args.Flag, set: accept(flag) },
+];

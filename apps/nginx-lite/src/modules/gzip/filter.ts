@@ -1,0 +1,121 @@
+/**
+ * gzip and gunzip as filters.
+ *
+ * What it is for: the header filters decide; the body filters work in zlib's thread pool, off the thread that serves.
+ * The fast way: the answer follows from head and file, so a compressed file is kept as an answer like any other.
+ */
+
+import { createGunzip, createGzip, type Gunzip, type Gzip } from 'node:zlib';
+import { Code } from '../../http/codes.ts';
+import type { Request } from '../../http/request.ts';
+import { type BodyStream, END, NOT_YET, type Piece } from '../../http/stream.ts';
+import { acceptsGzip } from './accepts.ts';
+
+const STATUSES = new Set([200, 403, 404]);
+
+/** Whether a type is one of a filter's. */
+export function typeIs(r: Request, types: readonly string[]): boolean {
+  if (types.includes('*')) return r.contentType !== '';
+  const semicolon = r.contentType.indexOf(';');
+  const type = (semicolon < 0 ? r.contentType : r.contentType.slice(0, semicolon)).trimEnd().toLowerCase();
+  return type !== '' && types.includes(type);
+}
+
+/** A body that a filter changes has no known length, no ranges, and at most a weak tag. */
+export function bodyChanges(r: Request): void {
+  r.contentLengthOut = -1;
+  r.allowRanges = false;
+  if (r.etag !== '' && !r.etag.startsWith('W/')) r.etag = `W/${r.etag}`;
+}
+
+export function gzipFilter(r: Request): number {
+  const { conf } = r.location;
+  if (!conf.gzip || !STATUSES.has(r.status) || r.contentEncoding !== '') return Code.Ok;
+  if (r.contentLengthOut >= 0 && r.contentLengthOut < conf.gzipMinLength) return Code.Ok;
+  if (!typeIs(r, conf.gzipTypes)) return Code.Ok;
+  r.gzipVary = true;
+  if (r.parent !== null || !acceptsGzip(r)) return Code.Ok;
+  setEncoding(r);
+  bodyChanges(r);
+  const level = conf.gzipCompLevel;
+  r.gzipLevel = level;
+  r.bodyFilters.push((upstream) => new ZlibStream(upstream, createGzip({ level })));
+  return Code.Ok;
+}
+
+export function setEncoding(r: Request): void {
+  r.contentEncoding = 'gzip';
+  r.extra.push('Content-Encoding', 'gzip');
+}
+
+export function gunzipFilter(r: Request): number {
+  if (!r.location.conf.gunzip || r.contentEncoding !== 'gzip') return Code.Ok;
+  r.gzipVary = true;
+  if (acceptsGzip(r)) return Code.Ok;
+  r.contentEncoding = '';
+  const at = r.extra.indexOf('Content-Encoding');
+  if (at >= 0) r.extra.splice(at, 2);
+  bodyChanges(r);
+  r.bodyFilters.push((upstream) => new ZlibStream(upstream, createGunzip()));
+  return Code.Ok;
+}
+
+/** A zlib stream as a link of the chain: one piece is at work at a time. */
+class ZlibStream implements BodyStream {
+  wake: () => void = () => {};
+  private readonly upstream: BodyStream;
+  private readonly zlib: Gzip | Gunzip;
+  private readonly ready: Buffer[] = [];
+  private working = false;
+  private fed = false;
+  private ended = false;
+  private failure: Error | null = null;
+
+  constructor(upstream: BodyStream, zlib: Gzip | Gunzip) {
+    this.upstream = upstream;
+    this.zlib = zlib;
+    upstream.wake = () => this.wake();
+    zlib.on('data', (chunk: Buffer) => {
+      this.ready.push(chunk);
+      this.wake();
+    });
+    zlib.on('end', () => {
+      this.ended = true;
+      this.wake();
+    });
+    zlib.on('error', (error) => {
+      this.failure = error;
+      this.wake();
+    });
+  }
+
+  next(): Piece {
+    if (this.failure !== null) throw this.failure;
+    const chunk = this.ready.shift();
+    if (chunk !== undefined) return chunk;
+    if (this.ended) return END;
+    if (!this.working && !this.fed) this.feed();
+    return NOT_YET;
+  }
+
+  private feed(): void {
+    const piece = this.upstream.next();
+    if (piece === NOT_YET) return;
+    if (piece === END) {
+      this.fed = true;
+      this.zlib.end();
+      return;
+    }
+    this.working = true;
+    // The piece is the upstream's and will be overwritten; zlib reads it in another thread.
+    this.zlib.write(piece.slice(), () => {
+      this.working = false;
+      this.wake();
+    });
+  }
+
+  close(): void {
+    this.upstream.close();
+    this.zlib.destroy();
+  }
+}
