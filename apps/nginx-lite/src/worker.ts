@@ -51,6 +51,7 @@ const engine = new Engine(
     workerConnections: start.workerConnections,
     status: mapSharedMemory(start.status.fd, start.status.bytes),
     statusRow: start.row,
+    zones: start.zones.map((zone) => mapSharedMemory(zone.fd, zone.bytes)),
     peerOf: (handle) => peerOf(handle),
     localOf: (handle) => localOf(handle),
     boundTo: start.boundTo,

@@ -331,6 +331,7 @@ describe('the engine', () => {
         workerConnections: 1_000_000,
         status: new SharedArrayBuffer(STATUS_BYTES),
         statusRow: 0,
+        zones: [],
         peerOf: () => ({ host: '127.0.0.1', port: 1 }),
         localOf: () => '127.0.0.1',
         boundTo: [{ host: '127.0.0.1', port: 1 }],

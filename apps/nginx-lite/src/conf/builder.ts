@@ -59,6 +59,7 @@ export interface ListenDecl {
   backlog?: number;
   reusePort?: boolean;
   ipv6Only?: boolean;
+  proxyProtocol?: boolean;
   /** Any socket option was given, so another listen on this address may not give any. */
   hasOptions: boolean;
 }
@@ -109,6 +110,7 @@ export class Builder {
   readonly files: string[] = [];
   readonly zones: Zone[] = [];
   readonly variables: VariableDecl[] = [];
+  readonly usedZones: string[] = [];
   /** Names that `set` gives values to. */
   readonly setVariables = new Set<string>();
   /** nginx finds these when it sorts the locations, so the first one is reported after the whole file was read. */

@@ -8,14 +8,20 @@
 
 import { ACCESS_DEFAULTS } from '../modules/access/conf.ts';
 import { AUTH_BASIC_DEFAULTS } from '../modules/auth-basic/conf.ts';
+import { AUTOINDEX_DEFAULTS } from '../modules/autoindex/module.ts';
 import { CHARSET_DEFAULTS } from '../modules/charset/conf.ts';
 import { GZIP_DEFAULTS } from '../modules/gzip/conf.ts';
 import { HEADERS_DEFAULTS } from '../modules/headers/conf.ts';
 import { coreLocDefaults, SRV_DEFAULTS } from '../modules/http-core/conf.ts';
 import { addressText } from '../modules/http-core/listen.ts';
 import { INDEX_DEFAULTS } from '../modules/index/conf.ts';
+import { LIMIT_DEFAULTS } from '../modules/limit-req/conf.ts';
 import { formatIndex, LOG_DEFAULTS } from '../modules/log/conf.ts';
+import { REALIP_DEFAULTS } from '../modules/realip/conf.ts';
+import { REFERER_DEFAULTS } from '../modules/referer/module.ts';
 import { REWRITE_DEFAULTS } from '../modules/rewrite/conf.ts';
+import { SECURE_LINK_DEFAULTS } from '../modules/secure-link/module.ts';
+import { STUB_STATUS_DEFAULTS } from '../modules/stub-status/module.ts';
 import { DIRECTIVE_TABLE } from '../modules/table.ts';
 import { TRY_FILES_DEFAULTS } from '../modules/try-files/conf.ts';
 import { Builder, type Level, type ListenDecl, type LocationDecl, type ServerDecl } from './builder.ts';
@@ -33,6 +39,7 @@ const NOT_INHERITED: ReadonlySet<keyof LocConf> = new Set([
   'limitExcept',
   'tryFiles',
   'tryFilesCode',
+  'stubStatus',
 ]);
 /** Fields that come from one directive and so must come from one level. */
 const TOGETHER: Partial<Record<keyof LocConf, keyof LocConf>> = {
@@ -119,6 +126,12 @@ function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: 
     ...LOG_DEFAULTS,
     ...ACCESS_DEFAULTS,
     ...GZIP_DEFAULTS,
+    ...LIMIT_DEFAULTS,
+    ...STUB_STATUS_DEFAULTS,
+    ...AUTOINDEX_DEFAULTS,
+    ...REALIP_DEFAULTS,
+    ...REFERER_DEFAULTS,
+    ...SECURE_LINK_DEFAULTS,
     ...CHARSET_DEFAULTS,
     ...AUTH_BASIC_DEFAULTS,
     errorLogs: mainLogs,
@@ -134,6 +147,10 @@ function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: 
         condition: null,
       },
     ];
+  }
+  for (const name of builder.usedZones) {
+    if (!builder.zones.some((each) => each.name === name))
+      throw new ConfError(`zero size shared memory zone "${name}"`);
   }
   const locations: Location[] = [];
   const servers = builder.servers.map((server) => compileServer(server, defaults, locations));
@@ -226,6 +243,7 @@ function compileListens(builder: Builder, cf: ConfContext): Listen[] {
           backlog: LISTEN_BACKLOG,
           reusePort: false,
           ipv6Only: true,
+          proxyProtocol: false,
           defaultServer: index,
           servers: [],
         };
@@ -235,6 +253,7 @@ function compileListens(builder: Builder, cf: ConfContext): Listen[] {
       if (decl.backlog !== undefined) listen.backlog = decl.backlog;
       if (decl.reusePort !== undefined) listen.reusePort = decl.reusePort;
       if (decl.ipv6Only !== undefined) listen.ipv6Only = decl.ipv6Only;
+      if (decl.proxyProtocol) listen.proxyProtocol = true;
       if (decl.defaultServer && !explicitDefaults.has(decl.text)) {
         explicitDefaults.add(decl.text);
         listen.defaultServer = index;

@@ -76,6 +76,14 @@ export type IfCondition =
   | { test: 'match'; name: string; regex: RegExp; pattern: string; negative: boolean }
   | { test: 'file'; kind: 'f' | 'd' | 'e' | 'x'; path: Template; negative: boolean };
 
+export interface Referers {
+  none: boolean;
+  blocked: boolean;
+  serverNames: boolean;
+  names: { name: string; uri: string }[];
+  regexes: RegExp[];
+}
+
 export type GzipProxied =
   | 'off'
   | 'expired'
@@ -191,6 +199,31 @@ export interface LocConf {
   charset: Template;
   charsetTypes: string[];
   chunkedTransfer: boolean;
+  limitReqs: { zone: string; burst: number; delay: number }[];
+  limitReqStatus: number;
+  limitReqLogLevel: 'info' | 'notice' | 'warn' | 'error';
+  limitReqDryRun: boolean;
+  limitConns: { zone: string; max: number }[];
+  limitConnStatus: number;
+  limitConnLogLevel: 'info' | 'notice' | 'warn' | 'error';
+  limitConnDryRun: boolean;
+  stubStatus: boolean;
+  autoindex: boolean;
+  autoindexFormat: 'html' | 'json' | 'jsonp' | 'xml';
+  autoindexLocaltime: boolean;
+  autoindexExactSize: boolean;
+  realipFrom: (Network | 'unix')[];
+  /** Lower case; `proxy_protocol`: what the listener's PROXY header said. */
+  realipHeader: string;
+  realipRecursive: boolean;
+  referers: Referers | null;
+  secureLink: Template | null;
+  secureLinkMd5: Template | null;
+  secureLinkSecret: string;
+  addTrailers: AddHeader[];
+  /** Bytes a second, 0: no limit; and how many go out before it holds. */
+  limitRate: Template;
+  limitRateAfter: Template;
   internal: boolean;
   addHeaders: AddHeader[];
   expires: Expires;
@@ -277,6 +310,7 @@ export interface Listen {
   backlog: number;
   reusePort: boolean;
   ipv6Only: boolean;
+  proxyProtocol: boolean;
   defaultServer: number;
   servers: ListenServer[];
 }
@@ -289,6 +323,8 @@ export interface Zone {
   key: Template;
   /** The key as written. */
   keyText: string;
+  /** limit_req: thousandths of a request a second. */
+  rate: number;
 }
 
 export interface Http {

@@ -10,6 +10,7 @@ import { latin1Bytes } from './bytes.ts';
 import type { Engine } from './engine.ts';
 import type { FileEntry } from './file-cache.ts';
 import type { Memo } from './prepared.ts';
+import type { Proxied } from './proxy-protocol.ts';
 import type { Request } from './request.ts';
 import type { RuntimeLocation, VirtualServers } from './runtime.ts';
 import type { BodyStream } from './stream.ts';
@@ -97,6 +98,19 @@ export class Connection {
   /** The peer has ended its side. */
   ended = false;
 
+  /** The listener expects a PROXY header; it was not seen yet; what it said. */
+  needsProxy = false;
+  proxyPending = false;
+  proxied: Proxied | null = null;
+  /** limit_rate of the answer under way: bytes a second (0: none), when it began, bytes that count. */
+  rate = 0;
+  rateAfter = 0;
+  rateStartMs = 0;
+  rateSent = 0;
+  ratePaused = false;
+
+  private realAddress: string | null = null;
+  private realPort = 0;
   private address: string | null = null;
   private addressLatin1: Uint8Array | null = null;
   private port = 0;
@@ -132,6 +146,10 @@ export class Connection {
     this.waiting = false;
     this.failed = false;
     this.ended = false;
+    this.proxied = null;
+    this.rate = 0;
+    this.ratePaused = false;
+    this.realAddress = null;
     this.address = null;
     this.addressLatin1 = null;
     this.port = 0;
@@ -139,6 +157,32 @@ export class Connection {
 
   /** Text of the client's address; asked for once a connection, and only if something needs it. */
   remoteAddress(): string {
+    return this.realAddress ?? this.peerAddress();
+  }
+
+  remotePort(): number {
+    return this.realAddress === null ? this.peerPort() : this.realPort;
+  }
+
+  /** realip: the client is somebody else than who connected, until `restore`. */
+  override(address: string, port: number): void {
+    this.realAddress = address;
+    this.realPort = port;
+    this.addressLatin1 = null;
+  }
+
+  isOverridden(): boolean {
+    return this.realAddress !== null;
+  }
+
+  restore(): void {
+    if (this.realAddress === null) return;
+    this.realAddress = null;
+    this.addressLatin1 = null;
+  }
+
+  /** Text of the address that connected. */
+  peerAddress(): string {
     if (this.address === null) {
       const peer = this.engine.peerOf(this.handle);
       this.address = peer.host;
@@ -153,8 +197,8 @@ export class Connection {
     return this.addressLatin1;
   }
 
-  remotePort(): number {
-    this.remoteAddress();
+  peerPort(): number {
+    this.peerAddress();
     return this.port;
   }
 

@@ -11,12 +11,14 @@
 import { closeSync, readSync } from 'node:fs';
 import { type Channel, type Handle, type Sink, SLOT_MASK, Write } from '@megapipe/core';
 import type { LogLevelName } from '../conf/errors.ts';
-import type { ErrorLog, Http } from '../conf/model.ts';
+import type { ErrorLog, Http, Zone as ZoneDecl } from '../conf/model.ts';
+import { parseSize } from '../conf/units.ts';
 import { strerror } from '../log/errno.ts';
 import { type ErrorLogWriter, printable } from '../log/error-log.ts';
 import { type AccessLogs, logRequest, memoLog } from '../modules/log/writer.ts';
+import { Zone } from '../shared/zone.ts';
 import { beginBody, dropBody } from './body.ts';
-import { latin1Bytes, writeLatin1 } from './bytes.ts';
+import { latin1, latin1Bytes, writeLatin1 } from './bytes.ts';
 import { Connection, type OutItem, State } from './connection.ts';
 import { DATE_LENGTH, formatDate } from './date.ts';
 import { Extents } from './extents.ts';
@@ -25,10 +27,12 @@ import { HeaderId } from './headers.ts';
 import { CONTINUE, expectsContinue, finalize, type HeaderFilter } from './output.ts';
 import { handleRequest, handlersByPhase, type PhaseHandler, type PhaseTable, takeCaptures } from './phases.ts';
 import { MEMO_HEAD_MAX, Memo, MemoTable, type Prepared } from './prepared.ts';
+import { parseProxyHeader } from './proxy-protocol.ts';
 import { HTTP_10, HTTP_11, Method, Parse, type ParseResult, Request } from './request.ts';
 import { buildRuntime, type RuntimeLocation, type VirtualServers } from './runtime.ts';
-import { COUNTER_BOUNDARIES, COUNTER_CONNECTIONS, countersOf } from './status-rows.ts';
+import { COUNTER_BOUNDARIES, COUNTER_CONNECTIONS, countersOf, rowOf, Status, sumOf } from './status-rows.ts';
 import { type BodyStream, BytesStream, END, FileStream, NOT_YET, type Piece } from './stream.ts';
+import { compileTemplate, type Evaluator } from './template.ts';
 import { normalized, normalizeUri } from './uri.ts';
 
 /** Bytes of further requests that wait while an answer is sent; above it, reading stops. */
@@ -69,6 +73,8 @@ export interface EngineOptions {
   /** Memory of status-rows.ts, and this worker's row of it. */
   status: ArrayBufferLike;
   statusRow: number;
+  /** Memory of Http.zones, by index. */
+  zones: readonly ArrayBufferLike[];
   /** Address of a connection's peer. */
   peerOf(handle: Handle): { host: string; port: number };
   /** Address that a connection's peer reached; only for descriptors. */
@@ -80,6 +86,13 @@ export interface EngineOptions {
   /** Every connection is closed and none will come: after `quit`. */
   onIdle(): void;
   cache?: FileCacheOptions;
+}
+
+/** A zone at work. */
+export interface RuntimeZone {
+  decl: ZoneDecl;
+  zone: Zone;
+  key: Evaluator;
 }
 
 /** The part of a Channel that the engine uses; tests drive it with one of their own. */
@@ -120,6 +133,8 @@ export class Engine implements Sink {
   private readonly memory: Uint8Array;
   private readonly options: EngineOptions;
   private readonly counters: Int32Array;
+  private readonly row: Float64Array;
+  private readonly zones = new Map<string, RuntimeZone>();
   private readonly dateBytes = new Uint8Array(DATE_LENGTH);
   private nowSec = 0;
   private readonly virtuals: VirtualServers[];
@@ -150,10 +165,15 @@ export class Engine implements Sink {
   constructor(options: EngineOptions, makeChannel: MakeChannel) {
     this.options = options;
     this.counters = countersOf(options.status);
+    this.row = rowOf(options.status, options.statusRow);
     this.handlers = handlersByPhase(options.phases);
     this.headerFilters = options.headerFilters;
     this.setTime(Date.now());
     const { listens, locations } = buildRuntime(options.http);
+    for (const [index, decl] of options.http.zones.entries()) {
+      const memory = options.zones[index] as ArrayBufferLike;
+      this.zones.set(decl.name, { decl, zone: new Zone(decl.name, memory), key: compileTemplate(decl.key) });
+    }
     this.virtuals = listens;
     this.locations = locations;
     for (const location of locations) location.accessLogs = options.accessLogs.of(location.conf.accessLogs);
@@ -174,6 +194,7 @@ export class Engine implements Sink {
     if (sec === this.nowSec) return;
     this.nowSec = sec;
     this.tick++;
+    if (this.open > 0) this.publishStatus();
     this.dateText = formatDate(sec);
     writeLatin1(this.dateBytes, this.dateText, 0);
   }
@@ -260,8 +281,12 @@ export class Engine implements Sink {
       this.connections[slot] = c;
     }
     this.open++;
+    this.row[Status.Accepted] = (this.row[Status.Accepted] as number) + 1;
+    this.row[Status.Handled] = (this.row[Status.Handled] as number) + 1;
     c.begin(handle, listenerCookie, virtual, Atomics.add(this.counters, COUNTER_CONNECTIONS, 1) + 1, this.tick);
     const { clientHeaderTimeoutMs } = virtual.defaultServer.conf;
+    c.needsProxy = virtual.listen.proxyProtocol;
+    c.proxyPending = c.needsProxy;
     this.channel.setDeadline(
       handle,
       this.exiting ? Math.min(LAST_REQUEST_MS, clientHeaderTimeoutMs) : clientHeaderTimeoutMs,
@@ -418,6 +443,25 @@ export class Engine implements Sink {
             if (c.ended) this.close(c);
             return;
           }
+          if (c.proxyPending) {
+            const header = parseProxyHeader(buf, pos, end);
+            if (header.used < 0) {
+              this.log(
+                'error',
+                `*${c.serial} broken header: "${printable(latin1(buf, pos, Math.min(end, pos + 32)))}" while reading PROXY protocol, client: ${c.remoteAddress()}`,
+              );
+              this.close(c);
+              return;
+            }
+            if (header.used === 0) {
+              c.save(buf, pos, end);
+              return;
+            }
+            c.proxyPending = false;
+            c.proxied = header.proxied;
+            pos += header.used;
+            break;
+          }
           const used = this.fromMemory(c, buf, pos, end);
           if (used > 0) {
             pos += used;
@@ -434,6 +478,7 @@ export class Engine implements Sink {
           r.reset(buf, pos, c, c.virtual.defaultServer);
           r.startMs = Date.now();
           c.requests++;
+          this.countRequest();
           c.request = r;
           c.state = State.Line;
           break;
@@ -449,6 +494,7 @@ export class Engine implements Sink {
               c.state = State.Idle;
               c.request = null;
               c.requests--;
+              this.row[Status.Requests] = (this.row[Status.Requests] as number) - 1;
               this.giveBack(r);
               c.carry = null;
               return;
@@ -546,9 +592,11 @@ export class Engine implements Sink {
     c.memo = memo;
     this.lastMemo = memo;
     c.requests++;
+    this.countRequest();
     c.pipelined = false;
     if (memo.log !== null) memo.log.write(c);
     if (prepared.file !== null) {
+      c.rate = 0;
       c.keepalive = prepared.keepalive;
       c.location = memo.location;
       this.queueKept(c, prepared.file, 0, prepared.file.size);
@@ -564,6 +612,10 @@ export class Engine implements Sink {
       this.end(c, pos + memo.length < end);
     }
     return memo.length;
+  }
+
+  private countRequest(): void {
+    this.row[Status.Requests] = (this.row[Status.Requests] as number) + 1;
   }
 
   private lookUp(c: Connection, buf: Uint8Array, pos: number, end: number): Memo | null {
@@ -965,6 +1017,7 @@ export class Engine implements Sink {
   private sendRest(c: Connection, r: Request): void {
     c.keepalive = r.keepalive;
     c.location = r.location;
+    this.setRate(c, r);
     if (c.failed) {
       this.abort(c);
       return;
@@ -983,6 +1036,11 @@ export class Engine implements Sink {
   private pump(c: Connection): void {
     const { queue, handle } = c;
     while (queue.length > 0) {
+      const allowed = c.rate === 0 ? KEPT_PIECE_BYTES : this.allowance(c);
+      if (allowed <= 0) {
+        this.pauseForRate(c, -allowed);
+        return;
+      }
       const item = queue[0] as OutItem;
       if (item.stream !== null) {
         if (!this.pumpBody(c, item, item.stream)) return;
@@ -995,7 +1053,7 @@ export class Engine implements Sink {
         continue;
       }
       if (c.inFlight >= PIECES_IN_FLIGHT) return;
-      const more = item.file !== null ? this.pumpKept(c, item, item.file) : this.pumpStream(c, item);
+      const more = item.file !== null ? this.pumpKept(c, item, item.file, allowed) : this.pumpStream(c, item, allowed);
       if (!more) return;
       if (item.left === 0) {
         this.release(item);
@@ -1003,6 +1061,39 @@ export class Engine implements Sink {
       }
     }
     if (c.inFlight === 0 && c.state === State.Busy && !c.failed) this.requestDone(c);
+  }
+
+  /** limit_rate for the answer that begins. */
+  private setRate(c: Connection, r: Request): void {
+    const { conf } = r.location;
+    c.rate = 0;
+    if (r.limitRateText === null && conf.limitRate === '0') return;
+    c.rate = parseSize(r.limitRateText ?? r.location.limitRate(r)) ?? 0;
+    c.rateAfter = parseSize(r.location.limitRateAfter(r)) ?? 0;
+    c.rateStartMs = Date.now();
+    c.rateSent = 0;
+  }
+
+  /** Bytes that may go out now: those of the time that passed, and of one more second. */
+  private allowance(c: Connection): number {
+    const seconds = (Date.now() - c.rateStartMs) / 1000;
+    return Math.floor(c.rateAfter + c.rate * (seconds + 1) - c.rateSent);
+  }
+
+  private pauseForRate(c: Connection, deficit: number): void {
+    if (c.ratePaused) return;
+    c.ratePaused = true;
+    const { serial } = c;
+    this.channel.setDeadline(c.handle, 0);
+    // Not at the first byte that is allowed: pieces of some size cost less.
+    const ms = Math.ceil(((deficit + Math.min(c.rate / 10, SMALL_PIECE_BYTES)) * 1000) / c.rate);
+    setTimeout(() => {
+      if (c.serial !== serial) return;
+      c.ratePaused = false;
+      if (c.state !== State.Busy) return;
+      this.pump(c);
+      this.sendDeadline(c);
+    }, ms);
   }
 
   /** Moves pieces of a stream to the channel; true at its end. */
@@ -1028,12 +1119,13 @@ export class Engine implements Sink {
         return false;
       }
       item.rest = null;
+      c.rateSent += piece.length;
       if (c.request !== null) c.request.bytesSent += piece.length;
     }
   }
 
-  private pumpKept(c: Connection, item: OutItem, file: FileEntry): boolean {
-    const length = Math.min(item.left, KEPT_PIECE_BYTES);
+  private pumpKept(c: Connection, item: OutItem, file: FileEntry, allowed: number): boolean {
+    const length = Math.min(item.left, KEPT_PIECE_BYTES, allowed);
     const token = this.token(file, item.offset, length, 0);
     if (this.channel.write(c.handle, this.fileRegion, item.offset, length, token) === Write.Full) {
       this.tokenFile[token] = null;
@@ -1043,15 +1135,16 @@ export class Engine implements Sink {
     this.files.retain(file);
     c.inFlight++;
     c.inFlightBytes += length;
+    c.rateSent += length;
     item.offset += length;
     item.left -= length;
     return true;
   }
 
-  private pumpStream(c: Connection, item: OutItem): boolean {
+  private pumpStream(c: Connection, item: OutItem, allowed: number): boolean {
     const half = this.pieces.size >> 1;
     const wanted = this.pieces.free > half ? PIECE_BYTES : SMALL_PIECE_BYTES;
-    const space = Math.min(wanted, item.left);
+    const space = Math.min(wanted, item.left, allowed);
     const at = this.pieces.take(space);
     if (at < 0) {
       if (!c.waiting) {
@@ -1088,6 +1181,7 @@ export class Engine implements Sink {
     }
     c.inFlight++;
     c.inFlightBytes += count;
+    c.rateSent += count;
     item.offset += count;
     item.left -= count;
     return true;
@@ -1095,7 +1189,7 @@ export class Engine implements Sink {
 
   /** While an answer is under way: the time until the next piece of it must have been taken. */
   private sendDeadline(c: Connection): void {
-    if (c.state !== State.Busy) return;
+    if (c.state !== State.Busy || c.ratePaused) return;
     const share = 1 + Math.floor(c.inFlightBytes / PROGRESS_BYTES);
     this.channel.setDeadline(c.handle, c.location.conf.sendTimeoutMs * share);
   }
@@ -1243,6 +1337,31 @@ export class Engine implements Sink {
     return entry;
   }
 
+  /** A zone of the configuration by name. */
+  zone(name: string): RuntimeZone {
+    return this.zones.get(name) as RuntimeZone;
+  }
+
+  /** A counter of the whole server, over all workers. */
+  statusSum(field: number): number {
+    // This worker's own numbers are brought up to date first; those of others are a second old at most.
+    this.publishStatus();
+    return sumOf(this.options.status, field);
+  }
+
+  /** Counts connections by what they are doing; called once a second, and when somebody asks. */
+  private publishStatus(): void {
+    let reading = 0;
+    let writing = 0;
+    for (const c of this.connections) {
+      if (c.state === State.Line || c.state === State.Headers) reading++;
+      else if (c.state === State.Busy || c.state === State.Blocked || c.state === State.Body) writing++;
+    }
+    this.row[Status.Active] = this.open;
+    this.row[Status.Reading] = reading;
+    this.row[Status.Writing] = writing;
+  }
+
   /** A location by its index in the configuration. */
   locationAt(index: number): RuntimeLocation {
     return this.locations[index] as RuntimeLocation;
@@ -1291,6 +1410,8 @@ export class Engine implements Sink {
     if (r.logged) return;
     r.logged = true;
     logRequest(r);
+    r.connection.restore();
+    r.runCleanups();
   }
 
   /** A line about a request, to the logs of its location. */

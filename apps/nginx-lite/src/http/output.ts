@@ -132,6 +132,18 @@ export function sendText(r: Request, status: number, text: Uint8Array): void {
   send(r, text);
 }
 
+/** Text that a module made, with its type set. */
+export function sendBytes(r: Request, text: Uint8Array): void {
+  r.contentLengthOut = text.length;
+  send(r, text);
+}
+
+/** The same, where nginx does not know the length beforehand: it goes out in chunks. */
+export function sendUnmeasured(r: Request, text: Uint8Array): void {
+  r.contentLengthOut = -1;
+  send(r, text);
+}
+
 /** Type by the extension of the URI. */
 export function contentTypeOf(r: Request): string {
   const { uri } = r;
@@ -168,6 +180,8 @@ function send(r: Request, body: Uint8Array | null): void {
     return;
   }
   const { status } = r;
+  // A paced answer is sent by the clock.
+  if (r.limitRateText !== null || r.location.conf.limitRate !== '0') r.impure();
   r.headerSent = true;
   if (r.version < HTTP_10) {
     // HTTP/0.9 knows no header, and so no answer without a body.
@@ -175,13 +189,18 @@ function send(r: Request, body: Uint8Array | null): void {
     return;
   }
   const withBody = r.method !== Method.Head && status !== 304 && status !== 204;
-  if (withBody && r.contentLengthOut < 0) {
-    // Nobody knows where the body ends: chunks tell, or the end of the connection.
-    if (r.version >= HTTP_11 && r.location.conf.chunkedTransfer) r.chunkedOut = true;
-    else r.keepalive = false;
+  if (withBody && (r.contentLengthOut < 0 || r.trailers.length > 0)) {
+    // Nobody knows where the body ends: chunks tell, or the end of the connection. Trailers need chunks.
+    if (r.version >= HTTP_11 && r.location.conf.chunkedTransfer) {
+      r.chunkedOut = true;
+      r.contentLengthOut = -1;
+    } else {
+      r.trailers = [];
+      if (r.contentLengthOut < 0) r.keepalive = false;
+    }
   }
   const { before, after } = composeHeader(r, status);
-  if (withBody && r.bodyFilters.length > 0) {
+  if (withBody && (r.bodyFilters.length > 0 || r.chunkedOut)) {
     sendFiltered(r, before, after, body);
     return;
   }
@@ -209,7 +228,8 @@ function sendFiltered(r: Request, before: string, after: string, body: Uint8Arra
     engine.emitPrepared(r, known);
     return;
   }
-  const whole = r.bodyFilters.length === 1 && r.gzipLevel > 0 ? engine.wholeBody(r, body) : null;
+  const whole =
+    r.bodyFilters.length === 1 && r.gzipLevel > 0 && r.trailers.length === 0 ? engine.wholeBody(r, body) : null;
   if (whole !== null && whole.length <= WHOLE_MAX) {
     const { serial } = r.connection;
     engine.suspend(r);
@@ -228,8 +248,17 @@ function sendFiltered(r: Request, before: string, after: string, body: Uint8Arra
   }
   let stream = source;
   for (const filter of r.bodyFilters) stream = filter(stream);
-  if (r.chunkedOut) stream = chunked(stream, () => '');
+  if (r.chunkedOut) stream = chunked(stream, () => trailerLines(r));
   engine.emitStream(r, before + engine.dateText + after, stream);
+}
+
+function trailerLines(r: Request): string {
+  let text = '';
+  for (const { name, value } of r.trailers) {
+    const evaluated = value(r);
+    if (evaluated !== '') text += `${name}: ${evaluated}\r\n`;
+  }
+  return text;
 }
 
 /** The compressed body is there: sent, and kept for the next who asks the same. */

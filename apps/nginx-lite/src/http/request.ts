@@ -191,6 +191,14 @@ export class Request {
   accessCode = 0;
   /** What auth_basic found out while the request waited. */
   authCode: number | null = null;
+  /** Outcome of limit_req and limit_conn, for their variables; '': not asked. */
+  limitReqStatus = '';
+  limitConnStatus = '';
+  secureExpires: string | null = null;
+  /** What is to be done when the request ends. */
+  cleanups: (() => void)[] = [];
+  /** Lines behind the last chunk. */
+  trailers: { name: string; value: (r: Request) => string }[] = [];
   /** Value of $limit_rate as `set` gave it. */
   limitRateText: string | null = null;
   /** Values of variables that a configuration defines. */
@@ -297,6 +305,10 @@ export class Request {
     this.accessCode = 0;
     this.authCode = null;
     this.limitRateText = null;
+    this.limitReqStatus = '';
+    this.limitConnStatus = '';
+    this.secureExpires = null;
+    this.runCleanups();
     this.found = null;
     this.challenge = '';
     this.parent = null;
@@ -328,6 +340,7 @@ export class Request {
     this.gzipLevel = 0;
     if (this.bodyFilters.length > 0) this.bodyFilters = [];
     this.chunkedOut = false;
+    if (this.trailers.length > 0) this.trailers = [];
     this.contentType = '';
     this.contentLengthOut = -1;
     this.lastModified = -1;
@@ -361,6 +374,11 @@ export class Request {
 
   headerName(index: number): string {
     return this.text(this.headers[index * 4] as number, this.headers[index * 4 + 1] as number);
+  }
+
+  runCleanups(): void {
+    if (this.cleanups.length === 0) return;
+    for (const cleanup of this.cleanups.splice(0)) cleanup();
   }
 
   /** Whether the client's URI had `%XX` or `+` in its path. */

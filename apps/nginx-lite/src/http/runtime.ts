@@ -41,6 +41,11 @@ export class RuntimeLocation {
   readonly tryFiles: RuntimeTryFile[];
   readonly program: RuntimeOp[];
   readonly charset: Evaluator;
+  readonly secureLink: Evaluator | null;
+  readonly secureLinkMd5: Evaluator | null;
+  readonly addTrailers: { name: string; value: Evaluator; always: boolean }[];
+  readonly limitRate: Evaluator;
+  readonly limitRateAfter: Evaluator;
   readonly authBasic: Evaluator | null;
   readonly authBasicFile: Evaluator | null;
   readonly errorTargets: Evaluator[];
@@ -69,6 +74,11 @@ export class RuntimeLocation {
     }));
     this.program = compileProgram(conf.rewriteOps);
     this.charset = compileTemplate(conf.charset);
+    this.secureLink = optional(conf.secureLink);
+    this.secureLinkMd5 = optional(conf.secureLinkMd5);
+    this.addTrailers = conf.addTrailers.map((each) => ({ ...each, value: compileTemplate(each.value) }));
+    this.limitRate = compileTemplate(conf.limitRate);
+    this.limitRateAfter = compileTemplate(conf.limitRateAfter);
     this.authBasic = optional(conf.authBasic);
     this.authBasicFile = optional(conf.authBasicFile);
     this.errorTargets = conf.errorPages.map((page) => compileTemplate(page.target));

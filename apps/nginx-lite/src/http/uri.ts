@@ -195,6 +195,13 @@ export function escapeUri(path: string): string {
   });
 }
 
+/** Percent-encodes a name that stands in a path, as NGX_ESCAPE_URI_COMPONENT does. */
+export function escapeComponent(text: string): string {
+  return text.replace(/[^A-Za-z0-9._~-]/g, (ch) => {
+    return `%${ch.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`;
+  });
+}
+
 /** Percent-encodes what goes into arguments, as NGX_ESCAPE_ARGS does. */
 export function escapeArgument(text: string): string {
   return text.replace(/[\x00-\x20"#%&+;<>?\\^`{|}\x7f-\xff]/g, (ch) => {

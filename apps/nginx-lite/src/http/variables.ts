@@ -8,12 +8,17 @@
 import { randomBytes } from 'node:crypto';
 import { realpathSync } from 'node:fs';
 import { hostname } from 'node:os';
+import { parseSize } from '../conf/units.ts';
 import type { VariableName } from '../conf/variable-names.ts';
+import { invalidReferer } from '../modules/referer/module.ts';
+import { secureLink, secureLinkExpires } from '../modules/secure-link/module.ts';
+import { binaryText, parseAddress } from '../net/address.ts';
 import { VERSION } from '../version.ts';
 import { pathOf } from './bytes.ts';
 import { formatIsoTime, formatLogTime } from './date.ts';
 import { HeaderId } from './headers.ts';
 import { HTTP_09, HTTP_10, HTTP_11, type Request } from './request.ts';
+import { Status } from './status-rows.ts';
 
 export type Getter = (r: Request) => string | null;
 
@@ -72,6 +77,18 @@ const HOST_NAME = hostname().toLowerCase();
 export const CHANGING: ReadonlySet<string> = new Set<VariableName>([
   'binary_remote_addr',
   'connection',
+  'connections_active',
+  'connections_reading',
+  'connections_waiting',
+  'connections_writing',
+  'limit_conn_status',
+  'limit_req_status',
+  'proxy_protocol_addr',
+  'proxy_protocol_port',
+  'proxy_protocol_server_addr',
+  'proxy_protocol_server_port',
+  'realip_remote_addr',
+  'realip_remote_port',
   'connection_requests',
   'connection_time',
   'date_gmt',
@@ -105,6 +122,22 @@ export const GETTERS: Record<VariableName, Getter> = {
   request_time: (r) => seconds(Math.max(0, Date.now() - r.startMs)),
   scheme: () => 'http',
   https: () => '',
+  invalid_referer: (r) => invalidReferer(r),
+  limit_conn_status: (r) => r.limitConnStatus || null,
+  limit_rate: (r) => r.limitRateText ?? String(parseSize(r.location.limitRate(r)) ?? 0),
+  limit_req_status: (r) => r.limitReqStatus || null,
+  proxy_protocol_addr: (r) => (r.connection.needsProxy ? (r.connection.proxied?.host ?? '') : null),
+  proxy_protocol_port: (r) => portText(r.connection.proxied?.port),
+  proxy_protocol_server_addr: (r) => r.connection.proxied?.serverHost ?? null,
+  proxy_protocol_server_port: (r) => portText(r.connection.proxied?.serverPort),
+  realip_remote_addr: (r) => r.connection.peerAddress(),
+  realip_remote_port: (r) => String(r.connection.peerPort() || ''),
+  secure_link: (r) => secureLink(r),
+  secure_link_expires: (r) => secureLinkExpires(r),
+  connections_active: (r) => String(r.connection.engine.statusSum(Status.Active)),
+  connections_reading: (r) => String(r.connection.engine.statusSum(Status.Reading)),
+  connections_writing: (r) => String(r.connection.engine.statusSum(Status.Writing)),
+  connections_waiting: (r) => String(waiting(r)),
   host: (r) => (r.host !== '' ? r.host : r.server.name),
   hostname: () => HOST_NAME,
   server_name: (r) => r.server.name,
@@ -221,8 +254,20 @@ function remoteUser(r: Request): string | null {
   return colon < 0 ? null : decoded.slice(0, colon) || null;
 }
 
+/** 4 or 16 bytes as characters; what a Unix socket's client has instead stands as it is. */
 function binaryAddress(address: string): string {
-  return address.includes(':') ? address : String.fromCharCode(...address.split('.').map(Number));
+  const bytes = parseAddress(address);
+  return bytes === null ? address : binaryText(bytes);
+}
+
+function portText(port: number | undefined): string | null {
+  return port === undefined ? null : String(port);
+}
+
+function waiting(r: Request): number {
+  const { engine } = r.connection;
+  const busy = engine.statusSum(Status.Reading) + engine.statusSum(Status.Writing);
+  return Math.max(0, engine.statusSum(Status.Active) - busy);
 }
 
 function realPath(path: string): string | null {

@@ -8,25 +8,29 @@ import type { HeaderFilter } from '../http/output.ts';
 import type { PhaseTable } from '../http/phases.ts';
 import { accessHandler } from './access/handler.ts';
 import { authBasicHandler } from './auth-basic/handler.ts';
+import { autoindexHandler } from './autoindex/module.ts';
 import { charsetFilter } from './charset/filter.ts';
 import { gunzipFilter, gzipFilter } from './gzip/filter.ts';
 import { gzipStaticHandler } from './gzip/static.ts';
 import { headersFilter } from './headers/filter.ts';
 import { indexHandler } from './index/handler.ts';
+import { limitConnHandler, limitReqHandler } from './limit-req/handler.ts';
 import { notModifiedFilter } from './not-modified/filter.ts';
 import { rangeFilter } from './range/filter.ts';
+import { realipHandler } from './realip/handler.ts';
 import { rewriteHandler } from './rewrite/handler.ts';
 import { staticHandler } from './static/handler.ts';
+import { stubStatusHandler } from './stub-status/module.ts';
 import { tryFilesHandler } from './try-files/handler.ts';
 
 export const PHASES: PhaseTable = {
-  postRead: [],
+  postRead: [realipHandler],
   serverRewrite: [rewriteHandler],
   rewrite: [rewriteHandler],
-  preaccess: [],
+  preaccess: [realipHandler, limitReqHandler, limitConnHandler],
   access: [accessHandler, authBasicHandler],
   precontent: [tryFilesHandler],
-  content: [indexHandler, gzipStaticHandler, staticHandler],
+  content: [stubStatusHandler, indexHandler, autoindexHandler, gzipStaticHandler, staticHandler],
 };
 
 export const HEADER_FILTERS: HeaderFilter[] = [

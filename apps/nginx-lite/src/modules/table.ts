@@ -9,6 +9,7 @@ import type { DirectiveTable } from '../conf/parser.ts';
 import { absentModule } from './absent.ts';
 import { ACCESS_DIRECTIVES } from './access/conf.ts';
 import { AUTH_BASIC_DIRECTIVES } from './auth-basic/conf.ts';
+import { AUTOINDEX_DIRECTIVES } from './autoindex/module.ts';
 import { CHARSET_DIRECTIVES } from './charset/conf.ts';
 import { CORE_DIRECTIVES } from './core/conf.ts';
 import { GEO_DIRECTIVES } from './geo/conf.ts';
@@ -16,10 +17,15 @@ import { GZIP_DIRECTIVES } from './gzip/conf.ts';
 import { HEADERS_DIRECTIVES } from './headers/conf.ts';
 import { HTTP_CORE_DIRECTIVES } from './http-core/conf.ts';
 import { INDEX_DIRECTIVES } from './index/conf.ts';
+import { LIMIT_DIRECTIVES } from './limit-req/conf.ts';
 import { LOG_DIRECTIVES } from './log/conf.ts';
 import { MAP_DIRECTIVES } from './map/conf.ts';
+import { REALIP_DIRECTIVES } from './realip/conf.ts';
+import { REFERER_DIRECTIVES } from './referer/module.ts';
 import { REWRITE_DIRECTIVES } from './rewrite/conf.ts';
+import { SECURE_LINK_DIRECTIVES } from './secure-link/module.ts';
 import { SPLIT_CLIENTS_DIRECTIVES } from './split-clients/conf.ts';
+import { STUB_STATUS_DIRECTIVES } from './stub-status/module.ts';
 import { TRY_FILES_DIRECTIVES } from './try-files/conf.ts';
 
 export const ALL_DIRECTIVES: readonly Directive[] = [
@@ -32,6 +38,12 @@ export const ALL_DIRECTIVES: readonly Directive[] = [
   ...LOG_DIRECTIVES,
   ...GZIP_DIRECTIVES,
   ...CHARSET_DIRECTIVES,
+  ...LIMIT_DIRECTIVES,
+  ...STUB_STATUS_DIRECTIVES,
+  ...AUTOINDEX_DIRECTIVES,
+  ...REALIP_DIRECTIVES,
+  ...REFERER_DIRECTIVES,
+  ...SECURE_LINK_DIRECTIVES,
   ...MAP_DIRECTIVES,
   ...GEO_DIRECTIVES,
   ...SPLIT_CLIENTS_DIRECTIVES,

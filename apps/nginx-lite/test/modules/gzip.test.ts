@@ -1,10 +1,10 @@
 /** gzip, gunzip, gzip_static, charset: what Debian's nginx answers, with bodies unpacked before they are compared. */
 
-import { gunzipSync, gzipSync } from 'node:zlib';
+import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { listsGzip } from '../../src/modules/gzip/accepts.ts';
-import { compareWithNginx, get, head, old } from '../support/oracle.ts';
+import { compareWithNginx, get, head, old, unpacked } from '../support/oracle.ts';
 
 const TEXT = 'hello, world. '.repeat(300);
 const LARGE = Array.from({ length: 200_000 }, (_, i) => String((i * 7919) % 10_007)).join(' ');
@@ -21,38 +21,6 @@ const FILES = {
   'html/d.html.gz/x': 'a folder',
 };
 const TYPES = 'types { text/html html; text/plain txt; }';
-
-/** Bodies as they were before they were packed and cut into chunks; `text` is one answer or several. */
-function unpacked(text: string): string {
-  const end = text.indexOf('\r\n\r\n');
-  if (end < 0) return text;
-  const header = text.slice(0, end + 4);
-  let rest = text.slice(end + 4);
-  let body = '';
-  const length = /^Content-Length: (\d+)\r$/m.exec(header);
-  if (/^Transfer-Encoding: chunked\r$/m.test(header) && rest !== '') {
-    for (;;) {
-      const size = /^([0-9a-f]+)\r\n/.exec(rest);
-      if (size === null) return `${header}BROKEN CHUNKS: ${rest.slice(0, 100)}`;
-      const bytes = Number.parseInt(size[1] as string, 16);
-      body += rest.slice(size[0].length, size[0].length + bytes);
-      rest = rest.slice(size[0].length + bytes);
-      if (!rest.startsWith('\r\n')) return `${header}BROKEN CHUNKS: ${rest.slice(0, 100)}`;
-      rest = rest.slice(2);
-      if (bytes === 0) break;
-    }
-  } else if (length !== null) {
-    body = rest.slice(0, Number(length[1]));
-    rest = rest.slice(Number(length[1]));
-  } else [body, rest] = [rest, ''];
-  if (/^Content-Encoding: gzip\r$/m.test(header) && body !== '' && length === null) {
-    // A built-in page names the product.
-    body = gunzipSync(Buffer.from(body, 'latin1'))
-      .toString('latin1')
-      .replaceAll(/nginx(?:-lite)?\/[0-9.]+/g, 'nginx');
-  }
-  return header + body + unpacked(rest);
-}
 
 const ACCEPT = 'Accept-Encoding: gzip, deflate, br';
 const explained = [{ why: 'compressors cut and pack differently', apply: unpacked }];

@@ -8,6 +8,7 @@
 import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, rmSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { SERVER_FULL } from '../../src/version.ts';
 import { exchange } from './client.ts';
@@ -51,6 +52,38 @@ export function normal(text: string, port: number, name: string): string {
     .split(/(?=HTTP\/1\.1 \d\d\d )/)
     .map((part) => EXPLAINED.reduce((each, rule) => rule.apply(each, port, name.length), part))
     .join('');
+}
+
+/** Bodies as they were before they were packed and cut into chunks; `text` is one answer or several. */
+export function unpacked(text: string): string {
+  const end = text.indexOf('\r\n\r\n');
+  if (end < 0) return text;
+  const header = text.slice(0, end + 4);
+  let rest = text.slice(end + 4);
+  let body = '';
+  const length = /^Content-Length: (\d+)\r$/m.exec(header);
+  if (/^Transfer-Encoding: chunked\r$/m.test(header) && rest !== '') {
+    for (;;) {
+      const size = /^([0-9a-f]+)\r\n/.exec(rest);
+      if (size === null) return `${header}BROKEN CHUNKS: ${rest.slice(0, 100)}`;
+      const bytes = Number.parseInt(size[1] as string, 16);
+      body += rest.slice(size[0].length, size[0].length + bytes);
+      rest = rest.slice(size[0].length + bytes);
+      if (!rest.startsWith('\r\n')) return `${header}BROKEN CHUNKS: ${rest.slice(0, 100)}`;
+      rest = rest.slice(2);
+      if (bytes === 0) break;
+    }
+  } else if (length !== null) {
+    body = rest.slice(0, Number(length[1]));
+    rest = rest.slice(Number(length[1]));
+  } else [body, rest] = [rest, ''];
+  if (/^Content-Encoding: gzip\r$/m.test(header) && body !== '' && length === null) {
+    // A built-in page names the product.
+    body = gunzipSync(Buffer.from(body, 'latin1'))
+      .toString('latin1')
+      .replaceAll(/nginx(?:-lite)?\/[0-9.]+/g, 'nginx');
+  }
+  return header + body + unpacked(rest);
 }
 
 export interface Group {

@@ -86,7 +86,7 @@ function geoLine(cf: ConfContext, decl: GeoDecl, words: string[]): string | unde
 function rangeLine(decl: GeoDecl, key: string, value: string): string | undefined {
   const remove = key === 'delete';
   const text = remove ? value : key;
-  const [first = '', last = first] = text.split('-');
+  const [first = '', last = ''] = text.split('-');
   const from = parseAddress(first);
   const to = parseAddress(last);
   if (from?.length !== 4 || to?.length !== 4) return `invalid range "${text}"`;

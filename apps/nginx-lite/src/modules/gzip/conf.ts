@@ -86,8 +86,7 @@ export const GZIP_DIRECTIVES: Directive[] = [
     args: Args.Take1,
     set: loc('gzipCompLevel', (cf, args) => {
       const level = parseNumber(args[1] as string) ?? cf.reject('invalid number');
-      if (level < 1) cf.reject('value must be equal to or greater than 1');
-      return level > 9 ? cf.reject('value must be equal to or less than 9') : level;
+      return level < 1 || level > 9 ? cf.fail('value must be between 1 and 9') : level;
     }),
   },
   {

@@ -6,7 +6,11 @@ import type { ConfContext } from '../../conf/parser.ts';
 import { loc } from '../../conf/setters.ts';
 import { parseTimeSec } from '../../conf/units.ts';
 
-export const HEADERS_DEFAULTS: Pick<LocConf, 'addHeaders' | 'expires'> = { addHeaders: [], expires: { kind: 'off' } };
+export const HEADERS_DEFAULTS: Pick<LocConf, 'addHeaders' | 'addTrailers' | 'expires'> = {
+  addTrailers: [],
+  addHeaders: [],
+  expires: { kind: 'off' },
+};
 
 function parseExpires(cf: ConfContext, args: string[]): Expires {
   const modified = args.length === 3;
@@ -26,6 +30,20 @@ function parseExpires(cf: ConfContext, args: string[]): Expires {
 
 export const HEADERS_DIRECTIVES: Directive[] = [
   { name: 'expires', contexts: HTTP_ALL_IF, args: Args.Take12, set: loc('expires', parseExpires) },
+  {
+    name: 'add_trailer',
+    contexts: HTTP_ALL_IF,
+    args: Args.Take23,
+    set(cf, args) {
+      if (args.length === 4 && args[3] !== 'always') cf.fail(`invalid parameter "${args[3]}"`);
+      (cf.level.loc.addTrailers ??= []).push({
+        name: args[1] as string,
+        value: cf.builder.template(cf, args[2] as string),
+        always: args.length === 4,
+      });
+      return undefined;
+    },
+  },
   {
     name: 'add_header',
     contexts: HTTP_ALL_IF,

@@ -23,6 +23,7 @@ export function headersFilter(r: Request): number {
     if (name === 'last-modified') r.lastModified = -1;
     if (value !== '') r.extra.push(header.name, value);
   }
+  if (location.addTrailers.length > 0) r.trailers = location.addTrailers.filter((each) => safe || each.always);
   return Code.Ok;
 }
 

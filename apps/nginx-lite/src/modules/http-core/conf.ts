@@ -8,7 +8,7 @@
 import { hostname } from 'node:os';
 import { Builder, type LocationDecl, type ServerDecl } from '../../conf/builder.ts';
 import { Args, Context, type Directive, HTTP_ALL, HTTP_ALL_IF } from '../../conf/directives.ts';
-import type { ErrorPage, LocationKind, LocConf, SrvConf } from '../../conf/model.ts';
+import type { ErrorPage, LocationKind, LocConf, SrvConf, Template } from '../../conf/model.ts';
 import type { ConfContext } from '../../conf/parser.ts';
 import { accept, buffers, flag, loc, msec, number, offset, oneOf, sec, size, srv, word } from '../../conf/setters.ts';
 import { parseNumber, parseTimeMs, parseTimeSec } from '../../conf/units.ts';
@@ -62,6 +62,8 @@ export type CoreLocConf = Pick<
   | 'ifModifiedSince'
   | 'maxRanges'
   | 'chunkedTransfer'
+  | 'limitRate'
+  | 'limitRateAfter'
 >;
 
 export function coreLocDefaults(prefix: string): CoreLocConf {
@@ -97,6 +99,8 @@ export function coreLocDefaults(prefix: string): CoreLocConf {
     ifModifiedSince: 'exact',
     maxRanges: -1,
     chunkedTransfer: true,
+    limitRate: '0',
+    limitRateAfter: '0',
   };
 }
 
@@ -299,6 +303,13 @@ function setOpenFileCache(cf: ConfContext, args: string[]): string | undefined {
   return undefined;
 }
 
+/** A size, or a word with variables that gives one. */
+function rate(cf: ConfContext, args: string[]): Template {
+  const template = cf.builder.template(cf, args[1] as string);
+  if (typeof template === 'string') size(cf, args);
+  return template;
+}
+
 function setLargeBuffers(cf: ConfContext, args: string[]): string | undefined {
   const conf = cf.level.srv;
   if (conf.largeClientHeaderBuffers !== undefined) return 'is duplicate';
@@ -379,6 +390,8 @@ export const HTTP_CORE_DIRECTIVES: Directive[] = [
   { name: 'max_ranges', contexts: HTTP_ALL, args: Args.Take1, set: loc('maxRanges', number) },
   // How bytes reach the socket is the channel's business: these describe the kernel calls of another design.
   { name: 'sendfile', contexts: HTTP_ALL_IF, args: Args.Flag, set: accept(flag) },
+  { name: 'limit_rate', contexts: HTTP_ALL_IF, args: Args.Take1, set: loc('limitRate', rate) },
+  { name: 'limit_rate_after', contexts: HTTP_ALL_IF, args: Args.Take1, set: loc('limitRateAfter', rate) },
   { name: 'sendfile_max_chunk', contexts: HTTP_ALL, args: Args.Take1, set: accept(size) },
   { name: 'tcp_nopush', contexts: HTTP_ALL, args: Args.Flag, set: accept(flag) },
   { name: 'tcp_nodelay', contexts: HTTP_ALL, args: Args.Flag, set: accept(flag) },

@@ -85,10 +85,12 @@ function applyOption(cf: ConfContext, decl: ListenDecl, option: string): void {
     case 'ssl':
       cf.fail('the "ssl" parameter of the "listen" directive is not supported by this server: it has no TLS');
       break;
+    case 'proxy_protocol':
+      decl.proxyProtocol = true;
+      return;
     case 'http2':
     case 'quic':
     case 'spdy':
-    case 'proxy_protocol':
       cf.fail(`the "${option}" parameter of the "listen" directive is not supported by this server`);
       break;
     default:

@@ -1,0 +1,86 @@
+/** valid_referers and $invalid_referer: `1` where the Referer is none of those listed. Follows from the head alone. */
+
+import type { ServerDecl } from '../../conf/builder.ts';
+import { Args, Context, type Directive } from '../../conf/directives.ts';
+import type { LocConf } from '../../conf/model.ts';
+import type { ConfContext } from '../../conf/parser.ts';
+import { accept, number } from '../../conf/setters.ts';
+import { HeaderId } from '../../http/headers.ts';
+import type { Request } from '../../http/request.ts';
+
+export const REFERER_DEFAULTS: Pick<LocConf, 'referers'> = { referers: null };
+
+function setReferers(cf: ConfContext, args: string[]): undefined {
+  const referers = (cf.level.loc.referers ??= {
+    none: false,
+    blocked: false,
+    serverNames: false,
+    names: [],
+    regexes: [],
+  });
+  for (const word of args.slice(1)) {
+    if (word === '') cf.fail(`invalid referer "${word}"`);
+    if (word === 'none') referers.none = true;
+    else if (word === 'blocked') referers.blocked = true;
+    else if (word === 'server_names') referers.serverNames = true;
+    else if (word.startsWith('~')) {
+      if (word.length === 1) cf.fail(`empty regex in "${word}"`);
+      referers.regexes.push(cf.builder.pattern(cf, word.slice(1), true));
+    } else if (word.startsWith('http://') || word.startsWith('https://')) cf.fail(`invalid referer "${word}"`);
+    else {
+      const slash = word.indexOf('/');
+      const name = (slash < 0 ? word : word.slice(0, slash)).toLowerCase();
+      referers.names.push({ name, uri: slash < 0 ? '' : word.slice(slash) });
+    }
+  }
+  if (!referers.serverNames) return;
+  for (const { name, regex } of (cf.level.server as ServerDecl).names) {
+    if (regex !== null) referers.regexes.push(regex);
+    else if (name !== '') referers.names.push({ name, uri: '' });
+  }
+}
+
+export const REFERER_DIRECTIVES: Directive[] = [
+  { name: 'valid_referers', contexts: Context.Server | Context.Location, args: Args.OneOrMore, set: setReferers },
+  { name: 'referer_hash_max_size', contexts: Context.Server | Context.Location, args: Args.Take1, set: accept(number) },
+  {
+    name: 'referer_hash_bucket_size',
+    contexts: Context.Server | Context.Location,
+    args: Args.Take1,
+    set: accept(number),
+  },
+];
+
+/** Shortest `http://host.tld`; anything shorter was mangled on its way. */
+const LENGTH_MIN = 11;
+
+export function invalidReferer(r: Request): string {
+  const rules = r.location.conf.referers;
+  if (rules === null) return '';
+  const referer = r.header(HeaderId.Referer);
+  if (referer === null) return rules.none ? '' : '1';
+  const scheme = referer.length >= LENGTH_MIN ? /^https?:\/\//i.exec(referer) : null;
+  if (scheme === null) return rules.blocked ? '' : '1';
+  const rest = referer.slice(scheme[0].length);
+  const host = (/^[^/:]*/.exec(rest)?.[0] ?? '').toLowerCase();
+  const slash = rest.indexOf('/');
+  const path = slash < 0 ? '' : rest.slice(slash);
+  const named = find(rules.names, host);
+  if (named !== null) return named === '' || path.startsWith(named) ? '' : '1';
+  return rules.regexes.some((regex) => regex.test(rest)) ? '' : '1';
+}
+
+/** The URI part of the best name for a host: exact, `*.x` by length, `x.*` by length; null: none fits. */
+function find(names: readonly { name: string; uri: string }[], host: string): string | null {
+  let best: { rank: number; uri: string } | null = null;
+  for (const { name, uri } of names) {
+    let rank = 0;
+    if (name === host) rank = 3e6;
+    else if (name.startsWith('.') && (host === name.slice(1) || host.endsWith(name))) rank = 2e6 + name.length;
+    else if (name.startsWith('*.') && host.endsWith(name.slice(1)) && host.length > name.length - 1)
+      rank = 2e6 + name.length;
+    else if (name.endsWith('.*') && host.startsWith(name.slice(0, -1))) rank = 1e6 + name.length;
+    if (rank > (best?.rank ?? 0)) best = { rank, uri };
+  }
+  return best?.uri ?? null;
+}
