@@ -22,6 +22,7 @@ import { REFERER_DEFAULTS } from '../modules/referer/module.ts';
 import { REWRITE_DEFAULTS } from '../modules/rewrite/conf.ts';
 import { SECURE_LINK_DEFAULTS } from '../modules/secure-link/module.ts';
 import { STUB_STATUS_DEFAULTS } from '../modules/stub-status/module.ts';
+import { SUB_FILTER_DEFAULTS } from '../modules/sub-filter/module.ts';
 import { DIRECTIVE_TABLE } from '../modules/table.ts';
 import { TRY_FILES_DEFAULTS } from '../modules/try-files/conf.ts';
 import { Builder, type Level, type ListenDecl, type LocationDecl, type ServerDecl } from './builder.ts';
@@ -127,6 +128,7 @@ function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: 
     ...ACCESS_DEFAULTS,
     ...GZIP_DEFAULTS,
     ...LIMIT_DEFAULTS,
+    ...SUB_FILTER_DEFAULTS,
     ...STUB_STATUS_DEFAULTS,
     ...AUTOINDEX_DEFAULTS,
     ...REALIP_DEFAULTS,

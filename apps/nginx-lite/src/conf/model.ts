@@ -221,6 +221,11 @@ export interface LocConf {
   secureLinkMd5: Template | null;
   secureLinkSecret: string;
   addTrailers: AddHeader[];
+  subFilters: { search: Template; replacement: Template }[];
+  subFilterTypes: string[];
+  subFilterOnce: boolean;
+  subFilterLastModified: boolean;
+  keepaliveMinTimeoutMs: number;
   /** Bytes a second, 0: no limit; and how many go out before it holds. */
   limitRate: Template;
   limitRateAfter: Template;

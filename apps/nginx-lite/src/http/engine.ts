@@ -246,8 +246,9 @@ export class Engine implements Sink {
 
   /** How long a connection waits for its next request. */
   private keepaliveMs(c: Connection): number {
-    const { keepaliveTimeoutMs } = c.location.conf;
-    return this.exiting ? Math.min(LAST_REQUEST_MS, keepaliveTimeoutMs) : keepaliveTimeoutMs;
+    const { keepaliveTimeoutMs, keepaliveMinTimeoutMs } = c.location.conf;
+    if (!this.exiting) return keepaliveTimeoutMs;
+    return Math.min(Math.max(LAST_REQUEST_MS, keepaliveMinTimeoutMs), keepaliveTimeoutMs);
   }
 
   private idleCheck(): void {

@@ -41,6 +41,7 @@ export class RuntimeLocation {
   readonly tryFiles: RuntimeTryFile[];
   readonly program: RuntimeOp[];
   readonly charset: Evaluator;
+  readonly subFilters: { search: Evaluator; replacement: Evaluator }[];
   readonly secureLink: Evaluator | null;
   readonly secureLinkMd5: Evaluator | null;
   readonly addTrailers: { name: string; value: Evaluator; always: boolean }[];
@@ -74,6 +75,10 @@ export class RuntimeLocation {
     }));
     this.program = compileProgram(conf.rewriteOps);
     this.charset = compileTemplate(conf.charset);
+    this.subFilters = conf.subFilters.map((each) => ({
+      search: compileTemplate(each.search),
+      replacement: compileTemplate(each.replacement),
+    }));
     this.secureLink = optional(conf.secureLink);
     this.secureLinkMd5 = optional(conf.secureLinkMd5);
     this.addTrailers = conf.addTrailers.map((each) => ({ ...each, value: compileTemplate(each.value) }));

@@ -21,6 +21,7 @@ import { realipHandler } from './realip/handler.ts';
 import { rewriteHandler } from './rewrite/handler.ts';
 import { staticHandler } from './static/handler.ts';
 import { stubStatusHandler } from './stub-status/module.ts';
+import { subFilter } from './sub-filter/module.ts';
 import { tryFilesHandler } from './try-files/handler.ts';
 
 export const PHASES: PhaseTable = {
@@ -37,6 +38,7 @@ export const HEADER_FILTERS: HeaderFilter[] = [
   notModifiedFilter,
   headersFilter,
   gunzipFilter,
+  subFilter,
   charsetFilter,
   gzipFilter,
   rangeFilter,

@@ -26,6 +26,7 @@ import { REWRITE_DIRECTIVES } from './rewrite/conf.ts';
 import { SECURE_LINK_DIRECTIVES } from './secure-link/module.ts';
 import { SPLIT_CLIENTS_DIRECTIVES } from './split-clients/conf.ts';
 import { STUB_STATUS_DIRECTIVES } from './stub-status/module.ts';
+import { SUB_FILTER_DIRECTIVES } from './sub-filter/module.ts';
 import { TRY_FILES_DIRECTIVES } from './try-files/conf.ts';
 
 export const ALL_DIRECTIVES: readonly Directive[] = [
@@ -39,6 +40,7 @@ export const ALL_DIRECTIVES: readonly Directive[] = [
   ...GZIP_DIRECTIVES,
   ...CHARSET_DIRECTIVES,
   ...LIMIT_DIRECTIVES,
+  ...SUB_FILTER_DIRECTIVES,
   ...STUB_STATUS_DIRECTIVES,
   ...AUTOINDEX_DIRECTIVES,
   ...REALIP_DIRECTIVES,

@@ -63,6 +63,7 @@ export type CoreLocConf = Pick<
   | 'maxRanges'
   | 'chunkedTransfer'
   | 'limitRate'
+  | 'keepaliveMinTimeoutMs'
   | 'limitRateAfter'
 >;
 
@@ -100,6 +101,7 @@ export function coreLocDefaults(prefix: string): CoreLocConf {
     maxRanges: -1,
     chunkedTransfer: true,
     limitRate: '0',
+    keepaliveMinTimeoutMs: 0,
     limitRateAfter: '0',
   };
 }
@@ -390,6 +392,21 @@ export const HTTP_CORE_DIRECTIVES: Directive[] = [
   { name: 'max_ranges', contexts: HTTP_ALL, args: Args.Take1, set: loc('maxRanges', number) },
   // How bytes reach the socket is the channel's business: these describe the kernel calls of another design.
   { name: 'sendfile', contexts: HTTP_ALL_IF, args: Args.Flag, set: accept(flag) },
+  // Nobody here reads a request's body yet: what is dropped needs no place.
+  { name: 'client_body_temp_path', contexts: HTTP_ALL, args: Args.Take1234, set: accept(word) },
+  {
+    name: 'client_body_in_file_only',
+    contexts: HTTP_ALL,
+    args: Args.Take1,
+    set: accept(oneOf(['off', 'on', 'clean'])),
+  },
+  { name: 'client_body_in_single_buffer', contexts: HTTP_ALL, args: Args.Flag, set: accept(flag) },
+  {
+    name: 'keepalive_min_timeout',
+    contexts: HTTP_ALL,
+    args: Args.Take1,
+    set: loc('keepaliveMinTimeoutMs', msec),
+  },
   { name: 'limit_rate', contexts: HTTP_ALL_IF, args: Args.Take1, set: loc('limitRate', rate) },
   { name: 'limit_rate_after', contexts: HTTP_ALL_IF, args: Args.Take1, set: loc('limitRateAfter', rate) },
   { name: 'sendfile_max_chunk', contexts: HTTP_ALL, args: Args.Take1, set: accept(size) },

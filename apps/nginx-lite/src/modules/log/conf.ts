@@ -1,8 +1,9 @@
 /** Directives of the log module: `log_format`, `access_log`. */
 
-import { Args, Context, type Directive, HTTP_ALL_IF } from '../../conf/directives.ts';
+import { Args, Context, type Directive, HTTP_ALL, HTTP_ALL_IF } from '../../conf/directives.ts';
 import type { LocConf, LogFormat, TemplatePart } from '../../conf/model.ts';
 import type { ConfContext } from '../../conf/parser.ts';
+import { accept, word } from '../../conf/setters.ts';
 import { parseSize, parseTimeMs } from '../../conf/units.ts';
 
 /** The format that needs no log_format. */
@@ -89,5 +90,7 @@ export function formatIndex(cf: ConfContext, name: string): number {
 
 export const LOG_DIRECTIVES: Directive[] = [
   { name: 'log_format', contexts: Context.Http, args: Args.TwoOrMore, set: setLogFormat },
+  // Log files whose names have no variables are opened once anyway.
+  { name: 'open_log_file_cache', contexts: HTTP_ALL, args: Args.Any, set: accept(word) },
   { name: 'access_log', contexts: HTTP_ALL_IF | Context.LimitExcept, args: Args.OneOrMore, set: setAccessLog },
 ];

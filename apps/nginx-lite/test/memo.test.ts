@@ -1,0 +1,94 @@
+/**
+ * The fast way must not remember what depends on more than the head and files.
+ *
+ * $connection differs between connections and nothing else does. It is sent through random chains of everything that
+ * turns words into other words; whatever comes out must differ between connections, however often the same head was
+ * answered before.
+ */
+
+import { rmSync } from 'node:fs';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { get } from './support/client.ts';
+import { conf, IO_MODES, startLite } from './support/server.ts';
+
+const LINKS = ['map', 'volatile map', 'regex map', 'set', 'if', 'words'] as const;
+const ENDS = [
+  'return',
+  'add_header',
+  'rewrite',
+  'redirect',
+  'error_page',
+  'index of try_files',
+  'charset',
+  'realm',
+  'sub_filter',
+] as const;
+const CHAINS = 40;
+
+interface Chain {
+  links: (typeof LINKS)[number][];
+  end: (typeof ENDS)[number];
+}
+
+/** Directives of http and of a location; the last variable holds a text with $connection in it. */
+function written(chain: Chain, n: number): { http: string; location: string } {
+  let http = '';
+  let location = '';
+  let value = '$connection';
+  for (const [i, link] of chain.links.entries()) {
+    const name = `$v${n}_${i}`;
+    if (link === 'map') http += `map ${value} ${name} { default "m${value}"; }\n`;
+    else if (link === 'volatile map') http += `map ${value} ${name} { volatile; default "v${value}"; }\n`;
+    else if (link === 'regex map') http += `map ${value} ${name} { "~(?<c${n}_${i}>.+)" "r$c${n}_${i}"; }\n`;
+    else if (link === 'set') location += `set ${name} "s${value}";\n`;
+    else if (link === 'if') location += `set ${name} none; if (${value} ~ (.+)) { set ${name} "i$1"; }\n`;
+    else location += `set ${name} "${value}-$uri-${value}";\n`;
+    value = name;
+  }
+  const ends: Record<Chain['end'], string> = {
+    return: `return 200 "${value}";`,
+    add_header: `add_header X-V "${value}"; alias html/;`,
+    rewrite: `rewrite ^ /show/?v=${value} last;`,
+    redirect: `rewrite ^ http://h/${value}? redirect;`,
+    error_page: `error_page 404 http://h/${value}; return 404;`,
+    'index of try_files': `try_files /none /show/?v=${value};`,
+    charset: `charset "${value}"; return 200 x;`,
+    realm: `auth_basic "${value}"; auth_basic_user_file nowhere;`,
+    sub_filter: `sub_filter one "${value}"; sub_filter_types *; alias html/;`,
+  };
+  return { http, location: `location /${n}/ { ${location}${ends[chain.end]} }\n` };
+}
+
+describe.each(IO_MODES)('--io %s', (io) => {
+  test('an answer that depends on the connection is made for each', async () => {
+    const chain = fc.record({
+      links: fc.array(fc.constantFrom(...LINKS), { maxLength: 4 }),
+      end: fc.constantFrom(...ENDS),
+    });
+    // An `if` that holds takes try_files away, as in nginx: nothing of the chain would be left in the answer.
+    const random = fc
+      .sample(chain, CHAINS)
+      .filter((each) => each.end !== 'index of try_files' || !each.links.includes('if'));
+    const chains = [...ENDS.map((end): Chain => ({ links: [], end })), ...random];
+    const texts = chains.map(written);
+    const server = await startLite(
+      conf(
+        `map_hash_bucket_size 64; ${texts.map((each) => each.http).join('')} server { listen 127.0.0.1:%PORT%; root html; default_type text/plain;
+        location /show/ { return 200 "$arg_v"; }
+        ${texts.map((each) => each.location).join('')} }`,
+      ),
+      { io, files: { 'html/a.txt': 'one\n' } },
+    );
+    for (const [n, each] of chains.entries()) {
+      const answers = new Set<string>();
+      for (let i = 0; i < 3; i++) {
+        const answer = await get(server.port, `/${n}/a.txt`);
+        answers.add(JSON.stringify([answer.status, answer.headers.filter(([name]) => name !== 'Date'), answer.body]));
+      }
+      expect([each, answers.size]).toEqual([each, 3]);
+    }
+    await server.stop();
+    rmSync(server.dir, { recursive: true, force: true });
+  });
+});
