@@ -8,6 +8,7 @@
 
 import { ACCESS_DEFAULTS } from '../modules/access/conf.ts';
 import { AUTH_BASIC_DEFAULTS } from '../modules/auth-basic/conf.ts';
+import { AUTH_REQUEST_DEFAULTS } from '../modules/auth-request/module.ts';
 import { AUTOINDEX_DEFAULTS } from '../modules/autoindex/module.ts';
 import { CHARSET_DEFAULTS } from '../modules/charset/conf.ts';
 import { GZIP_DEFAULTS } from '../modules/gzip/conf.ts';
@@ -128,6 +129,7 @@ function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: 
     ...ACCESS_DEFAULTS,
     ...GZIP_DEFAULTS,
     ...LIMIT_DEFAULTS,
+    ...AUTH_REQUEST_DEFAULTS,
     ...SUB_FILTER_DEFAULTS,
     ...STUB_STATUS_DEFAULTS,
     ...AUTOINDEX_DEFAULTS,

@@ -226,6 +226,9 @@ export interface LocConf {
   subFilterOnce: boolean;
   subFilterLastModified: boolean;
   keepaliveMinTimeoutMs: number;
+  /** URI of auth_request; '': none. */
+  authRequest: string;
+  authRequestSets: { name: string; value: Template }[];
   /** Bytes a second, 0: no limit; and how many go out before it holds. */
   limitRate: Template;
   limitRateAfter: Template;

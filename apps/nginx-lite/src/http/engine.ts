@@ -32,6 +32,7 @@ import { HTTP_10, HTTP_11, Method, Parse, type ParseResult, Request } from './re
 import { buildRuntime, type RuntimeLocation, type VirtualServers } from './runtime.ts';
 import { COUNTER_BOUNDARIES, COUNTER_CONNECTIONS, countersOf, rowOf, Status, sumOf } from './status-rows.ts';
 import { type BodyStream, BytesStream, END, FileStream, NOT_YET, type Piece } from './stream.ts';
+import { answered, mainRequest } from './subrequest.ts';
 import { compileTemplate, type Evaluator } from './template.ts';
 import { normalized, normalizeUri } from './uri.ts';
 
@@ -691,7 +692,7 @@ export class Engine implements Sink {
    */
   resumeRequest(r: Request, serial: number, work: (r: Request) => void): void {
     const c = r.connection;
-    if (c.request !== r || c.serial !== serial || c.state !== State.Busy) return;
+    if (c.request !== mainRequest(r) || c.serial !== serial || c.state !== State.Busy) return;
     this.guarded(r, work);
   }
 
@@ -1274,6 +1275,10 @@ export class Engine implements Sink {
 
   /** `return 444`: not a byte. */
   drop(r: Request): void {
+    if (r.done !== null) {
+      answered(r);
+      return;
+    }
     this.finishLog(r);
     this.close(r.connection);
   }

@@ -17,6 +17,7 @@ import { Prepared } from './prepared.ts';
 import { HTTP_10, HTTP_11, Method, type Request } from './request.ts';
 import { errorPage, MSIE_PADDING, serverToken, statusLine, visibleStatus } from './status.ts';
 import { chunked, chunkOf } from './stream.ts';
+import { answered } from './subrequest.ts';
 
 export type HeaderFilter = (r: Request) => number;
 
@@ -167,6 +168,11 @@ export function sendFile(r: Request, file: FileEntry): void {
 function send(r: Request, body: Uint8Array | null): void {
   const engine = r.connection.engine;
   if (r.errStatus !== 0) r.status = r.errStatus;
+  // Who asked for a subrequest wants what the location says; filters are for the client's eyes.
+  if (r.done !== null) {
+    answered(r);
+    return;
+  }
   for (const filter of engine.headerFilters) {
     const code = filter(r);
     if (code === Code.Ok) continue;

@@ -81,7 +81,8 @@ export function runPhases(r: Request): void {
       continue;
     }
     const handler = list[r.handler];
-    if (handler === undefined) {
+    // Who may ask was settled for the request itself: its subrequests are not asked again, as in nginx.
+    if (handler === undefined || (r.phase === Phase.Access && r.parent !== null)) {
       r.phase++;
       r.handler = 0;
       continue;

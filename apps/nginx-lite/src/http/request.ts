@@ -191,6 +191,10 @@ export class Request {
   accessCode = 0;
   /** What auth_basic found out while the request waited. */
   authCode: number | null = null;
+  /** Status that auth_request got; 0: not asked, -1: under way. */
+  authStatus = 0;
+  /** Of a subrequest: who waits for its answer. */
+  done: ((sub: Request) => void) | null = null;
   /** Outcome of limit_req and limit_conn, for their variables; '': not asked. */
   limitReqStatus = '';
   limitConnStatus = '';
@@ -305,6 +309,8 @@ export class Request {
     this.accessCode = 0;
     this.authCode = null;
     this.limitRateText = null;
+    this.authStatus = 0;
+    this.done = null;
     this.limitReqStatus = '';
     this.limitConnStatus = '';
     this.secureExpires = null;

@@ -42,6 +42,7 @@ export class RuntimeLocation {
   readonly program: RuntimeOp[];
   readonly charset: Evaluator;
   readonly subFilters: { search: Evaluator; replacement: Evaluator }[];
+  readonly authRequestSets: { name: string; value: Evaluator }[];
   readonly secureLink: Evaluator | null;
   readonly secureLinkMd5: Evaluator | null;
   readonly addTrailers: { name: string; value: Evaluator; always: boolean }[];
@@ -79,6 +80,7 @@ export class RuntimeLocation {
       search: compileTemplate(each.search),
       replacement: compileTemplate(each.replacement),
     }));
+    this.authRequestSets = conf.authRequestSets.map((each) => ({ ...each, value: compileTemplate(each.value) }));
     this.secureLink = optional(conf.secureLink);
     this.secureLinkMd5 = optional(conf.secureLinkMd5);
     this.addTrailers = conf.addTrailers.map((each) => ({ ...each, value: compileTemplate(each.value) }));

@@ -21,7 +21,6 @@ const MODULES: [string, RegExp][] = [
   ['SCGI (ngx_http_scgi_module)', /^scgi_[a-z_0-9]+$/],
   ['gRPC (ngx_http_grpc_module)', /^grpc_[a-z_0-9]+$/],
   ['memcached (ngx_http_memcached_module)', /^memcached_[a-z_0-9]+$/],
-  ['auth_request (ngx_http_auth_request_module)', /^auth_request(?:_set)?$/],
   ['GeoIP (ngx_http_geoip_module)', /^geoip_[a-z_]+$/],
   ['random_index (ngx_http_random_index_module)', /^random_index$/],
   ['recoding (ngx_http_charset_module, all but naming a charset)', /^(?:charset_map|source_charset)$/],

@@ -8,6 +8,7 @@ import type { HeaderFilter } from '../http/output.ts';
 import type { PhaseTable } from '../http/phases.ts';
 import { accessHandler } from './access/handler.ts';
 import { authBasicHandler } from './auth-basic/handler.ts';
+import { authRequestHandler } from './auth-request/module.ts';
 import { autoindexHandler } from './autoindex/module.ts';
 import { charsetFilter } from './charset/filter.ts';
 import { gunzipFilter, gzipFilter } from './gzip/filter.ts';
@@ -29,7 +30,7 @@ export const PHASES: PhaseTable = {
   serverRewrite: [rewriteHandler],
   rewrite: [rewriteHandler],
   preaccess: [realipHandler, limitReqHandler, limitConnHandler],
-  access: [accessHandler, authBasicHandler],
+  access: [accessHandler, authBasicHandler, authRequestHandler],
   precontent: [tryFilesHandler],
   content: [stubStatusHandler, indexHandler, autoindexHandler, gzipStaticHandler, staticHandler],
 };

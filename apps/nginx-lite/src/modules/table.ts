@@ -9,6 +9,7 @@ import type { DirectiveTable } from '../conf/parser.ts';
 import { absentModule } from './absent.ts';
 import { ACCESS_DIRECTIVES } from './access/conf.ts';
 import { AUTH_BASIC_DIRECTIVES } from './auth-basic/conf.ts';
+import { AUTH_REQUEST_DIRECTIVES } from './auth-request/module.ts';
 import { AUTOINDEX_DIRECTIVES } from './autoindex/module.ts';
 import { CHARSET_DIRECTIVES } from './charset/conf.ts';
 import { CORE_DIRECTIVES } from './core/conf.ts';
@@ -40,6 +41,7 @@ export const ALL_DIRECTIVES: readonly Directive[] = [
   ...GZIP_DIRECTIVES,
   ...CHARSET_DIRECTIVES,
   ...LIMIT_DIRECTIVES,
+  ...AUTH_REQUEST_DIRECTIVES,
   ...SUB_FILTER_DIRECTIVES,
   ...STUB_STATUS_DIRECTIVES,
   ...AUTOINDEX_DIRECTIVES,

@@ -42,10 +42,10 @@ function setZone(kind: Zone['kind']) {
     for (const word of args.slice(2)) {
       if (word.startsWith('zone=')) {
         const colon = word.indexOf(':');
-        if (colon < 0) cf.fail(`invalid zone size "${word.slice(5)}"`);
+        if (colon < 0) cf.fail(`invalid zone size "${word}"`);
         name = word.slice(5, colon);
-        bytes = parseSize(word.slice(colon + 1)) ?? cf.fail(`invalid zone size "${word.slice(5)}"`);
-        if (bytes < ZONE_MIN) cf.fail(`zone "${name}" is too small`);
+        bytes = parseSize(word.slice(colon + 1)) ?? cf.fail(`invalid zone size "${word}"`);
+        if (bytes < ZONE_MIN) cf.fail(`zone "${word}" is too small`);
       } else if (kind === 'limit_req' && word.startsWith('rate=')) {
         const given = /^(\d+)(r\/s|r\/m)?$/.exec(word.slice(5));
         const number = given === null ? 0 : Number(given[1]);

@@ -26,8 +26,7 @@ function setReferers(cf: ConfContext, args: string[]): undefined {
     else if (word.startsWith('~')) {
       if (word.length === 1) cf.fail(`empty regex in "${word}"`);
       referers.regexes.push(cf.builder.pattern(cf, word.slice(1), true));
-    } else if (word.startsWith('http://') || word.startsWith('https://')) cf.fail(`invalid referer "${word}"`);
-    else {
+    } else {
       const slash = word.indexOf('/');
       const name = (slash < 0 ? word : word.slice(0, slash)).toLowerCase();
       referers.names.push({ name, uri: slash < 0 ? '' : word.slice(slash) });

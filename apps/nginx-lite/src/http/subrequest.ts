@@ -1,0 +1,66 @@
+/**
+ * Subrequests: another URI asked on behalf of a request, for what it answers.
+ *
+ * What it is for: a request object of its own that goes through the phases with the head of its parent. Invariants: it never writes
+ * to the connection: its answer, whatever way it comes about, goes to `done`; it lives no longer than its parent.
+ * Not its job: bodies of subrequests (nobody needs them yet).
+ */
+
+import { Phase, runPhases } from './phases.ts';
+import { Method, Request } from './request.ts';
+
+/** Asks for `uri`; `done` gets the request when its answer's header stands. It may be called before this returns. */
+export function subrequest(parent: Request, uri: string, done: (sub: Request) => void): void {
+  const sub = new Request();
+  const own = {
+    parent,
+    done,
+    method: Method.Get,
+    internal: true,
+    uri,
+    args: '',
+    contentLength: -1,
+    chunked: false,
+    // The body is the parent's business.
+    discarding: true,
+    expectTested: true,
+    location: parent.server.location,
+    captures: null,
+    cleanups: [],
+    authCode: null,
+    authStatus: 0,
+    accessCode: 0,
+    errStatus: 0,
+    status: 0,
+    phase: Phase.ServerRewrite,
+    handler: 0,
+    uriChanged: false,
+    errorPage: false,
+    limitReqStatus: parent.limitReqStatus,
+    limitConnStatus: parent.limitConnStatus,
+  };
+  Object.assign(sub, parent, own);
+  // Arrays and objects that an answer fills must not be the parent's.
+  sub.extra = [];
+  sub.ranges = [];
+  sub.bodyFilters = [];
+  sub.trailers = [];
+  sub.challenge = '';
+  sub.clearOut();
+  runPhases(sub);
+}
+
+/** The header of a subrequest's answer stands. */
+export function answered(sub: Request): void {
+  const { done } = sub;
+  sub.done = null;
+  sub.runCleanups();
+  done?.(sub);
+}
+
+/** The request that has the connection. */
+export function mainRequest(r: Request): Request {
+  let main = r;
+  while (main.parent !== null) main = main.parent;
+  return main;
+}
