@@ -339,7 +339,10 @@ export class Channel {
   localAddress(handle: Handle): SocketAddress {
     const slot = this.#slot(handle, 'localAddress');
     if ((this.slots.state[slot]! & S.Fd) === 0)
-      throw new MegapipeError('ERR_MEGAPIPE_STATE', 'localAddress: an lwsocket cannot be asked; accept it as a descriptor');
+      throw new MegapipeError(
+        'ERR_MEGAPIPE_STATE',
+        'localAddress: an lwsocket cannot be asked; accept it as a descriptor',
+      );
     const name = native.getsockname(this.slots.fd[slot]!, 0);
     if (typeof name === 'number') throw systemError('getsockname', -name, `handle ${handle}`);
     return socketAddress(name);

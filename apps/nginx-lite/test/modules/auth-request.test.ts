@@ -51,7 +51,7 @@ compareWithNginx({ 'html/a.txt': 'a\n', 'html/deep/b.txt': 'b\n', users: 'u:{SHA
       head(path),
       get(path, 'Authorization: Basic dTpwYXNzd29yZA=='),
       get(path) + get(path),
-      get(path, 'Content-Length: 3').replace('GET', 'POST') + 'abc' + get('/a.txt'),
+      `${get(path, 'Content-Length: 3').replace('GET', 'POST')}abc${get('/a.txt')}`,
     ]),
   },
 ]);
