@@ -7,6 +7,7 @@ wanted=""
 [ -x /usr/bin/memcached ] || wanted="$wanted memcached"
 [ -x /usr/sbin/nginx ] || wanted="$wanted nginx-light"
 [ -x /usr/bin/strace ] || wanted="$wanted strace"
+[ -x /usr/bin/valgrind ] || wanted="$wanted valgrind"
 [ -x /usr/bin/memccapable ] || wanted="$wanted libmemcached-tools"
 # Clients in other languages, for the tests of memcached-ts.
 [ -e /usr/lib/python3/dist-packages/pymemcache ] || wanted="$wanted python3-pymemcache"

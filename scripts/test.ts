@@ -33,7 +33,7 @@ const result = (name: string): string => join(root, name, 'test-results/vitest.j
 /* A suite that dies must not be counted by the report of an earlier run; turbo brings those of cached runs back. */
 for (const name of packages) rmSync(result(name), { force: true });
 
-const checked = turbo('typecheck', 'lint', '--continue', '--output-logs=new-only');
+const checked = turbo('typecheck', 'typecheck:root', 'lint', 'lint:root', '--continue', '--output-logs=new-only');
 const tested = turbo('test', '--continue', '--concurrency=1', '--output-logs=new-only');
 
 /**

@@ -13,6 +13,7 @@ import { parseArgs } from 'node:util';
 import { type BackendName, Channel, type Sink } from '@megapipe/core';
 import pc from 'picocolors';
 import { recordEnvironment } from './environment.ts';
+import type { Experiment } from './experiment.ts';
 import { experiments } from './experiments/index.ts';
 import { measureInstructions } from './instructions.ts';
 import { findProgram } from './peers.ts';
@@ -29,6 +30,7 @@ const USAGE = `usage: node src/main.ts [--quick|--full] [--only NAME]... [--roun
   --quick     three rounds of half a second: about two minutes (the default)
   --full      five rounds of 1.5 s, for figures that are quoted
   --only      one experiment: ${[...experiments.map((one) => one.name), INSTRUCTIONS].join(', ')}; may be repeated
+  --workload  only workloads whose id begins with this (sizes: 64-, 1024-, 4096-, 65536-); may be repeated
   --rounds    interleaved rounds
   --seconds   measured window of each sample
   --server-cpu, --client-cpu   cores, by default 0 and 1
@@ -65,6 +67,7 @@ function commandLine() {
         quick: { type: 'boolean', default: false },
         full: { type: 'boolean', default: false },
         only: { type: 'string', multiple: true, default: [] },
+        workload: { type: 'string', multiple: true, default: [] },
         rounds: { type: 'string' },
         seconds: { type: 'string' },
         'server-cpu': { type: 'string' },
@@ -114,6 +117,16 @@ const chosen =
 for (const name of values.only) {
   if (name !== INSTRUCTIONS && !experiments.some((one) => one.name === name)) usage(`--only: no experiment "${name}"`);
 }
+/** The experiment as it is, or less of it. */
+function part(experiment: Experiment): Experiment {
+  if (values.workload.length === 0) return experiment;
+  const workloads = experiment.workloads.filter(({ id }) => values.workload.some((start) => id.startsWith(start)));
+  if (workloads.length === 0)
+    usage(`--workload: ${experiment.name} has ${experiment.workloads.map(({ id }) => id).join(', ')}`);
+  const targets = experiment.targets.filter(({ workload }) => workloads.some(({ id }) => id === workload));
+  return { ...experiment, workloads, targets };
+}
+const parts = chosen.map(part);
 const preset = values.full ? FULL : QUICK;
 const rounds = positive('rounds', values.rounds, preset.rounds, true);
 const seconds = positive('seconds', values.seconds, preset.seconds, false);
@@ -146,7 +159,7 @@ const results: Results = {
   experiments: [],
 };
 
-for (const experiment of chosen) {
+for (const experiment of parts) {
   process.stdout.write(`\n${pc.bold(experiment.title)}\n`);
   const result = await runExperiment(experiment, {
     ...preset,

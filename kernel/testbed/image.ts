@@ -185,6 +185,7 @@ function base(): void {
   for (const path of ['/proc', '/sys', '/dev', '/tmp', '/root', '/etc', '/usr/bin']) image.folder(path);
   image.device('/dev/console', 5, 1);
   image.bytes('/etc/passwd', Buffer.from('root:x:0:0:root:/root:/bin/sh\n'));
+  image.bytes('/etc/group', Buffer.from('root:x:0:\n'));
   image.bytes('/etc/hosts', Buffer.from('127.0.0.1 localhost\n::1 localhost\n'));
   image.file('/bin/busybox', busybox!);
   for (const applet of run(busybox!, '--list').trim().split('\n')) image.link(`/bin/${applet}`, 'busybox');

@@ -241,10 +241,16 @@ static void cleanup(napi_async_cleanup_hook_handle handle, void *arg) {
   in->dying = true;
   in->cleanup = handle;
   mp_attachments_close_all(in);
-  for (int i = 0; i < MP_MAX_RINGS; i++)
-    if (in->rings[i].used) mp_ring_free(NULL, in, &in->rings[i]);
-  for (int i = 0; i < MP_MAX_REGIONS; i++)
+  for (int i = 0; i < MP_MAX_RINGS; i++) {
+    if (!in->rings[i].used) continue;
+    mp_drop_reference(in->env, &in->rings[i].ring_buffer);
+    mp_drop_reference(in->env, &in->rings[i].sqe_buffer);
+    mp_ring_free(in->env, in, &in->rings[i]);
+  }
+  for (int i = 0; i < MP_MAX_REGIONS; i++) {
+    mp_drop_reference(in->env, &in->regions[i].buffer);
     if (in->regions[i].kind == REGION_MAPPED) munmap(in->regions[i].base, in->regions[i].length);
+  }
   mp_fd_close_owned(in);
   if (in->closing_handles == 0) mp_instance_finish(in);
 }

@@ -73,10 +73,8 @@ void mp_attachment_stop(struct instance *in, struct attachment *at) {
     at->ring->attachment = NULL;
     if (at->wake_fd >= 0) syscall(427, at->ring->fd, MP_UNREGISTER_EVENTFD, NULL, 0);
   }
-  if (!in->dying) {
-    napi_delete_reference(in->env, at->drain);
-    napi_async_destroy(in->env, at->context);
-  }
+  napi_delete_reference(in->env, at->drain);
+  napi_async_destroy(in->env, at->context);
   at->open_handles = 2 + at->has_poll;
   in->closing_handles += at->open_handles;
   uv_close((uv_handle_t *)&at->prepare, on_closed);

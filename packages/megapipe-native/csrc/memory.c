@@ -43,10 +43,14 @@ napi_value mp_wrap_memory(napi_env env, void *base, size_t length, napi_ref *ref
 }
 
 void mp_detach_memory(napi_env env, napi_ref *ref) {
-  if (!env || !*ref) return;
+  if (!*ref) return;
   napi_value buffer = NULL;
   if (napi_get_reference_value(env, *ref, &buffer) == napi_ok && buffer) napi_detach_arraybuffer(env, buffer);
-  napi_delete_reference(env, *ref);
+  mp_drop_reference(env, ref);
+}
+
+void mp_drop_reference(napi_env env, napi_ref *ref) {
+  if (*ref) napi_delete_reference(env, *ref);
   *ref = NULL;
 }
 

@@ -83,6 +83,8 @@ void mp_set(napi_env env, napi_value object, const char *name, napi_value v);
 /* An ArrayBuffer over memory that this addon owns; `ref` lets it be detached before the memory goes. */
 napi_value mp_wrap_memory(napi_env env, void *base, size_t length, napi_ref *ref);
 void mp_detach_memory(napi_env env, napi_ref *ref);
+/* Without detaching: JavaScript will not run again. */
+void mp_drop_reference(napi_env env, napi_ref *ref);
 
 /* Descriptors that this environment closes when it goes away (socket.c). */
 void mp_fd_own(struct instance *in, int fd);

@@ -1,0 +1,59 @@
+/**
+ * The addon under valgrind: making, using and taking down channels neither touches memory that is not its own nor leaves
+ * any behind. What valgrind says about Node itself (some, none of it ours) does not count.
+ */
+import { spawnSync } from 'node:child_process';
+import { realpathSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+
+function reasonToSkip(): string {
+  if (process.env['MEGAPIPE_SANITIZE'] === '1' || process.env['MEGAPIPE_INSIDE_GUEST']) return 'the normal run does it';
+  if (process.env['MEGAPIPE_VALGRIND'] !== '1' && process.env['CI'] !== 'true')
+    return 'half a minute of CPU: MEGAPIPE_VALGRIND=1 or CI=true runs it';
+  const probe = spawnSync('valgrind', ['--version'], { encoding: 'utf8' });
+  return probe.error ? 'valgrind is not installed (as root: apt-get install valgrind)' : '';
+}
+
+/** Valgrind's reports, one paragraph each, that have a frame in the addon; and what the program printed. */
+function reports(kinds: string, ...args: string[]): { ours: string[]; said: string; status: number | null } {
+  const program = fileURLToPath(new URL('programs/teardown.ts', import.meta.url));
+  const run = spawnSync(
+    'valgrind',
+    [
+      /* V8 writes code as it goes; addons are unloaded before the leak check. */
+      '--smc-check=all-non-file',
+      '--keep-debuginfo=yes',
+      '--leak-check=full',
+      `--show-leak-kinds=${kinds}`,
+      '--num-callers=40',
+      realpathSync(process.execPath),
+      /* Compiling costs more than it gives here, and single-threaded there is less of Node to look at. */
+      '--single-threaded',
+      '--max-lazy',
+      '--no-opt',
+      program,
+      ...args,
+    ],
+    { encoding: 'utf8', maxBuffer: 1 << 26 },
+  );
+  const paragraphs = run.stderr.replace(/^==\d+== ?/gm, '').split(/\n\s*\n/);
+  const ours = paragraphs.filter((text) => text.includes('megapipe_native.node'));
+  return { ours, said: run.stdout, status: run.status };
+}
+
+const reason = reasonToSkip();
+describe.skipIf(reason !== '')(`under valgrind${reason && ` (skipped: ${reason})`}`, () => {
+  test('channels come and go without an invalid access or a lost block of the addon', { timeout: 600_000 }, () => {
+    const { ours, said, status } = reports('definite,indirect,possible');
+    expect(said).toBe('done\n');
+    expect(ours).toEqual([]);
+    expect(status).toBe(0);
+  });
+
+  test('a process that skips the clean-up is seen to leave the addon’s memory', { timeout: 600_000 }, () => {
+    const { ours, said } = reports('all', 'abandon');
+    expect(said).toBe('done\n');
+    expect(ours.length).toBeGreaterThan(0);
+  });
+});
