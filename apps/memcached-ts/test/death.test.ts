@@ -16,7 +16,7 @@ import { Fixture } from './fixture.ts';
 const THREADS = 3;
 const BACKGROUND = THREADS + 1;
 const OWNER = 120;
-const DEATHS = Number(process.env['DEATHS'] ?? 25);
+const DEATHS = Number(process.env['DEATHS'] ?? 12);
 
 /** Repairs what the threads in `dead` left behind. */
 function bury(cache: Cache, dead: number[], alive: number[], lockless = false): ReturnType<typeof repair> {

@@ -124,5 +124,6 @@ describe.each(IO_MODES)('memcached-ts --io %s -e', (io) => {
       client = await begin();
       expect((await client.stats())['curr_items']).toBe('0');
     },
+    120_000,
   );
 });
