@@ -100,9 +100,6 @@ export const head = (path: string, ...headers: string[]): string => get(path, ..
 export const old = (path: string, ...headers: string[]): string =>
   `GET ${path} HTTP/1.0\r\n${headers.map((line) => `${line}\r\n`).join('')}\r\n`;
 
-/** Three servers start: on a busy machine that takes its time. */
-const START_MS = 180_000;
-
 export const FILE_TIME = new Date('2026-03-01T10:20:30Z');
 
 export function shown(text: string): string {
@@ -126,7 +123,7 @@ export function compareWithNginx(files: Record<string, string | Uint8Array>, gro
           // The oracle's workers run as the same user, so that both may read the same files.
           oracle = await startDebian(conf(group.http), { dir });
           for (const io of IO_MODES) ours.set(io, await startLite(conf(group.http), { io, dir }));
-        }, START_MS);
+        });
         afterAll(async () => {
           await oracle?.stop();
           for (const each of ours.values()) await each.stop();
