@@ -78,7 +78,7 @@ export function instructionRows(result: Instructions): { head: string[]; rows: s
 }
 
 export function environmentLine({ environment, connections, transactions }: Instructions): string {
-  return `Guest: Linux ${environment.guest} under QEMU's TCG with -icount, one virtual CPU, instructions of the server's task; ${connections} connections, ${transactions} transactions counted for each figure. Counts, not times.`;
+  return `Guest: Linux ${environment.guest} under QEMU's TCG, 3 virtual CPUs, the server alone on one; ${connections} connections, ${transactions} transactions counted for each figure. Counts, not times.`;
 }
 
 /** Runs it: the result, or why there is none. Takes about five minutes. */

@@ -1,19 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A plugin for QEMU's TCG that counts the instructions of one task of the guest, apart for kernel and user space, interrupts and
- * softirqs that come while it runs included, and writes them down whenever the guest asks. For one virtual CPU.
- *
- * Which task runs, it learns at the one place where x86-64 Linux changes stacks, in __switch_to_asm:
- *	mov %rsp, disp(%rdi)
- *	mov disp(%rsi), %rsp
- * The address that the second one reads lies in the next task's task_struct, and tells tasks apart. Two instructions that no
- * compiler writes are the guest's words to the plugin (client.c): "this task is the one" and "write down".
- *
- * Debian's QEMU has plugins enabled and ships no header, so what is used of version 1 of their interface
- * (include/qemu/qemu-plugin.h) is declared here.
+ * A plugin for QEMU's TCG that counts the instructions of each virtual CPU, apart for kernel and user space, and writes them down
+ * whenever the guest executes the marker (client.c). Debian's QEMU has plugins enabled and ships no header, so what is used of
+ * version 1 of their interface (include/qemu/qemu-plugin.h) is declared here.
  *
  *	gcc -shared -fPIC -O2 -o plugin.so plugin.c
- *	qemu-system-x86_64 -smp 1 -icount shift=0,sleep=off -plugin ./plugin.so,out=FILE ...
+ *	qemu-system-x86_64 -plugin ./plugin.so,out=FILE ...
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -32,10 +24,6 @@ void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *tb, void (*cb)(
 					  enum qemu_plugin_cb_flags flags, void *userdata);
 void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn, void (*cb)(unsigned int, void *),
 					    enum qemu_plugin_cb_flags flags, void *userdata);
-typedef uint32_t qemu_plugin_meminfo_t;
-enum qemu_plugin_mem_rw { QEMU_PLUGIN_MEM_R = 1 };
-void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *insn, void (*cb)(unsigned int, qemu_plugin_meminfo_t, uint64_t, void *),
-				      enum qemu_plugin_cb_flags flags, enum qemu_plugin_mem_rw rw, void *userdata);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
 uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *tb);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t index);
@@ -43,58 +31,35 @@ const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *insn);
 size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *insn);
 
 #define EXPORT __attribute__((visibility("default")))
+#define CPUS 16
 
 EXPORT int qemu_plugin_version = 1;
 
-/* "This task is the one": xchg %r14w, %r14w. "Write down": xchg %r13w, %r13w. */
-static const uint8_t chosen[] = { 0x66, 0x45, 0x87, 0xf6 };
+static uint64_t counts[CPUS][2];
 static const uint8_t marker[] = { 0x66, 0x45, 0x87, 0xed };
-/* mov disp32(%rsi), %rsp */
-static const uint8_t next_stack[] = { 0x48, 0x8b, 0xa6 };
-
-static uint64_t current, task, counts[2];
 static FILE *out;
 
 static void on_kernel(unsigned int cpu, void *n)
 {
-	(void)cpu;
-	if (current == task)
-		counts[0] += (uintptr_t)n;
+	counts[cpu % CPUS][0] += (uintptr_t)n;
 }
 
 static void on_user(unsigned int cpu, void *n)
 {
-	(void)cpu;
-	if (current == task)
-		counts[1] += (uintptr_t)n;
-}
-
-static void on_switch(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address, void *unused)
-{
-	(void)cpu;
-	(void)info;
-	(void)unused;
-	current = address;
-}
-
-static void on_chosen(unsigned int cpu, void *unused)
-{
-	(void)cpu;
-	(void)unused;
-	task = current;
+	counts[cpu % CPUS][1] += (uintptr_t)n;
 }
 
 static void on_mark(unsigned int cpu, void *unused)
 {
+	int i;
+
 	(void)cpu;
 	(void)unused;
-	fprintf(out, "mark %llu %llu\n", (unsigned long long)counts[0], (unsigned long long)counts[1]);
+	fprintf(out, "mark");
+	for (i = 0; i < CPUS; i++)
+		fprintf(out, " %llu %llu", (unsigned long long)counts[i][0], (unsigned long long)counts[i][1]);
+	fprintf(out, "\n");
 	fflush(out);
-}
-
-static bool is(const struct qemu_plugin_insn *insn, const uint8_t *bytes, size_t length, size_t size)
-{
-	return qemu_plugin_insn_size(insn) == size && !memcmp(qemu_plugin_insn_data(insn), bytes, length);
 }
 
 static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
@@ -104,14 +69,10 @@ static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 
 	(void)id;
 	qemu_plugin_register_vcpu_tb_exec_cb(tb, kernel ? on_kernel : on_user, QEMU_PLUGIN_CB_NO_REGS, (void *)(uintptr_t)n);
-	for (i = 0; i < n; i++) {
+	for (i = 0; !kernel && i < n; i++) {
 		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
 
-		if (kernel && is(insn, next_stack, sizeof(next_stack), 7))
-			qemu_plugin_register_vcpu_mem_cb(insn, on_switch, QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_R, NULL);
-		else if (!kernel && is(insn, chosen, sizeof(chosen), sizeof(chosen)))
-			qemu_plugin_register_vcpu_insn_exec_cb(insn, on_chosen, QEMU_PLUGIN_CB_NO_REGS, NULL);
-		else if (!kernel && is(insn, marker, sizeof(marker), sizeof(marker)))
+		if (qemu_plugin_insn_size(insn) == sizeof(marker) && !memcmp(qemu_plugin_insn_data(insn), marker, sizeof(marker)))
 			qemu_plugin_register_vcpu_insn_exec_cb(insn, on_mark, QEMU_PLUGIN_CB_NO_REGS, NULL);
 	}
 }

@@ -39,9 +39,6 @@ fi
 # More CPUs than there are, where it is the division of labour between them that is tested.
 cpus=${MEGAPIPE_GUEST_CPUS:-2}
 [ "$suite" != kselftest ] || cpus=${MEGAPIPE_GUEST_CPUS:-4}
-# For kernel/measure: the guest's clock counts instructions, so that every run is the same.
-icount=""
-[ -z "${MEGAPIPE_QEMU_ICOUNT:-}" ] || icount='-icount shift=0,sleep=off -rtc base=2026-01-01,clock=vm'
 # Suites that are about the module.
 if grep -q /megapipe.ko "$here/suites/$suite.sh"; then
   build=${tree:-$(sh "$here/headers.sh" "${image##*/vmlinuz-}")}
@@ -55,12 +52,11 @@ sh "$root/scripts/run.sh" node "$here/image.ts" "$busybox/bin/busybox" "$work/in
 mkfifo "$work/output"
 cat <"$work/output" &
 reader=$!
-# shellcheck disable=SC2086
 timeout -k 5 "${MEGAPIPE_GUEST_SECONDS:-540}" qemu-system-x86_64 -accel "${MEGAPIPE_QEMU_ACCEL:-tcg,thread=single}" -M q35 -cpu max -smp "$cpus" \
   -m "${MEGAPIPE_GUEST_MEMORY:-2048}" -nodefaults -no-user-config -display none -no-reboot \
   -kernel "$image" -initrd "$work/initramfs" \
   -append 'console=ttyS0 loglevel=5 panic=-1 oops=panic' \
-  ${MEGAPIPE_QEMU_PLUGIN:+-plugin "$MEGAPIPE_QEMU_PLUGIN"} $icount -serial "file:$work/console" -serial stdio </dev/null >"$work/output" &
+  ${MEGAPIPE_QEMU_PLUGIN:+-plugin "$MEGAPIPE_QEMU_PLUGIN"} -serial "file:$work/console" -serial stdio </dev/null >"$work/output" &
 machine=$!
 pids="$machine $reader"
 ended=0

@@ -1,7 +1,7 @@
 /**
  * The specs of @megapipe/native and @megapipe/core once more, inside a QEMU guest with Debian 12's stock 6.1 kernel, the
  * oldest that is supported: its io_uring lacks NO_SQARRAY and all that came later. There the module of kernel/ can be loaded, too,
- * so backend `device` has its spec there, and the servers run on it. kernel/testbed does the work.
+ * so backend `device` has its spec there. kernel/testbed does the work.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -26,7 +26,6 @@ const reason = reasonToSkip();
 const SUITES = [
   { what: "the specs pass on Debian's 6.1 kernel", suite: ['uring'], summaries: 2 },
   { what: 'the spec of Channel passes on the module (backend device)', suite: ['device', 'channel'], summaries: 1 },
-  { what: 'memcached-ts and nginx-lite serve on the module, and on io_uring', suite: ['servers'], summaries: 0 },
 ];
 
 test.skipIf(reason !== '').for(SUITES)(
