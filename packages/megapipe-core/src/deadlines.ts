@@ -50,9 +50,9 @@ export class Deadlines {
     const target = Math.floor(now / TICK_MS);
     if (target - this.#now > BUCKETS) this.#now = target - BUCKETS;
     while (this.#now < target) {
-      this.#now++;
-      const b = this.#now & (BUCKETS - 1);
-      /* What is linked from here on, by fire() too, lands in another bucket: the loop ends. */
+      const tick = this.#now + 1;
+      const b = tick & (BUCKETS - 1);
+      /* What is linked from here on, by fire() too, is due after `now` and lands in another bucket: the loop ends. */
       for (let slot = this.#bucket[b]!; slot >= 0; slot = this.#bucket[b]!) {
         this.#unlink(slot);
         const due = this.due[slot]!;
@@ -62,6 +62,8 @@ export class Deadlines {
           fire(slot);
         }
       }
+      /* Only now: when fire() throws, the rest of the bucket has its turn with the next call, and not a round later. */
+      this.#now = tick;
     }
   }
 

@@ -49,6 +49,21 @@ test('deadlines fire once, never early, and at most two ticks late, as a list of
   );
 });
 
+test('a deadline whose handler throws delays no other', () => {
+  const wheel = new Deadlines(10);
+  wheel.advance(0, () => {});
+  for (let slot = 0; slot < 10; slot++) wheel.set(slot, 250);
+  const fired: number[] = [];
+  const fire = (slot: number): void => {
+    fired.push(slot);
+    throw new Error('handler threw');
+  };
+  for (let i = 0; i < 10; i++) expect(() => wheel.advance(400, fire)).toThrow('handler threw');
+  wheel.advance(400, fire);
+  expect(fired.toSorted((a, b) => a - b)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  expect(wheel.queued).toBe(0);
+});
+
 test('setting deadlines from inside the firing of others neither loses nor repeats one', () => {
   const wheel = new Deadlines(1000);
   wheel.advance(0, () => {});
