@@ -2,58 +2,17 @@
  * The oracle: the same bytes to Debian's nginx and to ours, the same bytes back.
  *
  * Compared: status line, every header line in order (but Server and Date), body. What may differ is the table
- * EXPLAINED, each row with its reason; what is not in the table and differs is a failure.
+ * EXPLAINED (support/oracle.ts), each row with its reason; what is not in the table and differs is a failure.
  */
 
 import { execFileSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, rmSync, symlinkSync, utimesSync } from 'node:fs';
+import { chmodSync, mkdirSync, rmSync, symlinkSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { SERVER_FULL } from '../src/version.ts';
 import { exchange } from './support/client.ts';
-import { conf, DEBIAN_NGINX, IO_MODES, makePrefix, type Running, startDebian, startLite } from './support/server.ts';
-
-const available = existsSync(DEBIAN_NGINX);
-if (!available) console.log(`skipped: ${DEBIAN_NGINX} is not installed, so there is no oracle to ask`);
-const oracleVersion = available
-  ? (/nginx\/[0-9.]+/.exec(execFileSync('sh', ['-c', `${DEBIAN_NGINX} -v 2>&1`], { encoding: 'utf8' }))?.[0] ?? '')
-  : '';
-
-/** Differences that are meant. Applied to both answers before they are compared. */
-const EXPLAINED: { why: string; apply(text: string, port: number, nameLength: number): string }[] = [
-  {
-    why: 'the product has its own name',
-    apply: (text) => text.replaceAll(/nginx(?:-lite)?\/[0-9.]+|nginx-lite(?=<|\r)/g, 'nginx'),
-  },
-  {
-    why: 'built-in pages name the product, which changes their length',
-    apply: (text) => text.replace(/(Content-Length: )\d+(?=\r\n[\s\S]*<hr><center>nginx<)/g, '$1#'),
-  },
-  {
-    why: 'the same, where HEAD asks for such a page and there is only the length to see',
-    apply: (text, _port, name) =>
-      text.replace(
-        /^(HTTP\/1\.1 [345][\s\S]*Content-Type: text\/html\r\nContent-Length: )(\d+)(\r\n(?![\s\S]*ETag)[\s\S]*\r\n\r\n)$/,
-        (_all, before: string, length: string, after: string) => `${before}${Number(length) - name}${after}`,
-      ),
-  },
-  { why: 'the clock goes on', apply: (text) => text.replaceAll(/^(Date|Expires): [^\r]*/gm, '$1: #') },
-  { why: 'each server has its own port', apply: (text, port) => text.replaceAll(`:${port}`, ':#') },
-  {
-    why: 'boundaries are counted from the start of the server',
-    apply: (text) => text.replaceAll(/\b\d{20}\b/g, 'BOUNDARY'),
-  },
-];
-
-function normal(text: string, port: number, name: string): string {
-  let result = text;
-  // A stream of answers is normalised one by one: the length of a built-in page is its own.
-  result = result
-    .split(/(?=HTTP\/1\.1 \d\d\d )/)
-    .map((part) => EXPLAINED.reduce((each, rule) => rule.apply(each, port, name.length), part))
-    .join('');
-  return result;
-}
+import { type Group, get, head, normal, old, oracleAvailable, oracleVersion, shown } from './support/oracle.ts';
+import { conf, IO_MODES, makePrefix, type Running, startDebian, startLite } from './support/server.ts';
 
 const FILES: Record<string, string> = {
   'html/index.html': '<p>index</p>\n',
@@ -83,18 +42,6 @@ const FILES: Record<string, string> = {
 
 const TYPES =
   'types { text/html html htm; text/plain txt; text/css css; application/javascript js; application/gzip gz; } default_type application/octet-stream;';
-
-interface Group {
-  name: string;
-  http: string;
-  requests: string[];
-}
-
-const get = (path: string, ...headers: string[]): string =>
-  `GET ${path} HTTP/1.1\r\n${['Host: example.com', ...headers].map((line) => `${line}\r\n`).join('')}\r\n`;
-const head = (path: string, ...headers: string[]): string => get(path, ...headers).replace('GET', 'HEAD');
-const old = (path: string, ...headers: string[]): string =>
-  `GET ${path} HTTP/1.0\r\n${headers.map((line) => `${line}\r\n`).join('')}\r\n`;
 
 const LAST_MODIFIED = 'Sun, 01 Mar 2026 10:20:30 GMT';
 const LATER = 'Mon, 02 Mar 2026 10:20:30 GMT';
@@ -860,8 +807,8 @@ const GROUPS: Group[] = [
   },
 ];
 
-describe.skipIf(!available)(`the same bytes as ${oracleVersion}`, () => {
-  const dir = available ? makePrefix(FILES) : '';
+describe.skipIf(!oracleAvailable)(`the same bytes as ${oracleVersion}`, () => {
+  const dir = oracleAvailable ? makePrefix(FILES) : '';
 
   beforeAll(() => {
     const time = new Date('2026-03-01T10:20:30Z');
@@ -911,7 +858,3 @@ describe.skipIf(!available)(`the same bytes as ${oracleVersion}`, () => {
     });
   }
 });
-
-function shown(text: string): string {
-  return text.length > 1500 ? `${text.slice(0, 1200)}… (${text.length} bytes) …${text.slice(-100)}` : text;
-}
