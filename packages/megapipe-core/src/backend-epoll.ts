@@ -176,7 +176,17 @@ export class EpollBackend implements Backend {
         /* Dirty keeps sent() from queueing this slot once more while it is being served. */
         slots.state[slot]! |= S.Dirty;
         const before = slots.generation[slot];
-        channel.sent(slot, n);
+        let whole = false;
+        try {
+          channel.sent(slot, n);
+          whole = true;
+        } finally {
+          if (!whole && slots.generation[slot] === before) {
+            /* A handler threw: what is left is sent in the next round. */
+            slots.state[slot]! &= ~S.Dirty;
+            channel.sent(slot, 0);
+          }
+        }
         if (slots.generation[slot] !== before) return;
         slots.state[slot]! &= ~S.Dirty;
         if (slots.state[slot]! & S.Broken) return;

@@ -149,6 +149,8 @@ export class Channel {
   readonly #fileToken: number[] = [];
   readonly #fileRegion: number[] = [];
   readonly #fileFree: number[] = [];
+  /** Tokens of the writes that one send completed. */
+  readonly #written: number[] = [];
   /** Requests that could not be made: slot, generation, errno. */
   #failures: number[] = [];
   /** Descriptors accepted and neither registered nor discarded yet. */
@@ -1006,6 +1008,9 @@ export class Channel {
     slots.outBytes[slot]! -= bytes;
     let left = bytes;
     let s = slots.outHead[slot]!;
+    /* First all that was sent leaves the queue, then the sink hears of it: a handler that throws must not have the rest sent twice. */
+    const written = this.#written;
+    let count = 0;
     while (s !== NO_SEGMENT) {
       const length = output.segLength[s]!;
       if (length > left) {
@@ -1022,14 +1027,33 @@ export class Channel {
       output.release(s);
       if (region !== ARENA) {
         this.#regionUses[region]!--;
-        if (token !== NO_TOKEN) this.sink.onWritten(slots.handle(slot), slots.cookie[slot]!, token, 0);
+        if (token !== NO_TOKEN) written[count++] = token;
       }
       s = next;
       if (left === 0 && (s === NO_SEGMENT || output.segLength[s]! > 0)) break;
     }
-    const state = slots.state[slot]!;
+    if (count > 0) this.#reportWritten(slot, count);
+    this.#afterSent(slot);
+  }
+
+  #reportWritten(slot: number, count: number): void {
+    const handle = this.slots.handle(slot);
+    const cookie = this.slots.cookie[slot]!;
+    const written = this.#written;
+    let i = 0;
+    try {
+      while (i < count) this.sink.onWritten(handle, cookie, written[i++]!, 0);
+    } catch (error) {
+      while (i < count) this.#orphans.push(handle, cookie, written[i++]!, 0);
+      this.#afterSent(slot);
+      throw error;
+    }
+  }
+
+  #afterSent(slot: number): void {
+    const state = this.slots.state[slot]!;
     if (state & S.Broken) this.#dropOutput(slot, EPIPE);
-    const queued = slots.outBytes[slot]!;
+    const queued = this.slots.outBytes[slot]!;
     if (queued > 0) {
       if (!(state & (S.Dirty | S.Sending))) this.#markDirty(slot);
     } else if (state & (S.Closing | S.Shut) && !(state & S.Dirty)) this.#markDirty(slot);
