@@ -23,7 +23,7 @@ function feed(matcher: Matcher, connection: number, response: Uint8Array, cuts: 
   return verdict;
 }
 
-const DEFAULTS = { keys: 5, valueBytes: 67, setShare: 0, zipf: 0, shape: 'single', batch: 7 } as const;
+const DEFAULTS = { keys: 5, valueBytes: 67, setShare: 0, zipf: 0, shape: 'single', batch: 7, misses: false } as const;
 
 const cuts = fc.array(fc.nat(5000), { maxLength: 8 });
 const shift = fc.nat(7);
@@ -236,6 +236,25 @@ describe('the HTTP matcher', () => {
     expect(headerLength(Buffer.from('a\r\n\r\nb'), 6)).toBe(5);
     expect(headerLength(Buffer.from('a\r\n\r\nb'), 4)).toBe(-1);
     expect(headerLength(Buffer.from('a\n\nb\r\nc'), 7)).toBe(-1);
+  });
+});
+
+describe('a get that may find nothing', () => {
+  it('is done by its value or by END alone, cut anywhere, and by nothing else', () => {
+    fc.assert(
+      fc.property(fc.constantFrom('END\r\n', 'hit'), cuts, (answer, where) => {
+        const { matcher, responses } = memcachedExchange({ ...DEFAULTS, misses: true }, 1);
+        const response = answer === 'hit' ? tableEntry(responses, 3) : Buffer.from(answer);
+        for (let turn = 0; turn < 2; turn++) {
+          matcher.begin(0, 3);
+          expect(feed(matcher, 0, response, where)).toBe(Verdict.Done);
+        }
+        matcher.begin(0, 3);
+        expect(feed(matcher, 0, Buffer.from('ERROR\r\n'), where)).toBe(Verdict.Wrong);
+        matcher.begin(0, 3);
+        expect(feed(matcher, 0, tableEntry(responses, 2), where)).toBe(Verdict.Wrong);
+      }),
+    );
   });
 });
 

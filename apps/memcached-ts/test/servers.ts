@@ -68,6 +68,20 @@ export function startOurs(
   return start(OURS, ['--io', io, ...args], undefined, environment);
 }
 
+/** As `startOurs`; `stop` also walks the whole cache memory, and `verdict` then gives what that found (checked.ts). */
+export async function startChecked(io: string, args: string[] = []): Promise<Server & { verdict(): Promise<string> }> {
+  const hook = `--import=${new URL('checked.ts', import.meta.url).href}`;
+  const server = await startOurs(io, args, { NODE_OPTIONS: `${hook} --disable-warning=ExperimentalWarning` });
+  return {
+    ...server,
+    verdict: async () => {
+      await server.stop();
+      for (let i = 0; i < 500 && !/^CHECK (ok|end)$/m.test(server.stderr()); i++) await sleep(10);
+      return server.stderr();
+    },
+  };
+}
+
 /** Runs a server that is expected to end by itself. */
 export function runToEnd(
   command: string,

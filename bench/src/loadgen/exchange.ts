@@ -107,9 +107,15 @@ export class TableMatcher implements Matcher {
   private readonly got: Int32Array;
   private readonly complaints: string[];
   private stretch = 0;
+  private readonly miss: number;
 
-  constructor(expected: ByteTable, connections: number) {
+  /**
+   * `miss`: the entry that may come instead of any other, or -1. It is told by its first byte, so no other response may
+   * begin with that one.
+   */
+  constructor(expected: ByteTable, connections: number, miss = -1) {
     this.expected = expected;
+    this.miss = miss;
     this.variant = new Int32Array(connections);
     this.got = new Int32Array(connections);
     this.complaints = new Array<string>(connections).fill('');
@@ -122,8 +128,12 @@ export class TableMatcher implements Matcher {
 
   match(connection: number, memory: Memory, offset: number, length: number): Verdict {
     const expected = this.expected;
-    const variant = this.variant[connection]!;
     const at = this.got[connection]!;
+    const miss = this.miss;
+    if (miss >= 0 && at === 0 && memory.bytes[offset] === expected.bytes[expected.start[miss]!]) {
+      this.variant[connection] = miss;
+    }
+    const variant = this.variant[connection]!;
     const total = expected.length[variant]!;
     if (length > total - at) {
       this.complaints[connection] = `${at + length - total} bytes more than the ${total} expected`;

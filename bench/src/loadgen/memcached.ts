@@ -32,6 +32,8 @@ export interface MemcachedOptions {
   shape: Shape;
   /** Keys of one request of the other shapes. */
   batch: number;
+  /** `single` only: a get may find nothing, since the server evicts. */
+  misses: boolean;
 }
 
 export const keyOf = (index: number): string => `bench-key-${String(index).padStart(8, '0')}`;
@@ -133,8 +135,10 @@ export function memcachedExchange(options: MemcachedOptions, connections: number
     let turn = 0;
     pick = () => turn++ & (BATCHES - 1);
   }
+  // The matcher's last entry, which no request has.
+  const miss = options.misses ? responses.push(END) - 1 : -1;
   const table = byteTable(responses);
-  return { requests: byteTable(requests), responses: table, matcher: new TableMatcher(table, connections), pick };
+  return { requests: byteTable(requests), responses: table, matcher: new TableMatcher(table, connections, miss), pick };
 }
 
 /** Stores every key from number `first` on; rejects unless the server says STORED to each. */

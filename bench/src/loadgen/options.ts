@@ -26,6 +26,8 @@ export interface LoadOptions {
   /** memcached: what one request is, and the keys of one that asks for many. */
   shape: Shape;
   batch: number;
+  /** memcached: a get may find nothing. */
+  misses: boolean;
   preload: boolean;
   /** HTTP: what to ask for. */
   path: string;
@@ -49,6 +51,7 @@ export const USAGE = `usage: node src/loadgen/main.ts --target HOST:PORT --proto
   --shape NAME           memcached: single; multiget: one get of many keys; pipeline: many gets in one
                          go; getkq: many quiet binary gets, then a noop               [single]
   --batch N              memcached: keys of one multiget, pipeline or getkq           [100]
+  --misses               memcached: a get may find nothing, for servers that evict (single only)
   --no-preload           memcached: the keys are stored already
   --path PATH            http                                                         [/]
   --server-pid PID       report the CPU time of PID and its children over the window`;
@@ -93,6 +96,7 @@ function parse(args: string[]) {
         shape: { type: 'string', default: 'single' },
         batch: { type: 'string', default: '100' },
         'no-preload': { type: 'boolean', default: false },
+        misses: { type: 'boolean', default: false },
         path: { type: 'string', default: '/' },
         'server-pid': { type: 'string', default: '0' },
       },
@@ -115,6 +119,7 @@ export function parseLoadOptions(args: string[]): LoadOptions {
   const shape = oneOf('shape', values.shape, SHAPES);
   const setShare = number('set-share', values['set-share'], 0, 1, false);
   if (shape !== 'single' && setShare > 0) throw new UsageError(`--set-share: --shape ${shape} only gets`);
+  if (shape !== 'single' && values.misses) throw new UsageError(`--misses: --shape ${shape} must hit`);
   return {
     host,
     port: number('target', target[2]!, 1, 65_535, true),
@@ -138,6 +143,7 @@ export function parseLoadOptions(args: string[]): LoadOptions {
     setShare,
     shape,
     batch: number('batch', values.batch, 1, 10_000, true),
+    misses: values.misses,
     preload: !values['no-preload'],
     path: values.path,
     serverPid: number('server-pid', values['server-pid'], 0, 2 ** 31 - 1, true),
