@@ -8,6 +8,7 @@
  * Not its job: what is logged (Items.log, worker.ts), the command's words (proto_text.ts).
  */
 import type { Cache } from './engine/cache.ts';
+import { uriEncode } from './engine/dump.ts';
 import { EXISTS, type ItemLog, type Items, NOT_FOUND, NOT_STORED, STORED } from './engine/items.ts';
 import {
   I_EXPTIME,
@@ -144,7 +145,7 @@ export class Logger implements ItemLog {
     const size = ref === 0 ? 0 : items.nbytes(ref) - 2;
     this.add(
       FETCHERS,
-      `type=item_get key=${encodeKey(bytes, start, end)} status=${status} clsid=${clsid} cfd=${this.cfd} size=${size}`,
+      `type=item_get key=${uriEncode(bytes, start, end)} status=${status} clsid=${clsid} cfd=${this.cfd} size=${size}`,
     );
   }
 
@@ -185,7 +186,7 @@ export class Logger implements ItemLog {
 
   private keyOf(ref: number): string {
     const at = this.items.keyAt(ref);
-    return encodeKey(this.u8, at, at + this.items.keyBytes(ref));
+    return uriEncode(this.u8, at, at + this.items.keyBytes(ref));
   }
 
   // ---- watchers --------------------------------------------------------------------------------------------------
@@ -239,22 +240,4 @@ export class Logger implements ItemLog {
       }
     }
   }
-}
-
-/** As in a URI: letters, digits and -._~ stand for themselves. */
-export function encodeKey(bytes: Buffer, start: number, end: number): string {
-  let text = '';
-  for (let i = start; i < end; i++) {
-    const c = bytes[i]!;
-    const plain =
-      (c >= 0x30 && c <= 0x39) ||
-      (c >= 0x41 && c <= 0x5a) ||
-      (c >= 0x61 && c <= 0x7a) ||
-      c === 0x2d ||
-      c === 0x2e ||
-      c === 0x5f ||
-      c === 0x7e;
-    text += plain ? String.fromCharCode(c) : `%${c.toString(16).toUpperCase().padStart(2, '0')}`;
-  }
-  return text;
 }
