@@ -270,10 +270,15 @@ describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
     const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
     while (!existsSync(path)) await new Promise((resolve) => setTimeout(resolve, 10));
     expect(statSync(path).mode & 0o777).toBe(0o755);
-    const answer = await new Promise<string>((resolve, reject) => {
-      const socket = createConnection(path).setEncoding('latin1').once('data', resolve).once('error', reject);
-      socket.end('version\r\n');
-    });
+    // The file is there a moment before the server listens.
+    let answer = '';
+    while (answer === '') {
+      answer = await new Promise<string>((resolve) => {
+        const socket = createConnection(path).setEncoding('latin1').once('data', resolve);
+        socket.once('error', () => setTimeout(resolve, 20, ''));
+        socket.end('version\r\n');
+      });
+    }
     expect(answer).toBe('VERSION 1.6.45\r\n');
     child.kill('SIGTERM');
     expect(await ended).toBe(0);
