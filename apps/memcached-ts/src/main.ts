@@ -61,8 +61,10 @@ class Workers {
         if (message.type === 'ready') {
           this.serving.add(input.thread);
           resolve(message);
-        } else if (message.type === 'failed') fail(message.message, EX_OSERR);
-        else if (message.type === 'shutdown') this.onShutdown(message.graceful);
+        } else if (message.type === 'failed') {
+          // One that was still starting when the server was told to end finds its sockets closed.
+          if (!this.stopping) fail(message.message, EX_OSERR);
+        } else if (message.type === 'shutdown') this.onShutdown(message.graceful);
         else this.tell(message.message, message.to);
       });
     });
