@@ -18,11 +18,13 @@ import {
   SLOT_MASK,
   Write,
 } from '../src/index.ts';
-import { configurations, echo, pattern, Rig, sink, take, until } from './support.ts';
+import { configurations, echo, pattern, Rig, sink, slow, take, until } from './support.ts';
 
 const ECONNREFUSED = 111;
 const ECONNRESET = 104;
 const ENFILE = 23;
+
+if (slow) process.stdout.write('switches that are off are tested elsewhere: this place is slow\n');
 
 describe.each(configurations)('$name', ({ name, backend, options: base, listener }) => {
   const rigs: { end(): void }[] = [];

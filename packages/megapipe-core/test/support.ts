@@ -46,11 +46,10 @@ export const CONFIGURATIONS: readonly Configuration[] = [
 ];
 
 /** Slow places (sanitizers, an emulated machine) run the defaults only. */
-const slow = process.env['MEGAPIPE_SANITIZE'] === '1' || process.env['MEGAPIPE_INSIDE_GUEST'] !== undefined;
+export const slow = process.env['MEGAPIPE_SANITIZE'] === '1' || process.env['MEGAPIPE_INSIDE_GUEST'] !== undefined;
 export const configurations: readonly Configuration[] = CONFIGURATIONS.filter(
   ({ name, backend }) => BACKENDS.includes(backend) && (!slow || name === backend || backend === 'device'),
 );
-if (slow) process.stdout.write('switches that are off are tested elsewhere: this place is slow\n');
 
 export function sink(parts: Partial<Sink>): Sink {
   return {
