@@ -63,7 +63,8 @@ function selftests(): { passed: number; failed: number; skipped: number } {
     sum.skipped += skips.length;
   }
   if (debug.status !== 0 || !long) {
-    const reason = debug.status !== 0 ? debug.stderr.trim().replace('testbed: skipped: ', '') : 'MEGAPIPE_GUEST=1 runs it';
+    const reason =
+      debug.status !== 0 ? debug.stderr.trim().replace('testbed: skipped: ', '') : 'MEGAPIPE_GUEST=1 runs it';
     console.log(`kernel (debug): not run: ${reason}`);
   }
   return sum;
