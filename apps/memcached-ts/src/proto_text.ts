@@ -863,6 +863,11 @@ export class ProtoText {
     return true;
   }
 
+  /** The `stats sizes` family, for the binary protocol; undefined for anything else. */
+  sizesStats(subcommand: string): string | undefined {
+    return subcommand.startsWith('sizes') ? this.admin.stats(['stats', subcommand], false) : undefined;
+  }
+
   private statistics(conn: Conn, bytes: Buffer, next: number): number {
     const own = this.admin.stats(this.words(bytes), this.host.dumpEnabled);
     if (own !== undefined) return this.writeStats(conn, own) ? next : -1;

@@ -510,7 +510,7 @@ class Server implements Sink, Host {
       this.askConns(conn);
       return DEFERRED;
     }
-    return statsText(subcommand, this.cache, this.settings);
+    return statsText(subcommand, this.cache, this.settings) ?? this.proto.sizesStats(subcommand);
   }
 
   watch(conn: Conn, kinds: number): boolean {

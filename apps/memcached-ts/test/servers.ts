@@ -3,7 +3,7 @@
  * Every server listens on a free port of 127.0.0.1 that it reports itself, and is ended by its pid.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createConnection, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -32,6 +32,8 @@ export async function start(
   environment: Readonly<Record<string, string>> = {},
 ): Promise<Server> {
   const folder = mkdtempSync(join(tmpdir(), 'memcached-ts-'));
+  // Also for a server that has given up root by then.
+  chmodSync(folder, 0o777);
   const portFile = join(folder, 'port');
   const line = [command, '-l', '127.0.0.1', '-p', '-1', '-u', 'root', ...args];
   if (descriptorsMax !== undefined) line.unshift('/bin/sh', '-c', `ulimit -n ${descriptorsMax}; exec "$0" "$@"`);
