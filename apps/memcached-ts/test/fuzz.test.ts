@@ -292,7 +292,10 @@ describe(`a fuzzer of text, meta and binary (seed ${SEED})`, () => {
       expect(Number(stats['bytes'])).toBeLessThanOrEqual(Number(stats['limit_maxbytes']));
       expect(Number(stats['curr_items'])).toBeGreaterThanOrEqual(0);
       client.close();
-      expect(await server.verdict()).toBe('CHECK ok\n');
+      const said = await server.verdict();
+      // A case may have raised the verbosity: then all that the clients said stands before it. No thread may have died.
+      expect(said.slice(-200)).toMatch(/^CHECK ok\n$/m);
+      expect(said).not.toMatch(/^(worker|background) thread.* died/m);
     }
     expect(compared).toBeGreaterThan(CASES / COMPARED / 100);
   });
