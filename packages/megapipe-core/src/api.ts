@@ -122,7 +122,7 @@ export interface RegisterOptions {
 
 /**
  * What the kernel under a uring channel offers, each found out by asking for it. `used` features are in use; the others are
- * known and left alone, because measurements here did not show a gain (ARCHITECTURE.md).
+ * known and left alone, because no measurement here has shown a gain (ARCHITECTURE.md).
  */
 export interface UringFeatures {
   used: {
