@@ -8,8 +8,8 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { fraction } from './arbitraries.ts';
-import { aroundDifference, pieces } from './pieces.ts';
-import { DEBIANS, hasDebians, IO_MODES, play, type Server, start, startOurs } from './servers.ts';
+import { aroundDifference, pieces, textStages } from './pieces.ts';
+import { DEBIANS, hasDebians, IO_MODES, play, playStages, type Server, start, startOurs } from './servers.ts';
 
 if (!hasDebians) console.warn(`skipped: ${DEBIANS} is not installed, so there is nothing to compare with`);
 
@@ -202,11 +202,12 @@ describe.skipIf(!hasDebians)("Debian's memcached as oracle", () => {
     await fc.assert(
       fc.asyncProperty(exchange, async ({ commands, cuts, quit }) => {
         // Each exchange begins with an empty cache, and ends with what completes any value that is still open.
-        const bytes = Buffer.from(`flush_all\r\n${commands.join('')}\r\n\r\nmn\r\n${quit}`, 'latin1');
-        const parts = pieces(bytes, cuts);
-        const want = await play(oracle.port, parts);
+        const parts = textStages(['flush_all\r\n', ...commands, `\r\n\r\nmn\r\n${quit}`]).map((stage) =>
+          pieces(stage, cuts),
+        );
+        const want = await playStages(oracle.port, parts);
         for (const [i, server] of ours.entries()) {
-          const got = await play(server.port, parts);
+          const got = await playStages(server.port, parts);
           if (!got.equals(want)) {
             const [ours, theirs] = aroundDifference(got, want);
             expect(`${IO_MODES[i]}: ${ours}`).toBe(`${IO_MODES[i]}: ${theirs}`);

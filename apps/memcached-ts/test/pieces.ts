@@ -1,9 +1,41 @@
-/** Cutting an exchange into packets, and telling where two answers part. */
+/** Cutting an exchange into packets and stages, and telling where two answers part. */
 export function pieces(text: Buffer, cuts: readonly number[]): Buffer[] {
   const places = [...new Set(cuts.map((cut) => Math.floor(cut * text.length)))].sort((a, b) => a - b);
   return [0, ...places]
     .map((from, i) => text.subarray(from, places[i] ?? text.length))
     .filter((piece) => piece.length > 0);
+}
+
+/**
+ * Commands in stages for `playStages`: one that changes a number begins a new stage when its own has read anything.
+ * While memcached still holds an item for a reply that it has not sent, it does not write a shorter number in the old
+ * one's place, filled up with spaces, but makes a new item: what comes back would depend on the packets.
+ */
+export function stages(
+  commands: readonly Buffer[],
+  reads: (command: Buffer) => boolean,
+  counts: (command: Buffer) => boolean,
+): Buffer[] {
+  const made: Buffer[][] = [[]];
+  let hasRead = false;
+  for (const command of commands) {
+    if (hasRead && counts(command)) {
+      made.push([]);
+      hasRead = false;
+    }
+    made.at(-1)!.push(command);
+    hasRead ||= reads(command);
+  }
+  return made.map((stage) => Buffer.concat(stage));
+}
+
+/** `stages` for text and meta commands. */
+export function textStages(commands: readonly string[]): Buffer[] {
+  return stages(
+    commands.map((command) => Buffer.from(command, 'latin1')),
+    (command) => /^ *(gets?|gats?|mg) /.test(command.toString('latin1', 0, 20)),
+    (command) => /^ *(incr|decr|ma) /.test(command.toString('latin1', 0, 20)),
+  );
 }
 
 /** What stands around the first byte that differs, of both. */

@@ -109,8 +109,17 @@ export function connect(port: number): Promise<Socket> {
 }
 
 /** Sends the pieces one after the other, ends its side, and gives everything that came back until the server closed. */
-export async function play(port: number, pieces: readonly Buffer[]): Promise<Buffer> {
+export function play(port: number, pieces: readonly Buffer[]): Promise<Buffer> {
+  return playStages(port, [pieces]);
+}
+
+/**
+ * As `play`, for pieces in stages: one begins when the server has answered what the stage before it holds. Another
+ * connection tells: a server of one thread turns to its request only after it has read and answered what came earlier.
+ */
+export async function playStages(port: number, stages: readonly (readonly Buffer[])[]): Promise<Buffer> {
   const socket = await connect(port);
+  const other = stages.length > 1 ? await Client.connect(port) : undefined;
   const answer: Buffer[] = [];
   const closed = new Promise<void>((resolve) => {
     socket.on('data', (data: Buffer) => answer.push(data));
@@ -118,14 +127,18 @@ export async function play(port: number, pieces: readonly Buffer[]): Promise<Buf
     // A server that closes on us while we still write resets the connection; what it said before is the answer.
     socket.on('error', () => {});
   });
-  for (const [i, piece] of pieces.entries()) {
-    if (socket.destroyed) break;
-    await new Promise<void>((resolve) => socket.write(piece, () => resolve()));
-    // Lets the piece travel as a packet of its own.
-    if (i < pieces.length - 1) await new Promise((resolve) => setImmediate(resolve));
+  for (const [i, stage] of stages.entries()) {
+    if (i > 0) await other!.ask('mn\r\n');
+    for (const piece of stage) {
+      if (socket.destroyed) break;
+      await new Promise<void>((resolve) => socket.write(piece, () => resolve()));
+      // Lets the piece travel as a packet of its own.
+      if (piece !== stage.at(-1)) await new Promise((resolve) => setImmediate(resolve));
+    }
   }
   socket.end();
   await closed;
+  other?.close();
   return Buffer.concat(answer);
 }
 
