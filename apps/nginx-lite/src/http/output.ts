@@ -8,6 +8,7 @@
 
 import { gzip } from 'node:zlib';
 import { latin1Bytes, writeLatin1 } from './bytes.ts';
+import { drop } from './closing.ts';
 import { CLOSE_STATUS, Code } from './codes.ts';
 import { formatDate } from './date.ts';
 import { COPY_MAX, type FileEntry } from './file-cache.ts';
@@ -40,7 +41,7 @@ export function finalize(r: Request, code: number): void {
   if (code === Code.Done || code === Code.Ok) return;
   if (SILENT.has(code)) {
     r.status = code;
-    r.connection.engine.drop(r);
+    drop(r);
     return;
   }
   specialResponse(r, code < 0 ? 500 : code);
@@ -191,7 +192,7 @@ function send(r: Request, body: Uint8Array | null): void {
   r.headerSent = true;
   if (r.version < HTTP_10) {
     // HTTP/0.9 knows no header, and so no answer without a body.
-    engine.emit(r, '', body, true);
+    engine.sender.emit(r, '', body, true);
     return;
   }
   const withBody = r.method !== Method.Head && status !== 304 && status !== 204;
@@ -213,11 +214,11 @@ function send(r: Request, body: Uint8Array | null): void {
   if (r.pure && r.ranges.length === 0 && r.contentLength <= 0 && !r.chunked) {
     const prepared = prepare(r, before, after, status, withBody ? body : null, withBody);
     if (prepared !== null) {
-      engine.emitPrepared(r, prepared);
+      engine.sender.emitPrepared(r, prepared);
       return;
     }
   }
-  engine.emit(r, before + engine.dateText + after, withBody ? body : null, withBody);
+  engine.sender.emit(r, before + engine.dateText + after, withBody ? body : null, withBody);
 }
 
 /** Longest body that is compressed in one go, and longest answer that is kept of those. */
@@ -231,11 +232,10 @@ function sendFiltered(r: Request, before: string, after: string, body: Uint8Arra
   const reusable = r.pure && r.contentLength <= 0 && !r.chunked;
   const known = reusable ? r.file?.prepared.get(key) : undefined;
   if (known !== undefined) {
-    engine.emitPrepared(r, known);
+    engine.sender.emitPrepared(r, known);
     return;
   }
-  const whole =
-    r.bodyFilters.length === 1 && r.gzipLevel > 0 && r.trailers.length === 0 ? engine.wholeBody(r, body) : null;
+  const whole = r.bodyFilters.length === 1 && r.gzipLevel > 0 && r.trailers.length === 0 ? wholeBody(r, body) : null;
   if (whole !== null && whole.length <= WHOLE_MAX) {
     const { serial } = r.connection;
     engine.suspend(r);
@@ -247,7 +247,7 @@ function sendFiltered(r: Request, before: string, after: string, body: Uint8Arra
     });
     return;
   }
-  const source = engine.sourceOf(r, body);
+  const source = engine.sender.sourceOf(r, body);
   if (source === null) {
     finalize(r, 500);
     return;
@@ -255,7 +255,12 @@ function sendFiltered(r: Request, before: string, after: string, body: Uint8Arra
   let stream = source;
   for (const filter of r.bodyFilters) stream = filter(stream);
   if (r.chunkedOut) stream = chunked(stream, () => trailerLines(r));
-  engine.emitStream(r, before + engine.dateText + after, stream);
+  engine.sender.emitStream(r, before + engine.dateText + after, stream);
+}
+
+/** A body that is at hand as a whole; null: it is not. The bytes may be overwritten later. */
+function wholeBody(r: Request, body: Uint8Array | null): Uint8Array | null {
+  return r.file === null ? body : r.connection.engine.files.view(r.file);
 }
 
 function trailerLines(r: Request): string {
@@ -274,7 +279,7 @@ function sendPacked(r: Request, before: string, after: string, packed: Uint8Arra
   const header = before + engine.dateText + after;
   if (!reusable || header.length + body.length > CHANGED_MAX) {
     r.file = null;
-    engine.emit(r, header, body, true);
+    engine.sender.emit(r, header, body, true);
     return;
   }
   const bytes = new Uint8Array(header.length + body.length);
@@ -282,8 +287,8 @@ function sendPacked(r: Request, before: string, after: string, packed: Uint8Arra
   bytes.set(body, header.length);
   const prepared = new Prepared(bytes, header.length, before.length, null, r.keepalive, r.status, body.length);
   prepared.dateTick = engine.tick;
-  engine.keepChanged(r, before + after, prepared);
-  engine.emitPrepared(r, prepared);
+  if (r.file !== null) engine.files.keepChanged(r.file, before + after, prepared);
+  engine.sender.emitPrepared(r, prepared);
 }
 
 const LAST_CHUNK = latin1Bytes('0\r\n\r\n');

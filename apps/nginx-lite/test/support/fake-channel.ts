@@ -6,7 +6,7 @@
  */
 
 import type { Handle, Sink, WriteResult } from '@megapipe/core';
-import type { EngineChannel } from '../../src/http/engine.ts';
+import type { EngineChannel } from '../../src/http/engine-options.ts';
 
 const FULL = 2;
 const SENT = 0;

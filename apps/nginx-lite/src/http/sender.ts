@@ -1,0 +1,457 @@
+/**
+ * Sending: answers in pieces to the channel, as much as it takes, with bounded memory.
+ *
+ * What it is for: the queue of an answer's parts (bytes, kept files, files that are read as they go, streams), limit_rate, and the
+ * deadline of the client that takes them. Invariants: parts go out in order; the request ends when the last is taken; memory
+ * of a kept file is released only by onWritten. Not its job: what an answer says (output.ts), what follows its end (closing.ts).
+ */
+
+import { closeSync, readSync } from 'node:fs';
+import { type Handle, SLOT_MASK, Write } from '@megapipe/core';
+import { parseSize } from '../conf/units.ts';
+import { strerror } from '../log/errno.ts';
+import { latin1Bytes, writeLatin1 } from './bytes.ts';
+import { abort, requestDone } from './closing.ts';
+import { type Connection, type OutItem, State } from './connection.ts';
+import type { Engine } from './engine.ts';
+import type { EngineChannel } from './engine-options.ts';
+import { Extents } from './extents.ts';
+import type { FileCache, FileEntry } from './file-cache.ts';
+import { CONTINUE } from './output.ts';
+import { MEMO_HEAD_MAX, type Prepared } from './prepared.ts';
+import type { Request } from './request.ts';
+import { type BodyStream, BytesStream, END, FileStream, NOT_YET, type Piece } from './stream.ts';
+
+/** A file that is not kept is read and sent in pieces of this size. */
+const PIECE_BYTES = 128 * 1024;
+/** A kept file goes out in one piece: a MiB in pieces of 128 KiB costs 1.5 times as much. */
+const KEPT_PIECE_BYTES = 1024 * 1024;
+/** How much of an answer may be under way for one send_timeout: within a piece no progress is to be seen. */
+const PROGRESS_BYTES = 256 * 1024;
+const PIECES_IN_FLIGHT = 2;
+/** Memory for pieces of files that are not kept. */
+const STREAM_BYTES = 64 * 1024 * 1024;
+/** Pieces get smaller when memory does: many slow clients share what there is. */
+const SMALL_PIECE_BYTES = 16 * 1024;
+/** Longest answer that is put together in one reservation. */
+const RESERVE_MAX = 65_536;
+
+export class Sender {
+  private readonly engine: Engine;
+  private readonly channel: EngineChannel;
+  private readonly memory: Uint8Array;
+  private readonly files: FileCache;
+  private readonly fileRegion: number;
+  private readonly pieces = new Extents(STREAM_BYTES);
+  private readonly pieceBytes: Uint8Array;
+  private readonly pieceRegion: number;
+  /** Connections that wait for a piece. */
+  private readonly waiters: Handle[] = [];
+
+  /* Writes in flight, by token: a kept file, or a piece's place and size. */
+  private readonly tokenFile: (FileEntry | null)[] = [];
+  private readonly tokenOffset: number[] = [];
+  private readonly tokenLength: number[] = [];
+  private readonly tokenSpace: number[] = [];
+  private readonly freeTokens: number[] = [];
+
+  constructor(engine: Engine, channel: EngineChannel, files: FileCache) {
+    this.engine = engine;
+    this.channel = channel;
+    this.memory = channel.memory;
+    this.files = files;
+    this.fileRegion = channel.registerRegion(files.memory);
+    const streams = new SharedArrayBuffer(STREAM_BYTES);
+    this.pieceBytes = new Uint8Array(streams);
+    this.pieceRegion = channel.registerRegion(streams);
+  }
+
+  /** Sends an answer that can be kept, and keeps it. */
+  emitPrepared(r: Request, prepared: Prepared): void {
+    const c = r.connection;
+    if (prepared.dateTick !== this.engine.tick) this.engine.replay.redate(prepared);
+    r.headerBytes = prepared.headerLength;
+    r.bytesSent += prepared.bytes.length;
+    if (r.pure && r.headEnd <= MEMO_HEAD_MAX && r.validUntil > this.engine.tick && !this.engine.exiting)
+      this.engine.replay.remember(c, r, prepared);
+    this.put(c, prepared.bytes);
+    if (prepared.file !== null) this.queueKept(c, prepared.file, 0, prepared.file.size);
+    this.sendRest(c, r);
+  }
+
+  /** Sends an answer once: header text, then the body bytes or the request's file. */
+  emit(r: Request, header: string, body: Uint8Array | null, withBody: boolean): void {
+    const c = r.connection;
+    r.headerBytes = header.length;
+    r.bytesSent += header.length;
+    const file = withBody ? r.file : null;
+    const kept = file === null ? body : file.body;
+    if (r.ranges.length === 0 && kept !== null) {
+      this.putBoth(c, header, kept);
+      r.bytesSent += kept.length;
+      this.sendRest(c, r);
+      return;
+    }
+    if (header !== '') this.put(c, latin1Bytes(header));
+    if (file !== null) this.queueFile(c, r, file);
+    this.sendRest(c, r);
+  }
+
+  /** Sends an answer whose body is a stream. */
+  emitStream(r: Request, header: string, stream: BodyStream): void {
+    const c = r.connection;
+    const { serial } = c;
+    r.headerBytes = header.length;
+    r.bytesSent += header.length;
+    this.put(c, latin1Bytes(header));
+    stream.wake = () => {
+      if (c.request !== r || c.serial !== serial || c.state !== State.Busy) return;
+      this.pump(c);
+      this.sendDeadline(c);
+    };
+    c.queue.push({ ...bytesItem(null), stream });
+    this.sendRest(c, r);
+  }
+
+  /** The body of an answer as a stream; null (and a line in the log) when its file cannot be opened any more. */
+  sourceOf(r: Request, body: Uint8Array | null): BodyStream | null {
+    const { file } = r;
+    if (file === null) return new BytesStream(body ?? new Uint8Array(0));
+    const kept = this.files.view(file);
+    if (kept !== null) return new BytesStream(kept.slice());
+    const fd = this.files.openFile(file);
+    if (fd >= 0) return new FileStream(fd, file.size);
+    this.engine.logError(r, 'crit', `open() "${file.path}" failed (${strerror(fd)})`);
+    return null;
+  }
+
+  /** 100 Continue. */
+  interim(c: Connection): void {
+    if (this.channel.writeCopy(c.handle, CONTINUE, 0, CONTINUE.length) === Write.Full) {
+      c.queue.push(bytesItem(CONTINUE));
+    }
+    if (c.request !== null) c.request.bytesSent += CONTINUE.length;
+  }
+
+  /** A file's bytes, or its ranges, behind the header. */
+  private queueFile(c: Connection, r: Request, file: FileEntry): void {
+    const total = file.size;
+    if (r.ranges.length <= 2) {
+      const start = r.ranges[0] ?? 0;
+      const end = r.ranges[1] ?? total;
+      this.queueSpan(c, r, file, start, end);
+      return;
+    }
+    for (let i = 0; i < r.ranges.length; i += 2) {
+      const start = r.ranges[i] as number;
+      const end = r.ranges[i + 1] as number;
+      const head = latin1Bytes(`${r.partHeader}${start}-${end - 1}/${r.rangeTotal}\r\n\r\n`);
+      c.queue.push(bytesItem(head));
+      r.bytesSent += head.length;
+      this.queueSpan(c, r, file, start, end);
+    }
+    const tail = latin1Bytes(`\r\n--${r.boundary}--\r\n`);
+    c.queue.push(bytesItem(tail));
+    r.bytesSent += tail.length;
+  }
+
+  private queueSpan(c: Connection, r: Request, file: FileEntry, start: number, end: number): void {
+    if (end <= start) return;
+    if (file.body !== null) {
+      c.queue.push(bytesItem(file.body.subarray(start, end)));
+      r.bytesSent += end - start;
+      return;
+    }
+    if (file.offset >= 0) {
+      this.queueKept(c, file, start, end);
+      return;
+    }
+    const fd = this.files.openFile(file);
+    if (fd < 0) {
+      this.engine.logError(r, 'crit', `open() "${file.path}" failed (${strerror(fd)})`);
+      c.failed = true;
+      return;
+    }
+    c.queue.push({ ...bytesItem(null), fd, offset: start, left: end - start, path: file.path });
+  }
+
+  /** Bytes of a kept file; the item holds a reference until it is done. */
+  queueKept(c: Connection, file: FileEntry, start: number, end: number): void {
+    this.files.retain(file);
+    c.queue.push({ ...bytesItem(null), file, offset: file.offset + start, left: end - start, path: file.path });
+  }
+
+  /** Header and body in one piece of output. */
+  private putBoth(c: Connection, header: string, body: Uint8Array): void {
+    const length = header.length + body.length;
+    if (length === 0) return;
+    if (c.queue.length === 0 && length <= RESERVE_MAX) {
+      const at = this.channel.reserve(c.handle, length);
+      if (at >= 0) {
+        writeLatin1(this.memory, header, at);
+        this.memory.set(body, at + header.length);
+        this.channel.commit(c.handle, length);
+        return;
+      }
+    }
+    this.put(c, latin1Bytes(header));
+    this.put(c, body);
+  }
+
+  private put(c: Connection, bytes: Uint8Array): void {
+    if (bytes.length === 0) return;
+    if (c.queue.length === 0 && this.channel.writeCopy(c.handle, bytes, 0, bytes.length) !== Write.Full) return;
+    c.queue.push(bytesItem(bytes));
+  }
+
+  /** The answer is composed: send what the channel takes; the request ends when all of it is taken. */
+  private sendRest(c: Connection, r: Request): void {
+    c.keepalive = r.keepalive;
+    c.location = r.location;
+    this.setRate(c, r);
+    if (c.failed) {
+      abort(c);
+      return;
+    }
+    if (c.queue.length === 0 && c.inFlight === 0) {
+      requestDone(c);
+      return;
+    }
+    // What comes later must not depend on the buffer that is about to be reused.
+    r.detach();
+    this.pump(c);
+    this.sendDeadline(c);
+  }
+
+  /** Hands queued pieces to the channel; ends the request when none is left and none is in flight. */
+  pump(c: Connection): void {
+    const { queue, handle } = c;
+    while (queue.length > 0) {
+      const allowed = c.rate === 0 ? KEPT_PIECE_BYTES : this.allowance(c);
+      if (allowed <= 0) {
+        this.pauseForRate(c, -allowed);
+        return;
+      }
+      const item = queue[0] as OutItem;
+      if (item.stream !== null) {
+        if (!this.pumpBody(c, item, item.stream)) return;
+        queue.shift();
+        continue;
+      }
+      if (item.bytes !== null) {
+        if (this.channel.writeCopy(handle, item.bytes, 0, item.bytes.length) === Write.Full) return;
+        queue.shift();
+        continue;
+      }
+      if (c.inFlight >= PIECES_IN_FLIGHT) return;
+      const more = item.file !== null ? this.pumpKept(c, item, item.file, allowed) : this.pumpStream(c, item, allowed);
+      if (!more) return;
+      if (item.left === 0) {
+        this.release(item);
+        queue.shift();
+      }
+    }
+    if (c.inFlight === 0 && c.state === State.Busy && !c.failed) requestDone(c);
+  }
+
+  /** limit_rate for the answer that begins. */
+  private setRate(c: Connection, r: Request): void {
+    const { conf } = r.location;
+    c.rate = 0;
+    if (r.limitRateText === null && conf.limitRate === '0') return;
+    c.rate = parseSize(r.limitRateText ?? r.location.limitRate(r)) ?? 0;
+    c.rateAfter = parseSize(r.location.limitRateAfter(r)) ?? 0;
+    c.rateStartMs = Date.now();
+    c.rateSent = 0;
+  }
+
+  /** Bytes that may go out now: those of the time that passed, and of one more second. */
+  private allowance(c: Connection): number {
+    const seconds = (Date.now() - c.rateStartMs) / 1000;
+    return Math.floor(c.rateAfter + c.rate * (seconds + 1) - c.rateSent);
+  }
+
+  private pauseForRate(c: Connection, deficit: number): void {
+    if (c.ratePaused) return;
+    c.ratePaused = true;
+    const { serial } = c;
+    this.channel.setDeadline(c.handle, 0);
+    // Not at the first byte that is allowed: pieces of some size cost less.
+    const ms = Math.ceil(((deficit + Math.min(c.rate / 10, SMALL_PIECE_BYTES)) * 1000) / c.rate);
+    setTimeout(() => {
+      if (c.serial !== serial) return;
+      c.ratePaused = false;
+      if (c.state !== State.Busy) return;
+      this.pump(c);
+      this.sendDeadline(c);
+    }, ms);
+  }
+
+  /** Moves pieces of a stream to the channel; true at its end. */
+  private pumpBody(c: Connection, item: OutItem, stream: BodyStream): boolean {
+    for (;;) {
+      let piece: Piece = NOT_YET;
+      try {
+        piece = item.rest ?? stream.next();
+      } catch (error) {
+        if (c.request !== null)
+          this.engine.logError(c.request, 'alert', `body filter failed: ${(error as Error).message}`);
+        // What was promised cannot be sent any more; only a broken connection tells the client.
+        abort(c);
+        return false;
+      }
+      if (piece === NOT_YET) return false;
+      if (piece === END) {
+        stream.close();
+        item.stream = null;
+        return true;
+      }
+      if (this.channel.writeCopy(c.handle, piece, 0, piece.length) === Write.Full) {
+        item.rest = item.rest ?? piece.slice();
+        return false;
+      }
+      item.rest = null;
+      c.rateSent += piece.length;
+      if (c.request !== null) c.request.bytesSent += piece.length;
+    }
+  }
+
+  private pumpKept(c: Connection, item: OutItem, file: FileEntry, allowed: number): boolean {
+    const length = Math.min(item.left, KEPT_PIECE_BYTES, allowed);
+    const token = this.token(file, item.offset, length, 0);
+    if (this.channel.write(c.handle, this.fileRegion, item.offset, length, token) === Write.Full) {
+      this.tokenFile[token] = null;
+      this.freeTokens.push(token);
+      return false;
+    }
+    this.files.retain(file);
+    c.inFlight++;
+    c.inFlightBytes += length;
+    c.rateSent += length;
+    item.offset += length;
+    item.left -= length;
+    return true;
+  }
+
+  private pumpStream(c: Connection, item: OutItem, allowed: number): boolean {
+    const half = this.pieces.size >> 1;
+    const wanted = this.pieces.free > half ? PIECE_BYTES : SMALL_PIECE_BYTES;
+    const space = Math.min(wanted, item.left, allowed);
+    const at = this.pieces.take(space);
+    if (at < 0) {
+      if (!c.waiting) {
+        c.waiting = true;
+        this.waiters.push(c.handle);
+      }
+      return false;
+    }
+    let count = -1;
+    let errno = 0;
+    try {
+      count = readSync(item.fd, this.pieceBytes, at, space, item.offset);
+    } catch (error) {
+      errno = Math.abs((error as NodeJS.ErrnoException).errno ?? 5);
+    }
+    if (count <= 0) {
+      this.pieces.give(at, space);
+      if (c.request !== null) {
+        const text =
+          count === 0
+            ? `file "${item.path}" was truncated while it was sent, at ${item.offset}`
+            : `read() "${item.path}" failed (${strerror(errno)})`;
+        this.engine.logError(c.request, 'alert', text);
+      }
+      // The promised length cannot be kept; only a broken connection tells the client.
+      abort(c);
+      return false;
+    }
+    const token = this.token(null, at, count, space);
+    if (this.channel.write(c.handle, this.pieceRegion, at, count, token) === Write.Full) {
+      this.freeTokens.push(token);
+      this.pieces.give(at, space);
+      return false;
+    }
+    c.inFlight++;
+    c.inFlightBytes += count;
+    c.rateSent += count;
+    item.offset += count;
+    item.left -= count;
+    return true;
+  }
+
+  /** While an answer is under way: the time until the next piece of it must have been taken. */
+  sendDeadline(c: Connection): void {
+    if (c.state !== State.Busy || c.ratePaused) return;
+    const share = 1 + Math.floor(c.inFlightBytes / PROGRESS_BYTES);
+    this.channel.setDeadline(c.handle, c.location.conf.sendTimeoutMs * share);
+  }
+
+  private token(file: FileEntry | null, offset: number, length: number, space: number): number {
+    const token = this.freeTokens.pop() ?? this.tokenFile.length;
+    this.tokenFile[token] = file;
+    this.tokenOffset[token] = offset;
+    this.tokenLength[token] = length;
+    this.tokenSpace[token] = space;
+    return token;
+  }
+
+  private wakeWaiter(): void {
+    while (this.waiters.length > 0) {
+      const handle = this.waiters.shift() as Handle;
+      const c = this.engine.connections[handle & SLOT_MASK];
+      if (c === undefined || c.handle !== handle || !c.waiting) continue;
+      c.waiting = false;
+      if (c.state !== State.Busy) continue;
+      this.pump(c);
+      this.sendDeadline(c);
+      return;
+    }
+  }
+
+  /** The connection is gone: nothing of its answer goes out any more. */
+  clearQueue(c: Connection): void {
+    for (const item of c.queue) this.release(item);
+    c.queue.length = 0;
+    c.waiting = false;
+  }
+
+  private release(item: OutItem): void {
+    if (item.file !== null) this.files.release(item.file);
+    item.stream?.close();
+    item.stream = null;
+    if (item.fd >= 0) {
+      closeSync(item.fd);
+      item.fd = -1;
+    }
+  }
+
+  /** The channel is done with a write: its memory is free, and there is room for more. */
+  onWritten(handle: Handle, token: number, errno: number): void {
+    const file = this.tokenFile[token] as FileEntry | null;
+    const length = this.tokenLength[token] as number;
+    this.tokenFile[token] = null;
+    this.freeTokens.push(token);
+    if (file !== null) this.files.release(file);
+    else {
+      this.pieces.give(this.tokenOffset[token] as number, this.tokenSpace[token] as number);
+      this.wakeWaiter();
+    }
+    const c = this.engine.connections[handle & SLOT_MASK] as Connection;
+    if (c.handle !== handle || c.state === State.Free) return;
+    c.inFlight--;
+    c.inFlightBytes -= length;
+    if (errno !== 0) {
+      c.failed = true;
+      return;
+    }
+    if (c.request !== null) c.request.bytesSent += length;
+    if (c.state === State.Busy) {
+      this.pump(c);
+      this.sendDeadline(c);
+    }
+  }
+}
+
+function bytesItem(bytes: Uint8Array | null): OutItem {
+  return { bytes, file: null, fd: -1, offset: 0, left: 0, path: '', stream: null, rest: null };
+}
