@@ -29,7 +29,8 @@ export type WriteResult = (typeof Write)[keyof typeof Write];
 /**
  * Receiver of completions. One object per channel; its methods get plain numbers, so that a completion
  * allocates nothing. Methods run inside `dispatch` (or the event-loop attachment), never inside another
- * channel call. Errors are positive errno values (`os.constants.errno`), 0 = none.
+ * channel call. Errors are positive errno values (`os.constants.errno`), 0 = none. Cookies are the user's 32-bit
+ * integers; so are tokens, from -2^31 + 1 on.
  */
 export interface Sink {
   /**

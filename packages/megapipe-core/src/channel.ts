@@ -36,10 +36,12 @@ import { closed, failed, opened, tracedBackend, tracedSink, tracer, tracing } fr
 const EPIPE = 32;
 const ENOTSOCK = 88;
 const ECANCELED = 125;
-/** Marks the parts of a writev but the last. Not a token that a user can give: those are 32-bit. */
 /** Reads from files under way at a time; their indexes must fit where a slot stands otherwise. */
 const FILE_READS_MAX = 65_536;
+/** Marks the parts of a writev but the last. */
 const NO_TOKEN = -0x8000_0000;
+/** Longest wait of one system call, which takes a 32-bit number. */
+const WAIT_MS_MAX = 0x7fff_ffff;
 /** Pause before accepting again after the kernel had no descriptor or memory for it. */
 const ACCEPT_RETRY_MS = 100;
 
@@ -60,6 +62,20 @@ const DEFAULTS: AllOptions = {
   cqEntries: 16_384,
   drainMax: 4096,
 };
+
+/** Cookies stand in tables of 32 bits: one that does not fit must not come back as another. */
+function checkCookie(verb: string, cookie: number): void {
+  if (cookie !== (cookie | 0))
+    throw new MegapipeError('ERR_MEGAPIPE_ARGUMENT', `${verb}: cookie must be a 32-bit integer, got ${cookie}`);
+}
+
+function checkToken(verb: string, token: number): void {
+  if (token !== (token | 0) || token === NO_TOKEN)
+    throw new MegapipeError(
+      'ERR_MEGAPIPE_ARGUMENT',
+      `${verb}: token must be an integer from ${NO_TOKEN + 1} to ${-NO_TOKEN - 1}, got ${token}`,
+    );
+}
 
 function checked(options: ChannelOptions): AllOptions {
   for (const key of Object.keys(options))
@@ -231,6 +247,7 @@ export class Channel {
    */
   register(socket: AcceptedSocket | ListenGroup, cookie: number, options: RegisterOptions = {}): Handle {
     this.#alive();
+    checkCookie('register', cookie);
     const slots = this.slots;
     if (socket instanceof ListenGroup) return this.#registerMember(socket, cookie, options);
     if (options.cpus !== undefined)
@@ -372,6 +389,7 @@ export class Channel {
   }
 
   setCookie(handle: Handle, cookie: number): void {
+    checkCookie('setCookie', cookie);
     this.slots.cookie[this.#slot(handle, 'setCookie')] = cookie;
   }
 
@@ -440,6 +458,7 @@ export class Channel {
   /** Connects to an IPv4 or IPv6 address, or an absolute path of a Unix socket (port is then ignored). `onConnect` follows. */
   connect(host: string, port: number, cookie: number): Handle {
     this.#alive();
+    checkCookie('connect', cookie);
     const at = this.arena.sockaddr(host, port);
     if (at < 0)
       throw new MegapipeError('ERR_MEGAPIPE_CAPACITY', 'connect: a channel remembers at most 256 different addresses');
@@ -489,6 +508,7 @@ export class Channel {
   readInto(handle: Handle, region: number, offset: number, length: number, token: number): void {
     const slot = this.#slot(handle, 'readInto');
     this.#needs('onReadInto', 'readInto');
+    checkToken('readInto', token);
     this.#checkRange('readInto', region, offset, length);
     const slots = this.slots;
     const state = slots.state[slot]!;
@@ -613,6 +633,7 @@ export class Channel {
   write(handle: Handle, region: number, offset: number, length: number, token: number): WriteResult {
     const slots = this.slots;
     const slot = this.#slot(handle, 'write');
+    checkToken('write', token);
     this.#checkRange('write', region, offset, length);
     const state = slots.state[slot]!;
     if (state & (S.Broken | S.Shut | S.Closing) || length === 0) {
@@ -637,6 +658,7 @@ export class Channel {
   writev(handle: Handle, parts: ArrayLike<number>, token: number): WriteResult {
     const slots = this.slots;
     const slot = this.#slot(handle, 'writev');
+    checkToken('writev', token);
     if (parts.length === 0 || parts.length % 3 !== 0)
       throw new MegapipeError(
         'ERR_MEGAPIPE_ARGUMENT',
@@ -690,6 +712,7 @@ export class Channel {
   readFile(fd: number, position: number, region: number, offset: number, length: number, token: number): void {
     this.#alive();
     this.#needs('onReadFile', 'readFile');
+    checkToken('readFile', token);
     this.#checkRange('readFile', region, offset, length);
     if (!Number.isInteger(fd) || fd < 0 || !Number.isSafeInteger(position) || position < 0 || length === 0)
       throw new MegapipeError(
@@ -771,8 +794,9 @@ export class Channel {
   }
 
   /**
-   * Waits for completions, at most `timeoutMs` (0 = not at all, -1 = for ever), and delivers them (mp_dispatch).
-   * Returns how many. Throws ERR_MEGAPIPE_STATE while attached to the event loop or from inside the sink.
+   * Waits for completions, at most `timeoutMs` (0 = not at all, -1 or Infinity = for ever), and delivers them
+   * (mp_dispatch). Returns how many. Throws ERR_MEGAPIPE_ARGUMENT for NaN and what is below -1, ERR_MEGAPIPE_STATE
+   * while attached to the event loop or from inside the sink.
    */
   dispatch(timeoutMs: number): number {
     this.#alive();
@@ -780,6 +804,11 @@ export class Channel {
       throw new MegapipeError(
         'ERR_MEGAPIPE_STATE',
         this.#inDrain ? 'dispatch: called from inside the sink' : 'dispatch: the channel is attached to the event loop',
+      );
+    if (!(timeoutMs >= -1))
+      throw new MegapipeError(
+        'ERR_MEGAPIPE_ARGUMENT',
+        `dispatch: timeoutMs must be at least 0, or -1 for no limit, got ${timeoutMs}`,
       );
     const before = this.counters.completions;
     const until = timeoutMs < 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
@@ -789,7 +818,9 @@ export class Channel {
       const left = Math.max(0, until - performance.now());
       const slice = this.#timed() ? Math.min(left, TICK_MS) : left;
       const done = this.counters.completions - before;
-      const waited = this.#backend.wait(done > 0 ? 0 : slice === Number.POSITIVE_INFINITY ? -1 : Math.ceil(slice));
+      const waited = this.#backend.wait(
+        done > 0 ? 0 : slice === Number.POSITIVE_INFINITY ? -1 : Math.min(Math.ceil(slice), WAIT_MS_MAX),
+      );
       const bits = this.#drain(waited);
       if ((this.counters.completions > before && !(bits & DRAIN_MORE)) || performance.now() >= until) break;
     }

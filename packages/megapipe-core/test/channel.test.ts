@@ -233,6 +233,53 @@ describe.each(configurations)('$name', ({ name, backend, options: base, listener
       expect(() => new Channel(sink({}), { backend: 'kqueue' as 'auto' })).toThrow(/kqueue/);
     });
 
+    test('a cookie, a token or a time limit that is no number of its kind is refused by name', async () => {
+      const written: number[] = [];
+      const r = acceptor({
+        onReadInto: () => {},
+        onReadFile: () => {},
+        onWritten: (_h, _c, token) => void written.push(token),
+      });
+      await r.client();
+      await until(() => r.handles.length === 1);
+      const handle = r.handles[0]!;
+      const { channel } = r;
+      const region = channel.registerRegion(new SharedArrayBuffer(64));
+      const cookie = channel.cookieOf(handle);
+      for (const wrong of [2 ** 31, -(2 ** 31) - 1, 2 ** 53, 0.5, Number.NaN, Number.POSITIVE_INFINITY]) {
+        expect(() => channel.setCookie(handle, wrong)).toThrow(/setCookie: cookie .* 32-bit integer, got/);
+        expect(() => channel.register(0, wrong)).toThrow(/register: cookie/);
+        expect(() => channel.connect('127.0.0.1', 1, wrong)).toThrow(/connect: cookie/);
+        expect(() => channel.write(handle, region, 0, 1, wrong)).toThrow(/write: token .* got/);
+        expect(() => channel.writev(handle, [region, 0, 1], wrong)).toThrow(/writev: token/);
+        expect(() => channel.readInto(handle, region, 0, 1, wrong)).toThrow(/readInto: token/);
+        expect(() => channel.readFile(0, 0, region, 0, 1, wrong)).toThrow(/readFile: token/);
+      }
+      /* It marks the parts of a writev inside: were it let through, nobody would ever hear of this write. */
+      expect(() => channel.write(handle, region, 0, 1, -(2 ** 31))).toThrow(/write: token/);
+      expect(channel.cookieOf(handle)).toBe(cookie);
+      for (const fitting of [-(2 ** 31), 2 ** 31 - 1, -0]) {
+        channel.setCookie(handle, fitting);
+        expect(channel.cookieOf(handle)).toBe(fitting + 0);
+      }
+      channel.write(handle, region, 0, 1, 2 ** 31 - 1);
+      channel.write(handle, region, 0, 1, -(2 ** 31) + 1);
+      await until(() => written.length === 2);
+      expect(written).toEqual([2 ** 31 - 1, -(2 ** 31) + 1]);
+      channel.unregisterRegion(region);
+      const own = channelWith({});
+      for (const wrong of [Number.NaN, -2, Number.NEGATIVE_INFINITY])
+        expect(() => own.dispatch(wrong)).toThrow(/dispatch: timeoutMs/);
+    });
+
+    test('a time limit beyond what the kernel takes is a long one', async () => {
+      const channel = channelWith({});
+      const fd = listenTcp({ host: '127.0.0.1', port: 0 });
+      channel.accept(channel.register(fd, 0));
+      channel.connect('127.0.0.1', localAddress(fd).port, 1);
+      expect(channel.dispatch(2 ** 40)).toBeGreaterThan(0);
+    });
+
     test('what is no stream is refused by name', async () => {
       const channel = channelWith({});
       expect(() => channel.register(987_654, 0)).toThrow(/EBADF/);
