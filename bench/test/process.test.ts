@@ -81,8 +81,21 @@ describe('waiting for a server', () => {
   });
 });
 
-const programs: [string, () => readonly string[]][] = [
+type Program = [name: string, command: () => readonly string[]];
+const programs: Program[] = [
   ['echo_uring.c', () => [referenceProgram('echo_uring'), '-p', '0']],
+  ...[
+    '--no-defer-taskrun',
+    '--sq-array',
+    '--no-multishot-accept',
+    '--no-multishot-receive',
+    '--zero-copy',
+    '--bundles',
+    '--incremental',
+  ].map((option): Program => [
+    `echo_uring.c ${option}`,
+    () => [referenceProgram('echo_uring'), '-p', '0', option],
+  ]),
   ['echo_epoll.c', () => [referenceProgram('echo_epoll'), '-p', '0']],
   ['echo-node.ts', () => nodeServer('echo-node.ts').command],
   ['echo-channel.ts uring', () => nodeServer('echo-channel.ts', '--backend', 'uring').command],
@@ -116,9 +129,9 @@ describe.each(programs)('%s', (_name, command) => {
     expect(child.exit()).toBeNull();
   });
 
-  it('refuses a command line it does not understand', async () => {
+  it.each([[['-p', 'x']], [['--no-such']]])('refuses %j', async (wrong) => {
     const [program, ...args] = command();
-    const broken = await children.start([program!, ...args, '-p', 'x'], null);
+    const broken = await children.start([program!, ...args, ...wrong], null);
     const exit = await broken.ended;
     expect(exit.code).not.toBe(0);
     expect(broken.stdout()).toBe('');

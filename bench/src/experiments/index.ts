@@ -2,6 +2,7 @@
 import type { Experiment } from '../experiment.ts';
 import { breakdown } from './breakdown/index.ts';
 import { echo } from './echo/index.ts';
+import { features } from './features/index.ts';
 import { memcachedExperiments } from './memcached/index.ts';
 import { nginxExperiments } from './nginx/index.ts';
 import { sizes } from './sizes/index.ts';
@@ -12,4 +13,5 @@ export const experiments: readonly Experiment[] = [
   ...nginxExperiments,
   breakdown,
   sizes,
+  features,
 ];

@@ -2,11 +2,12 @@
 import { type Experiment, lengths, type Server } from '../../experiment.ts';
 import { nodeServer, referenceProgram } from '../../peers.ts';
 
-const reference = (id: string, label: string, program: string): Server => ({
+/** A server in C: one of `reference/`, with options of its own. */
+export const reference = (id: string, label: string, program: string, ...options: string[]): Server => ({
   id,
   label,
   role: 'reference',
-  launch: async () => ({ command: [referenceProgram(program), '-l', '0.0.0.0', '-p', '0'], port: 0 }),
+  launch: async () => ({ command: [referenceProgram(program), '-l', '0.0.0.0', '-p', '0', ...options], port: 0 }),
 });
 
 const workloads = lengths({ protocol: 'echo', connections: 250, size: 64 });
