@@ -18,6 +18,7 @@ import { ConfError } from './conf/errors.ts';
 import { INHERITED_ENV } from './inherited.ts';
 import { errnoOf, strerror } from './log/errno.ts';
 import { ErrorLogWriter } from './log/error-log.ts';
+import { makeTempPaths } from './temp-paths.ts';
 import { VERSION_LINE } from './version.ts';
 
 /** Set in the environment of the process that `daemon on` starts; names the descriptor of the starter's stderr. */
@@ -80,8 +81,9 @@ function report(log: number, level: string, message: string): void {
   if (log >= 0) new ErrorLogWriter([log]).write([{ file: 0, level: 'debug' }], level as 'emerg', message);
 }
 
-/** Opens every log once, as nginx does even for -t. */
-function tryLogs(loaded: Loaded): void {
+/** Makes folders and opens every log once, as nginx does even for -t. */
+function tryFiles(loaded: Loaded): void {
+  makeTempPaths(loaded.model.tempPaths, loaded.model.user);
   for (const file of loaded.model.files) {
     try {
       closeSync(openSync(Buffer.from(file, 'latin1'), 'a', 0o644));
@@ -167,7 +169,7 @@ async function run(args: readonly string[]): Promise<number | null> {
   try {
     loaded = loadConfiguration({ ...places, globals: bytes(line.globals) });
     for (const warning of loaded.warnings) report(log, 'warn', warning);
-    if (line.test) tryLogs(loaded);
+    if (line.test) tryFiles(loaded);
   } catch (error) {
     if (!(error instanceof ConfError)) throw error;
     report(log, error.level, error.message);

@@ -21,6 +21,7 @@ import { errnoOf, strerror } from './log/errno.ts';
 import { ErrorLogWriter } from './log/error-log.ts';
 import { closeLogs, giveLogs, openLogs } from './log/files.ts';
 import type { FromGeneration, GenerationStart, IoMode, MegapipeBackend, SharedFile, ToGeneration } from './messages.ts';
+import { makeTempPaths } from './temp-paths.ts';
 
 /** A child that dies sooner than this after its start is not replaced at once. */
 const SHORT_LIFE_MS = 1000;
@@ -100,6 +101,7 @@ export class Master {
       this.listeners.keepFiles = true;
     }
     try {
+      makeTempPaths(model.tempPaths, model.user);
       this.logFds = openLogs(model.files);
       this.log = new ErrorLogWriter(this.logFds);
       await this.listeners.open(model);
@@ -398,6 +400,7 @@ export class Master {
     const { model, warnings } = loadConfiguration({ prefix, confFile, globals, errorLog });
     for (const warning of warnings) this.message('warn', warning);
     const zones = this.zonesFor(model);
+    makeTempPaths(model.tempPaths, model.user);
     const logFds = openLogs(model.files);
     let made: string[];
     try {

@@ -18,6 +18,7 @@ import { addressText } from '../modules/http-core/listen.ts';
 import { INDEX_DEFAULTS } from '../modules/index/conf.ts';
 import { LIMIT_DEFAULTS } from '../modules/limit-req/conf.ts';
 import { formatIndex, LOG_DEFAULTS } from '../modules/log/conf.ts';
+import { MIRROR_DEFAULTS } from '../modules/mirror/module.ts';
 import { REALIP_DEFAULTS } from '../modules/realip/conf.ts';
 import { REFERER_DEFAULTS } from '../modules/referer/module.ts';
 import { REWRITE_DEFAULTS } from '../modules/rewrite/conf.ts';
@@ -106,8 +107,14 @@ function compile(builder: Builder, cf: ConfContext, options: LoadOptions): Model
     workerShutdownTimeoutMs: main.workerShutdownTimeoutMs ?? 0,
     errorLogs: mainLogs,
     files: builder.files,
+    tempPaths: tempPathsOf(http),
     http,
   };
+}
+
+/** Every folder that some location uses. */
+function tempPathsOf(http: Http | null): string[] {
+  return [...new Set(http?.locations.map((each) => each.conf.clientBodyTempPath.path) ?? [])];
 }
 
 /** As nginx is built: `nobody`, where root starts it. */
@@ -130,6 +137,7 @@ function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: 
     ...GZIP_DEFAULTS,
     ...LIMIT_DEFAULTS,
     ...AUTH_REQUEST_DEFAULTS,
+    ...MIRROR_DEFAULTS,
     ...SUB_FILTER_DEFAULTS,
     ...STUB_STATUS_DEFAULTS,
     ...AUTOINDEX_DEFAULTS,

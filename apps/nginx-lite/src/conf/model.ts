@@ -31,6 +31,12 @@ export interface AccessLog {
   condition: Template | null;
 }
 
+/** Where temporary files go: `levels` counts the digits that name each folder. */
+export interface TempPath {
+  path: string;
+  levels: number[];
+}
+
 export interface LogFormat {
   name: string;
   escape: 'default' | 'json' | 'none';
@@ -241,6 +247,12 @@ export interface LocConf {
   openFileCacheValidSec: number;
   openFileCacheErrors: boolean;
   clientMaxBodySize: number;
+  clientBodyBufferSize: number;
+  clientBodyTimeoutMs: number;
+  clientBodyTempPath: TempPath;
+  clientBodyInFileOnly: 'off' | 'on' | 'clean';
+  mirrors: string[];
+  mirrorBody: boolean;
   sendTimeoutMs: number;
   keepaliveTimeoutMs: number;
   /** Seconds for a Keep-Alive header, 0: none. */
@@ -370,6 +382,8 @@ export interface Model {
   multiAccept: boolean;
   workerShutdownTimeoutMs: number;
   errorLogs: ErrorLog[];
+  /** Folders of temporary files, which the master makes. */
+  tempPaths: string[];
   /** Log files by absolute path; opened by the master. */
   files: string[];
   http: Http | null;

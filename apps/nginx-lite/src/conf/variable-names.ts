@@ -48,6 +48,7 @@ export const VARIABLES = [
   'remote_user',
   'request',
   'request_body',
+  'request_body_file',
   'request_completion',
   'request_filename',
   'request_id',

@@ -1,8 +1,9 @@
 /**
- * Request bodies that nobody wants: counted and dropped.
+ * Framing of request bodies.
  *
- * What it is for: finds the end of a body, by length or by chunks, so that the next request is found where it begins.
- * Invariant: framing is checked as ngx_http_parse_chunked checks it; nothing of a body is kept.
+ * What it is for: finds the end of a body, by length or by chunks, so that the next request is found where it begins; whoever
+ * wants the bytes is handed them. Invariant: framing is checked as ngx_http_parse_chunked checks it; nothing of a body is
+ * kept here. Not its job: collecting (request-body.ts).
  */
 
 import type { Connection } from './connection.ts';
@@ -27,7 +28,16 @@ const TrailerHeaderDone = 12;
 /** Chunk sizes above this cannot be counted exactly. */
 const SIZE_MAX = 2 ** 47;
 
-/** Sets the connection up to drop a body. */
+/** Takes the bytes of a body. */
+export interface BodySink {
+  /**
+   * `buf[from, to)` belongs to the body; `left` counts from `from` to the end of the chunk, or of the body. False ends the
+   * parsing as broken framing does.
+   */
+  data(buf: Uint8Array, from: number, to: number, left: number): boolean;
+}
+
+/** Sets the connection up to go over a body. */
 export function beginBody(c: Connection, length: number, chunked: boolean): void {
   c.bodyActive = chunked || length > 0;
   c.bodyChunked = chunked;
@@ -36,13 +46,19 @@ export function beginBody(c: Connection, length: number, chunked: boolean): void
   c.chunkLeft = 0;
 }
 
+/** Drops body bytes, as parseBody goes over them. */
+export function dropBody(c: Connection, buf: Uint8Array, pos: number, end: number): number {
+  return parseBody(c, buf, pos, end, null);
+}
+
 /**
- * Drops body bytes of `buf[pos, end)`; returns where it stopped, or -1 for broken chunks.
+ * Goes over body bytes of `buf[pos, end)`; returns where it stopped, or -1 for broken chunks.
  * `bodyActive` is false when the body is complete.
  */
-export function dropBody(c: Connection, buf: Uint8Array, pos: number, end: number): number {
+export function parseBody(c: Connection, buf: Uint8Array, pos: number, end: number, sink: BodySink | null): number {
   if (!c.bodyChunked) {
     const take = Math.min(c.bodyLeft, end - pos);
+    if (take > 0 && sink !== null && !sink.data(buf, pos, pos + take, c.bodyLeft)) return -1;
     c.bodyLeft -= take;
     if (c.bodyLeft === 0) c.bodyActive = false;
     return pos + take;
@@ -52,6 +68,7 @@ export function dropBody(c: Connection, buf: Uint8Array, pos: number, end: numbe
   while (p < end) {
     if (state === ChunkData) {
       const take = Math.min(c.chunkLeft, end - p);
+      if (sink !== null && !sink.data(buf, p, p + take, c.chunkLeft)) return -1;
       p += take;
       c.chunkLeft -= take;
       if (c.chunkLeft === 0) state = AfterData;

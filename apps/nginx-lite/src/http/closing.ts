@@ -111,4 +111,5 @@ export function finishLog(r: Request): void {
   logRequest(r);
   r.connection.restore();
   r.runCleanups();
+  r.requestBody?.close();
 }

@@ -12,6 +12,7 @@ import type { FileEntry } from './file-cache.ts';
 import type { Memo } from './prepared.ts';
 import type { Proxied } from './proxy-protocol.ts';
 import type { Request } from './request.ts';
+import type { RequestBody } from './request-body.ts';
 import type { RuntimeLocation, VirtualServers } from './runtime.ts';
 import type { BodyStream } from './stream.ts';
 
@@ -77,12 +78,14 @@ export class Connection {
   /** The engine is going over this connection's bytes. */
   inRun = false;
 
-  /** A request body is being dropped: bytes left of it, or the state of its chunks. */
+  /** A request body is under way: bytes left of it, or the state of its chunks. */
   bodyActive = false;
   bodyLeft = 0;
   bodyChunked = false;
   chunkState = 0;
   chunkLeft = 0;
+  /** Who wants the body; null: it is dropped. */
+  reader: RequestBody | null = null;
   /** When dropping must end. */
   lingerUntilMs = 0;
 
@@ -139,6 +142,7 @@ export class Connection {
     this.reading = true;
     this.inRun = false;
     this.bodyActive = false;
+    this.reader = null;
     this.keepalive = false;
     this.closeLinger = false;
     this.inFlight = 0;

@@ -4,7 +4,7 @@
  * What it is for: the channel's sink. Finds requests in the bytes that arrive, has known ones answered from memory (replay.ts),
  * runs the others through the phases, keeps the deadlines. Invariants: requests of a connection are answered one after
  * another and in order; a connection is in exactly one State; bytes that wait are bounded (CARRY_MAX, then reading stops).
- * Not its job: whether a head is right (intake.ts), what an answer says (output.ts, modules), how it is sent (sender.ts), how a
+ * Not its job: whether a head is right (intake.ts), bodies of requests (body-reader.ts), what an answer says (output.ts, modules), how it is sent (sender.ts), how a
  * request or a connection ends (closing.ts), threads and signals (worker.ts).
  */
 
@@ -14,6 +14,7 @@ import { strerror } from '../log/errno.ts';
 import { printable } from '../log/error-log.ts';
 import { Zone } from '../shared/zone.ts';
 import { beginBody, dropBody } from './body.ts';
+import { bodyEnded, bodyTimedOut, readMore } from './body-reader.ts';
 import { latin1, writeLatin1 } from './bytes.ts';
 import { abort, afterRequest, close, finishLog, keepaliveMs, LAST_REQUEST_MS, linger, lingerMs } from './closing.ts';
 import { Connection, State } from './connection.ts';
@@ -22,14 +23,22 @@ import type { EngineChannel, EngineOptions, RuntimeZone } from './engine-options
 import { FILE_CACHE_DEFAULTS, FileCache, type FileEntry } from './file-cache.ts';
 import { HeaderId } from './headers.ts';
 import { readHead } from './intake.ts';
-import { expectsContinue, type HeaderFilter } from './output.ts';
+import type { HeaderFilter } from './output.ts';
 import { handleRequest, handlersByPhase, type PhaseHandler } from './phases.ts';
 import { parseProxyHeader } from './proxy-protocol.ts';
 import { Replay } from './replay.ts';
 import { Request } from './request.ts';
 import { buildRuntime, type RuntimeLocation, type VirtualServers } from './runtime.ts';
 import { Sender } from './sender.ts';
-import { COUNTER_BOUNDARIES, COUNTER_CONNECTIONS, countersOf, rowOf, Status, sumOf } from './status-rows.ts';
+import {
+  COUNTER_BOUNDARIES,
+  COUNTER_CONNECTIONS,
+  COUNTER_TEMP_FILES,
+  countersOf,
+  rowOf,
+  Status,
+  sumOf,
+} from './status-rows.ts';
 import { mainRequest } from './subrequest.ts';
 import { compileTemplate } from './template.ts';
 
@@ -39,6 +48,7 @@ const CARRY_MAX = 64 * 1024;
 const LAST_ACCEPT_MS = 200;
 /** Idle connections closed at a time when a new one finds no place. */
 const DRAIN_IDLE = 32;
+const TEMP_NUMBER_JUMP = 123_456;
 
 type MakeChannel = (engine: Engine) => EngineChannel;
 
@@ -213,7 +223,8 @@ export class Engine implements Sink {
       case State.Busy:
       case State.Blocked:
         // A client may shut its side and still read the answer.
-        if (errno !== 0) abort(c);
+        if (c.reader !== null) bodyEnded(c, errno);
+        else if (errno !== 0) abort(c);
         return;
       case State.Line:
       case State.Headers: {
@@ -264,6 +275,10 @@ export class Engine implements Sink {
       }
       case State.Busy:
       case State.Blocked:
+        if (c.reader !== null) {
+          bodyTimedOut(c);
+          return;
+        }
         if (c.request !== null) {
           this.logError(
             c.request,
@@ -403,6 +418,17 @@ export class Engine implements Sink {
           break;
         }
         case State.Busy:
+          if (c.reader !== null) {
+            c.restBuf = buf;
+            c.restStart = pos;
+            c.restEnd = end;
+            if (!readMore(c, c.reader)) {
+              c.save(buf, c.restStart, end);
+              return;
+            }
+            pos = c.restStart;
+            break;
+          }
           if (c.bodyActive) {
             pos = dropBody(c, buf, pos, end);
             if (pos < 0) {
@@ -472,7 +498,8 @@ export class Engine implements Sink {
     this.guarded(r, work);
   }
 
-  private guarded(r: Request, work: (r: Request) => void): void {
+  /** Does work on a request; whatever it throws ends the connection. */
+  guarded(r: Request, work: (r: Request) => void): void {
     const c = r.connection;
     try {
       work(r);
@@ -484,39 +511,13 @@ export class Engine implements Sink {
     }
   }
 
-  /**
-   * The body will not be read by anyone. Drops what is there of it; false when its framing is broken (answer 400).
-   */
-  discardBody(r: Request): boolean {
-    if (r.discarding) return true;
-    const c = r.connection;
-    if (expectsContinue(r)) {
-      // nginx answers 100 even where no body was announced.
-      r.impure();
-      this.sender.interim(c);
-    }
-    if (r.contentLength <= 0 && !r.chunked) return true;
-    r.discarding = true;
-    beginBody(c, r.contentLength, r.chunked);
-    c.lingerUntilMs = 0;
-    const pos = dropBody(c, c.restBuf, c.restStart, c.restEnd);
-    if (pos < 0) {
-      this.logError(r, 'info', 'client sent invalid chunked body');
-      c.bodyActive = false;
-      return false;
-    }
-    r.length += pos - c.restStart;
-    c.restStart = pos;
-    if (c.bodyActive) r.lingeringClose = false;
-    return true;
-  }
-
   /* ------------------------------------------------------------------ answers */
 
   /** The request waits for something that is not the client: no deadline of the client's holds. */
   suspend(r: Request): void {
     r.detach();
-    this.channel.setDeadline(r.connection.handle, 0);
+    const c = r.connection;
+    this.channel.setDeadline(c.handle, c.reader === null ? 0 : r.location.conf.clientBodyTimeoutMs);
   }
 
   /** The object serves another request. */
@@ -612,6 +613,12 @@ export class Engine implements Sink {
 
   peerOf(handle: Handle): { host: string; port: number } {
     return this.options.peerOf(handle);
+  }
+
+  /** Number of a temporary file; after a collision it goes on far away, as in nginx. */
+  nextTempNumber(collision: boolean): number {
+    const step = collision ? TEMP_NUMBER_JUMP : 1;
+    return (Atomics.add(this.counters, COUNTER_TEMP_FILES, step) + step) >>> 0;
   }
 
   nextBoundary(): string {

@@ -7,6 +7,7 @@
  */
 
 import { gzip } from 'node:zlib';
+import { discardBody } from './body-reader.ts';
 import { latin1Bytes, writeLatin1 } from './bytes.ts';
 import { drop } from './closing.ts';
 import { CLOSE_STATUS, Code } from './codes.ts';
@@ -49,7 +50,6 @@ export function finalize(r: Request, code: number): void {
 
 /** An answer with a configured or built-in page. */
 function specialResponse(r: Request, status: number): void {
-  const engine = r.connection.engine;
   r.errStatus = status;
   if (r.keepalive && CLOSES.has(status)) r.keepalive = false;
   if (r.lingeringClose && (status === 400 || status === 497 || status === 495 || status === 496))
@@ -69,7 +69,7 @@ function specialResponse(r: Request, status: number): void {
     }
   } else if (conf.errorPages.length > 0 && !conf.recursiveErrorPages) r.errorPage = true;
   r.expectTested = true;
-  if (!engine.discardBody(r)) r.keepalive = false;
+  if (!discardBody(r)) r.keepalive = false;
   builtInPage(r, status);
 }
 
@@ -117,14 +117,14 @@ function sendErrorPage(r: Request, overwrite: number, target: string): void {
   }
   // Any other text is where the client is sent.
   if (!isRedirect(r.errStatus)) r.errStatus = 302;
-  if (!r.connection.engine.discardBody(r)) r.keepalive = false;
+  if (!discardBody(r)) r.keepalive = false;
   r.locationOut = target;
   builtInPage(r, r.errStatus);
 }
 
 /** `return CODE TEXT`. */
 export function sendText(r: Request, status: number, text: Uint8Array): void {
-  if (!r.connection.engine.discardBody(r)) {
+  if (!discardBody(r)) {
     finalize(r, 400);
     return;
   }

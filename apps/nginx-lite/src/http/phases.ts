@@ -7,6 +7,7 @@
  * Done (the answer is under way) or a status. Not its job: what handlers do (modules), how answers are sent (output.ts).
  */
 
+import { discardBody } from './body-reader.ts';
 import { Code } from './codes.ts';
 import { finalize } from './output.ts';
 import type { Request } from './request.ts';
@@ -182,7 +183,7 @@ function findConfig(r: Request): boolean {
   if (r.contentLength >= 0 && !r.discarding && conf.clientMaxBodySize > 0 && conf.clientMaxBodySize < r.contentLength) {
     r.connection.engine.logError(r, 'error', `client intended to send too large body: ${r.contentLength} bytes`);
     r.expectTested = true;
-    r.connection.engine.discardBody(r);
+    discardBody(r);
     finalize(r, 413);
     return false;
   }

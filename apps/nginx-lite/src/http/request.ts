@@ -11,6 +11,7 @@ import type { Connection } from './connection.ts';
 import type { FileEntry } from './file-cache.ts';
 import { Head, Method } from './head.ts';
 import { hostHeader } from './intake.ts';
+import type { RequestBody } from './request-body.ts';
 import type { RuntimeLocation, RuntimeServer } from './runtime.ts';
 import type { BodyFilter } from './stream.ts';
 
@@ -34,6 +35,8 @@ export class Request extends Head {
   lingeringClose = false;
   expectTested = false;
   discarding = false;
+  /** The body, where somebody reads it. */
+  requestBody: RequestBody | null = null;
   internal = false;
   errorPage = false;
   /** The request that this one is a part of (subrequests). */
@@ -130,6 +133,7 @@ export class Request extends Head {
     this.lingeringClose = false;
     this.expectTested = false;
     this.discarding = false;
+    this.requestBody = null;
     this.internal = false;
     this.errorPage = false;
     this.addUriToAlias = false;

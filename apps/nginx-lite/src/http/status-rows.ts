@@ -24,6 +24,8 @@ export const ROWS = 1023;
 const COUNTER_BYTES = 64;
 export const COUNTER_CONNECTIONS = 0;
 export const COUNTER_BOUNDARIES = 1;
+/** Names of temporary files. */
+export const COUNTER_TEMP_FILES = 2;
 
 const TABLE_AT = COUNTER_BYTES;
 export const STATUS_BYTES = TABLE_AT + (ROWS + 1) * FIELDS * 8;

@@ -9,16 +9,27 @@
 import { Phase, runPhases } from './phases.ts';
 import { Method, Request } from './request.ts';
 
+/** What a subrequest has of its parent; by default a GET without arguments. */
+export interface SubrequestOptions {
+  method?: number;
+  args?: string;
+}
+
 /** Asks for `uri`; `done` gets the request when its answer's header stands. It may be called before this returns. */
-export function subrequest(parent: Request, uri: string, done: (sub: Request) => void): void {
+export function subrequest(
+  parent: Request,
+  uri: string,
+  done: (sub: Request) => void,
+  options: SubrequestOptions = {},
+): void {
   const sub = new Request();
   const own = {
     parent,
     done,
-    method: Method.Get,
+    method: options.method ?? Method.Get,
     internal: true,
     uri,
-    args: '',
+    args: options.args ?? '',
     contentLength: -1,
     chunked: false,
     // The body is the parent's business.

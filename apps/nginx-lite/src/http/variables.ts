@@ -14,7 +14,7 @@ import { invalidReferer } from '../modules/referer/module.ts';
 import { secureLink, secureLinkExpires } from '../modules/secure-link/module.ts';
 import { binaryText, parseAddress } from '../net/address.ts';
 import { VERSION } from '../version.ts';
-import { pathOf } from './bytes.ts';
+import { latin1, pathOf } from './bytes.ts';
 import { formatIsoTime, formatLogTime } from './date.ts';
 import { HeaderId } from './headers.ts';
 import { HTTP_09, HTTP_10, HTTP_11, type Request } from './request.ts';
@@ -116,7 +116,8 @@ export const GETTERS: Record<VariableName, Getter> = {
   request_method: (r) => (r.methodEnd > 0 ? r.text(0, r.methodEnd) : null),
   request_length: (r) => String(r.length),
   request_filename: (r) => r.connection.engine.pathOf(r),
-  request_body: () => null,
+  request_body: (r) => bodyText(r),
+  request_body_file: (r) => r.requestBody?.file?.name ?? null,
   request_completion: (r) => (r.headerSent ? 'OK' : ''),
   request_id: (r) => (r.id ||= randomBytes(16).toString('hex')),
   request_time: (r) => seconds(Math.max(0, Date.now() - r.startMs)),
@@ -148,7 +149,7 @@ export const GETTERS: Record<VariableName, Getter> = {
   remote_port: (r) => String(r.connection.remotePort() || ''),
   binary_remote_addr: (r) => binaryAddress(r.connection.remoteAddress()),
   remote_user: (r) => remoteUser(r),
-  content_length: (r) => r.header(HeaderId.ContentLength),
+  content_length: (r) => r.header(HeaderId.ContentLength) ?? chunkedLength(r),
   content_type: (r) => r.header(HeaderId.ContentType),
   document_root: (r) => r.connection.engine.documentRoot(r),
   realpath_root: (r) => realPath(r.connection.engine.documentRoot(r)),
@@ -258,6 +259,19 @@ function remoteUser(r: Request): string | null {
 function binaryAddress(address: string): string {
   const bytes = parseAddress(address);
   return bytes === null ? address : binaryText(bytes);
+}
+
+/** Of a body in chunks the length is known when it was read; of one that was dropped there is nothing left. */
+function chunkedLength(r: Request): string | null {
+  if (!r.chunked || r.connection.bodyActive) return null;
+  if (r.requestBody !== null) return String(r.requestBody.total);
+  return r.discarding ? '0' : null;
+}
+
+/** The body, where it was read and lies in memory. */
+function bodyText(r: Request): string | null {
+  const body = r.requestBody;
+  return body === null || !body.complete || body.file !== null ? null : latin1(body.bytes, 0, body.length);
 }
 
 function portText(port: number | undefined): string | null {

@@ -29,7 +29,6 @@ const MODULES: [string, RegExp][] = [
   ['slice (ngx_http_slice_module)', /^slice$/],
   ['userid (ngx_http_userid_module)', /^userid(?:_[a-z_]+)?$/],
   ['browser (ngx_http_browser_module)', /^(?:ancient_browser|modern_browser)(?:_value)?$/],
-  ['mirror (ngx_http_mirror_module)', /^mirror(?:_request_body)?$/],
   ['WebDAV (ngx_http_dav_module)', /^(?:dav_[a-z_]+|create_full_put_path|min_delete_depth)$/],
   ['XSLT (ngx_http_xslt_module)', /^(?:xml_entities|xslt_[a-z_]+)$/],
   ['image filter (ngx_http_image_filter_module)', /^image_filter(?:_[a-z_]+)?$/],

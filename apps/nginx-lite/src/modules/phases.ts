@@ -16,6 +16,7 @@ import { gzipStaticHandler } from './gzip/static.ts';
 import { headersFilter } from './headers/filter.ts';
 import { indexHandler } from './index/handler.ts';
 import { limitConnHandler, limitReqHandler } from './limit-req/handler.ts';
+import { mirrorHandler } from './mirror/module.ts';
 import { notModifiedFilter } from './not-modified/filter.ts';
 import { rangeFilter } from './range/filter.ts';
 import { realipHandler } from './realip/handler.ts';
@@ -31,7 +32,7 @@ export const PHASES: PhaseTable = {
   rewrite: [rewriteHandler],
   preaccess: [realipHandler, limitReqHandler, limitConnHandler],
   access: [accessHandler, authBasicHandler, authRequestHandler],
-  precontent: [tryFilesHandler],
+  precontent: [tryFilesHandler, mirrorHandler],
   content: [stubStatusHandler, indexHandler, autoindexHandler, gzipStaticHandler, staticHandler],
 };
 

@@ -21,6 +21,7 @@ import { INDEX_DIRECTIVES } from './index/conf.ts';
 import { LIMIT_DIRECTIVES } from './limit-req/conf.ts';
 import { LOG_DIRECTIVES } from './log/conf.ts';
 import { MAP_DIRECTIVES } from './map/conf.ts';
+import { MIRROR_DIRECTIVES } from './mirror/module.ts';
 import { REALIP_DIRECTIVES } from './realip/conf.ts';
 import { REFERER_DIRECTIVES } from './referer/module.ts';
 import { REWRITE_DIRECTIVES } from './rewrite/conf.ts';
@@ -42,6 +43,7 @@ export const ALL_DIRECTIVES: readonly Directive[] = [
   ...CHARSET_DIRECTIVES,
   ...LIMIT_DIRECTIVES,
   ...AUTH_REQUEST_DIRECTIVES,
+  ...MIRROR_DIRECTIVES,
   ...SUB_FILTER_DIRECTIVES,
   ...STUB_STATUS_DIRECTIVES,
   ...AUTOINDEX_DIRECTIVES,

@@ -9,6 +9,7 @@ import { readdirSync, type Stats, statSync } from 'node:fs';
 import { Args, type Directive, HTTP_ALL } from '../../conf/directives.ts';
 import type { LocConf } from '../../conf/model.ts';
 import { flag, loc, oneOf } from '../../conf/setters.ts';
+import { discardBody } from '../../http/body-reader.ts';
 import { latin1Bytes, pathOf } from '../../http/bytes.ts';
 import { Code } from '../../http/codes.ts';
 import { formatDate } from '../../http/date.ts';
@@ -76,7 +77,7 @@ export function autoindexHandler(r: Request): number {
     const [first, second] = [a.stat.isDirectory() ? 0 : 1, b.stat.isDirectory() ? 0 : 1];
     return first - second || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
   });
-  if (!engine.discardBody(r)) {
+  if (!discardBody(r)) {
     finalize(r, 400);
     return Code.Done;
   }

@@ -8,7 +8,7 @@
 import { hostname } from 'node:os';
 import { Builder, type LocationDecl, type ServerDecl } from '../../conf/builder.ts';
 import { Args, Context, type Directive, HTTP_ALL, HTTP_ALL_IF } from '../../conf/directives.ts';
-import type { ErrorPage, LocationKind, LocConf, SrvConf, Template } from '../../conf/model.ts';
+import type { ErrorPage, LocationKind, LocConf, SrvConf, Template, TempPath } from '../../conf/model.ts';
 import type { ConfContext } from '../../conf/parser.ts';
 import { accept, buffers, flag, loc, msec, number, offset, oneOf, sec, size, srv, word } from '../../conf/setters.ts';
 import { parseNumber, parseTimeMs, parseTimeSec } from '../../conf/units.ts';
@@ -42,6 +42,10 @@ export type CoreLocConf = Pick<
   | 'openFileCacheValidSec'
   | 'openFileCacheErrors'
   | 'clientMaxBodySize'
+  | 'clientBodyBufferSize'
+  | 'clientBodyTimeoutMs'
+  | 'clientBodyTempPath'
+  | 'clientBodyInFileOnly'
   | 'sendTimeoutMs'
   | 'keepaliveTimeoutMs'
   | 'keepaliveHeaderSec'
@@ -80,6 +84,11 @@ export function coreLocDefaults(prefix: string): CoreLocConf {
     openFileCacheValidSec: 60,
     openFileCacheErrors: false,
     clientMaxBodySize: 1024 * 1024,
+    // Two pages.
+    clientBodyBufferSize: 16 * 1024,
+    clientBodyTimeoutMs: 60_000,
+    clientBodyTempPath: { path: `${prefix}client_body_temp`, levels: [] },
+    clientBodyInFileOnly: 'off',
     sendTimeoutMs: 60_000,
     keepaliveTimeoutMs: 75_000,
     keepaliveHeaderSec: 0,
@@ -312,6 +321,24 @@ function rate(cf: ConfContext, args: string[]): Template {
   return template;
 }
 
+/** Digits of a temporary file's number that its folders may take. */
+const TEMP_LEVELS_MAX = 10;
+
+function tempPath(cf: ConfContext, args: string[]): TempPath {
+  const path = cf.fullName(args[1] as string).replace(/(?<=.)\/$/, '');
+  const levels = args.slice(2).map((text) => parseNumber(text) || cf.reject('invalid value'));
+  // Each folder takes a slash, too.
+  const length = levels.reduce((sum, each) => sum + each + 1, 0);
+  if (length > TEMP_LEVELS_MAX + levels.length) cf.reject('invalid value');
+  const known = cf.builder.tempPaths.get(path);
+  const place = cf.place();
+  if (known === undefined) cf.builder.tempPaths.set(path, { levels, ...place });
+  else if (known.levels.join() !== levels.join()) {
+    cf.fail(`the same path name "${path}" in ${known.file}:${known.line} has the different levels than`);
+  }
+  return { path, levels };
+}
+
 function setLargeBuffers(cf: ConfContext, args: string[]): string | undefined {
   const conf = cf.level.srv;
   if (conf.largeClientHeaderBuffers !== undefined) return 'is duplicate';
@@ -346,9 +373,17 @@ export const HTTP_CORE_DIRECTIVES: Directive[] = [
   { name: 'open_file_cache_errors', contexts: HTTP_ALL, args: Args.Flag, set: loc('openFileCacheErrors', flag) },
   { name: 'open_file_cache_events', contexts: HTTP_ALL, args: Args.Flag, set: accept(flag) },
   { name: 'client_max_body_size', contexts: HTTP_ALL, args: Args.Take1, set: loc('clientMaxBodySize', offset) },
-  // Bodies are read and dropped: nothing here reads them yet, so their buffers and timeout have no object.
-  { name: 'client_body_buffer_size', contexts: HTTP_ALL, args: Args.Take1, set: accept(size) },
-  { name: 'client_body_timeout', contexts: HTTP_ALL, args: Args.Take1, set: accept(msec) },
+  { name: 'client_body_buffer_size', contexts: HTTP_ALL, args: Args.Take1, set: loc('clientBodyBufferSize', size) },
+  { name: 'client_body_timeout', contexts: HTTP_ALL, args: Args.Take1, set: loc('clientBodyTimeoutMs', msec) },
+  { name: 'client_body_temp_path', contexts: HTTP_ALL, args: Args.Take1234, set: loc('clientBodyTempPath', tempPath) },
+  {
+    name: 'client_body_in_file_only',
+    contexts: HTTP_ALL,
+    args: Args.Take1,
+    set: loc('clientBodyInFileOnly', oneOf(['off', 'on', 'clean'])),
+  },
+  // A body in memory lies in one buffer here anyway.
+  { name: 'client_body_in_single_buffer', contexts: HTTP_ALL, args: Args.Flag, set: accept(flag) },
   { name: 'send_timeout', contexts: HTTP_ALL, args: Args.Take1, set: loc('sendTimeoutMs', msec) },
   { name: 'keepalive_timeout', contexts: HTTP_ALL, args: Args.Take12, set: setKeepaliveTimeout },
   { name: 'keepalive_requests', contexts: HTTP_ALL, args: Args.Take1, set: loc('keepaliveRequests', number) },
@@ -392,15 +427,6 @@ export const HTTP_CORE_DIRECTIVES: Directive[] = [
   { name: 'max_ranges', contexts: HTTP_ALL, args: Args.Take1, set: loc('maxRanges', number) },
   // How bytes reach the socket is the channel's business: these describe the kernel calls of another design.
   { name: 'sendfile', contexts: HTTP_ALL_IF, args: Args.Flag, set: accept(flag) },
-  // Nobody here reads a request's body yet: what is dropped needs no place.
-  { name: 'client_body_temp_path', contexts: HTTP_ALL, args: Args.Take1234, set: accept(word) },
-  {
-    name: 'client_body_in_file_only',
-    contexts: HTTP_ALL,
-    args: Args.Take1,
-    set: accept(oneOf(['off', 'on', 'clean'])),
-  },
-  { name: 'client_body_in_single_buffer', contexts: HTTP_ALL, args: Args.Flag, set: accept(flag) },
   {
     name: 'keepalive_min_timeout',
     contexts: HTTP_ALL,

@@ -6,6 +6,7 @@
  * warning, which logError notes.
  */
 
+import { discardBody } from '../../http/body-reader.ts';
 import { latin1Bytes } from '../../http/bytes.ts';
 import { Code } from '../../http/codes.ts';
 import { FileKind } from '../../http/file-cache.ts';
@@ -115,7 +116,7 @@ function giveAnswer(r: Request, status: number, text: Evaluator | null): number 
   if (status >= 400 && text === null) return status;
   const value = text === null ? '' : text(r);
   if (isRedirect(status)) {
-    if (!r.connection.engine.discardBody(r)) {
+    if (!discardBody(r)) {
       finalize(r, 400);
       return Code.Done;
     }
@@ -136,7 +137,7 @@ function rewrite(r: Request, op: Extract<RuntimeOp, { op: 'rewrite' }>): number 
     let target = unescapeRedirect(op.path(r));
     if (op.addArgs && r.args !== '') target += `${op.hasQuery ? '&' : '?'}${r.args}`;
     if (log) engine.logError(r, 'notice', `rewritten redirect: "${target}"`);
-    if (!engine.discardBody(r)) {
+    if (!discardBody(r)) {
       finalize(r, 400);
       return Code.Done;
     }

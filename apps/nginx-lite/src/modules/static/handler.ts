@@ -1,5 +1,6 @@
 /** static: the last content handler. A file is served, a directory gets its slash by redirect. */
 
+import { discardBody } from '../../http/body-reader.ts';
 import { Code } from '../../http/codes.ts';
 import { type FileEntry, FileKind } from '../../http/file-cache.ts';
 import { contentTypeOf, finalize, sendFile } from '../../http/output.ts';
@@ -47,7 +48,7 @@ export function staticHandler(r: Request): number {
 
 /** Answers with a file; `prepare` may add to the header. */
 export function answerFile(r: Request, entry: FileEntry, prepare?: (r: Request) => void): number {
-  if (!r.connection.engine.discardBody(r)) {
+  if (!discardBody(r)) {
     finalize(r, 400);
     return Code.Done;
   }

@@ -2,6 +2,7 @@
 
 import { Args, Context, type Directive } from '../../conf/directives.ts';
 import type { LocConf } from '../../conf/model.ts';
+import { discardBody } from '../../http/body-reader.ts';
 import { latin1Bytes } from '../../http/bytes.ts';
 import { Code } from '../../http/codes.ts';
 import { finalize, sendBytes } from '../../http/output.ts';
@@ -27,7 +28,7 @@ export function stubStatusHandler(r: Request): number {
   r.impure();
   if (!(r.method & (Method.Get | Method.Head))) return 405;
   const engine = r.connection.engine;
-  if (!engine.discardBody(r)) {
+  if (!discardBody(r)) {
     finalize(r, 400);
     return Code.Done;
   }
