@@ -65,18 +65,16 @@ static int mp_accept_lwsocket(struct mp_handle *listener, struct socket *from, s
 {
 	struct mp_handle *h;
 	struct socket *sock;
-	bool bare;
 	int err = 0;
 
 	h = mp_handle_create(listener->channel, MEGAPIPE_INDEX_ANY, 0, &err);
 	if (!h)
 		return err;
-	err = mp_lwsocket_accept(from, &sock, &bare);
+	err = mp_lwsocket_accept(from, h, &sock);
 	if (err) {
 		mp_handle_close(h);
 		return err;
 	}
-	h->bare = bare;
 	mp_handle_attach(h, sock, NULL);
 	*out = h;
 	return 0;

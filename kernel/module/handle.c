@@ -129,6 +129,13 @@ void mp_table_destroy(struct mp_channel *ch)
 	/* Closed ones are freed as they come. */
 	while (mp_ready_next(ch))
 		;
+	while (ch->spare) {
+		h = llist_entry(ch->spare, struct mp_handle, ready);
+		ch->spare = h->ready.next;
+		mp_lwsocket_free(h->lw);
+		kmem_cache_free(mp_handles, h);
+	}
+	ch->nr_spare = 0;
 	kvfree(ch->slots);
 	kvfree(ch->free);
 	ch->slots = NULL;
@@ -155,6 +162,37 @@ struct mp_handle *mp_handle_find(struct mp_channel *ch, u32 index, u32 generatio
 	return h;
 }
 
+/* All zeros, but for the memory of an lwsocket that it may bring along. */
+static struct mp_handle *mp_handle_alloc(struct mp_channel *ch)
+{
+	struct mp_lwsocket *lw;
+	struct mp_handle *h;
+
+	if (!ch->spare)
+		return kmem_cache_zalloc(mp_handles, GFP_KERNEL);
+	h = llist_entry(ch->spare, struct mp_handle, ready);
+	ch->spare = h->ready.next;
+	ch->nr_spare--;
+	lw = h->lw;
+	memset(h, 0, sizeof(*h));
+	h->lw = lw;
+	return h;
+}
+
+static void mp_handle_free(struct mp_handle *h)
+{
+	struct mp_channel *ch = h->channel;
+
+	if (ch->nr_spare < MP_SPARE_MAX && !READ_ONCE(ch->dead)) {
+		h->ready.next = ch->spare;
+		ch->spare = &h->ready;
+		ch->nr_spare++;
+		return;
+	}
+	mp_lwsocket_free(h->lw);
+	kmem_cache_free(mp_handles, h);
+}
+
 /* A handle without a socket yet; mp_handle_attach or mp_handle_close must follow. */
 struct mp_handle *mp_handle_create(struct mp_channel *ch, u32 index, u32 generation, int *err)
 {
@@ -174,7 +212,7 @@ struct mp_handle *mp_handle_create(struct mp_channel *ch, u32 index, u32 generat
 		*err = -EBUSY;
 		return NULL;
 	}
-	h = kmem_cache_zalloc(mp_handles, GFP_KERNEL);
+	h = mp_handle_alloc(ch);
 	if (!h) {
 		*err = -ENOMEM;
 		return NULL;
@@ -276,7 +314,7 @@ struct mp_handle *mp_ready_next(struct mp_channel *ch)
 			smp_mb__after_atomic();
 			return h;
 		}
-		kmem_cache_free(mp_handles, h);
+		mp_handle_free(h);
 	}
 }
 
@@ -296,10 +334,10 @@ void mp_handle_close(struct mp_handle *h)
 	if (h->file)
 		fput(h->file);
 	else if (h->sock)
-		mp_lwsocket_release(h->sock, h->bare);
+		mp_lwsocket_release(h);
 	h->sock = NULL;
 	h->file = NULL;
 	h->dead = true;
 	if (!test_bit(MP_QUEUED, &h->state))
-		kmem_cache_free(mp_handles, h);
+		mp_handle_free(h);
 }

@@ -11,7 +11,9 @@
  *  - sock_graft() is not called: its LSM hook takes the inode to be a real one.
  *  - sk_wq and sk_socket are set under lock_sock() and sk_callback_lock, as sock_graft() does.
  *  - The end is ops->release(), never sock_release(), which would put the inode.
- *  - The memory goes after an RCU grace period: sock_def_readable() and its kin use sk_wq under rcu_read_lock() alone.
+ *  - The memory is type-safe under RCU: sock_def_readable() and its kin use sk_wq under rcu_read_lock() alone. So the wait
+ *    queue is initialised once, when the memory is made, and never again; "Life of a handle" in megapipe.h says what a late
+ *    wake-up does.
  *  - No exported path asks security_socket_accept(); device permissions decide who may accept here.
  *
  * Unix sockets get a struct socket with an inode, though no file: accepting them grafts inside net/unix.
@@ -25,60 +27,64 @@
 
 struct mp_lwsocket {
 	struct socket_alloc alloc;
-	struct rcu_head rcu;
 };
 
 static struct kmem_cache *mp_lwsockets;
 
-/* What is behind the socket stays as it was made; see the fields that are set below. */
+/* What is set later stands in mp_accept_bare; all else stays as it is made here, the empty wait queue above all. */
 static void mp_lwsocket_made(void *p)
 {
-	memset(p, 0, sizeof(struct mp_lwsocket));
+	struct mp_lwsocket *lw = p;
+
+	memset(lw, 0, sizeof(*lw));
+	init_waitqueue_head(&lw->alloc.socket.wq.wait);
+	lw->alloc.vfs_inode.i_mode = S_IFSOCK | 0600;
 }
 
 int mp_lwsocket_init(void)
 {
 	mp_lwsockets = kmem_cache_create("mp_lwsocket", sizeof(struct mp_lwsocket), 0,
-					 SLAB_ACCOUNT | SLAB_HWCACHE_ALIGN, mp_lwsocket_made);
+					 SLAB_ACCOUNT | SLAB_HWCACHE_ALIGN | SLAB_TYPESAFE_BY_RCU, mp_lwsocket_made);
 	return mp_lwsockets ? 0 : -ENOMEM;
 }
 
-/* The caller has waited for pending callbacks (rcu_barrier). */
 void mp_lwsocket_exit(void)
 {
 	kmem_cache_destroy(mp_lwsockets);
 }
 
-static int mp_accept_bare(struct socket *listener, struct socket **out)
+void mp_lwsocket_free(struct mp_lwsocket *lw)
 {
-	struct mp_lwsocket *lw;
+	if (lw)
+		kmem_cache_free(mp_lwsockets, lw);
+}
+
+static int mp_accept_bare(struct socket *listener, struct mp_handle *h, struct socket **out)
+{
 	struct socket *sock;
 	struct inode *inode;
 	struct sock *sk;
 	int err = 0;
 
-	lw = kmem_cache_alloc(mp_lwsockets, GFP_KERNEL);
-	if (!lw)
-		return -ENOMEM;
-	sock = &lw->alloc.socket;
-	inode = &lw->alloc.vfs_inode;
-	memset(sock, 0, sizeof(*sock));
-	init_waitqueue_head(&sock->wq.wait);
+	if (!h->lw) {
+		h->lw = kmem_cache_alloc(mp_lwsockets, GFP_KERNEL);
+		if (!h->lw)
+			return -ENOMEM;
+	}
+	sk = mp_proto_accept(listener->sk, &err);
+	if (!sk)
+		return err ?: -EAGAIN;
+	sock = &h->lw->alloc.socket;
 	sock->type = SOCK_STREAM;
 	sock->state = SS_CONNECTED;
-	inode->i_mode = S_IFSOCK | 0600;
+	sock->flags = 0;
+	sock->ops = listener->ops;
+	sock->sk = sk;
+	__module_get(sock->ops->owner);
+	inode = &h->lw->alloc.vfs_inode;
 	inode->i_uid = current_fsuid();
 	inode->i_gid = current_fsgid();
 	inode->i_ino = get_next_ino();
-
-	sk = mp_proto_accept(listener->sk, &err);
-	if (!sk) {
-		kmem_cache_free(mp_lwsockets, lw);
-		return err ?: -EAGAIN;
-	}
-	sock->ops = listener->ops;
-	__module_get(sock->ops->owner);
-	sock->sk = sk;
 
 	lock_sock(sk);
 	write_lock_bh(&sk->sk_callback_lock);
@@ -87,20 +93,20 @@ static int mp_accept_bare(struct socket *listener, struct socket **out)
 	sk->sk_uid = inode->i_uid;
 	write_unlock_bh(&sk->sk_callback_lock);
 	release_sock(sk);
+	h->bare = true;
 	*out = sock;
 	return 0;
 }
 
 /* Takes a connection from the queue: EAGAIN when there is none. */
-int mp_lwsocket_accept(struct socket *listener, struct socket **out, bool *bare)
+int mp_lwsocket_accept(struct socket *listener, struct mp_handle *h, struct socket **out)
 {
 	struct socket *sock;
 	int err;
 
 	/* Plain TCP only; what wraps it (kTLS, a sockmap) wraps accept, too. */
-	*bare = listener->sk->sk_family != AF_UNIX && listener->sk->sk_prot->accept == inet_csk_accept;
-	if (*bare)
-		return mp_accept_bare(listener, out);
+	if (listener->sk->sk_family != AF_UNIX && listener->sk->sk_prot->accept == inet_csk_accept)
+		return mp_accept_bare(listener, h, out);
 	err = sock_create_lite(listener->sk->sk_family, listener->type, listener->sk->sk_protocol, &sock);
 	if (err)
 		return err;
@@ -115,14 +121,10 @@ int mp_lwsocket_accept(struct socket *listener, struct socket **out, bool *bare)
 	return 0;
 }
 
-static void mp_lwsocket_free(struct rcu_head *rcu)
-{
-	kmem_cache_free(mp_lwsockets, container_of(rcu, struct mp_lwsocket, rcu));
-}
-
 /* Never waits: a channel may have thousands to close, and may be closing them for a process that was killed. */
-void mp_lwsocket_release(struct socket *sock, bool bare)
+void mp_lwsocket_release(struct mp_handle *h)
 {
+	struct socket *sock = h->sock;
 	struct sock *sk = sock->sk;
 	struct module *owner;
 
@@ -133,7 +135,7 @@ void mp_lwsocket_release(struct socket *sock, bool bare)
 		release_sock(sk);
 	}
 
-	if (!bare) {
+	if (!h->bare) {
 		sock_release(sock);
 		return;
 	}
@@ -141,5 +143,4 @@ void mp_lwsocket_release(struct socket *sock, bool bare)
 	sock->ops->release(sock);
 	sock->ops = NULL;
 	module_put(owner);
-	call_rcu(&container_of(sock, struct mp_lwsocket, alloc.socket)->rcu, mp_lwsocket_free);
 }

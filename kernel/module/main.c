@@ -496,8 +496,6 @@ handles:
 static void __exit mp_exit(void)
 {
 	misc_deregister(&mp_device);
-	/* lwsockets that were closed last may still wait for their grace period. */
-	rcu_barrier();
 	mp_lwsocket_exit();
 	mp_handle_exit();
 }

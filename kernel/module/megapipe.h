@@ -26,10 +26,13 @@
  * tries; since a request is made visible (mp_handle.wanted) before it is tried, with a full barrier between, an event
  * that comes after the try finds it and queues the handle again.
  *
- * Life of a handle. It is freed under the channel's lock: first its entry is taken off the socket's wait queue, which
- * waits for the function if it is running; then nothing can mark it any more, and it is freed at once, or, being
- * QUEUED, when its turn in the list comes. The socket goes after that. The struct socket of an lwsocket goes only after
- * an RCU grace period, since the stack reaches sk->sk_wq under rcu_read_lock() alone.
+ * Life of a handle. It ends under the channel's lock: first its entry is taken off the socket's wait queue, which
+ * waits for the function if it is running; then nothing can mark it any more, and it is free at once, or, being
+ * QUEUED, when its turn in the list comes. The socket goes after that. The struct socket of an lwsocket stays with the
+ * handle, and both are kept for the channel's next connection (MP_SPARE_MAX of them). The stack reaches sk->sk_wq under
+ * rcu_read_lock() alone, so a wake-up of the former connection may come late and find the next one's entry there: then a
+ * handle is tried that has nothing to say. The memory itself comes from a SLAB_TYPESAFE_BY_RCU cache: the wait queue in
+ * it is one, and valid, as long as anybody can see it.
  */
 #ifndef MEGAPIPE_H
 #define MEGAPIPE_H
@@ -58,8 +61,11 @@
 #define MP_CQES_MAX 3
 /* Channels that share the connections of one CPU. */
 #define MP_QUEUE_OWNERS 8
+/* Handles, each with the memory of an lwsocket, that a channel keeps for its next connections. KASAN wants to see them freed. */
+#define MP_SPARE_MAX (IS_ENABLED(CONFIG_KASAN) ? 4 : 256)
 
 struct mp_group;
+struct mp_lwsocket;
 
 /* A request that waits for its socket. opcode 0 (NOP, which never waits): there is none. */
 struct mp_op {
@@ -88,8 +94,10 @@ struct mp_handle {
 	u32 generation;
 	u64 cookie;
 	bool listening;
-	/* The lwsocket has no inode (lwsocket.c). */
+	/* The struct socket is the one in lw: it has no inode (lwsocket.c). */
 	bool bare;
+	/* Memory for that, once there was need of it. */
+	struct mp_lwsocket *lw;
 	bool waiting;
 	bool dead;
 	struct mp_op in;
@@ -140,6 +148,9 @@ struct mp_channel {
 	u32 *free;
 	u32 nr_free;
 	u32 nr_open;
+	/* Linked by ready.next. */
+	struct llist_node *spare;
+	u32 nr_spare;
 	struct mp_user *user;
 
 	struct llist_head ready;
@@ -199,8 +210,9 @@ void mp_group_leave(struct mp_handle *h);
 struct socket *mp_group_waiting(struct mp_handle *h, u32 *pending);
 
 /* lwsocket.c */
-int mp_lwsocket_accept(struct socket *listener, struct socket **out, bool *bare);
-void mp_lwsocket_release(struct socket *sock, bool bare);
+int mp_lwsocket_accept(struct socket *listener, struct mp_handle *h, struct socket **out);
+void mp_lwsocket_release(struct mp_handle *h);
+void mp_lwsocket_free(struct mp_lwsocket *lw);
 int mp_lwsocket_init(void);
 void mp_lwsocket_exit(void);
 

@@ -21,12 +21,10 @@
 /* Answers a request of a handle; it is no longer pending unless flags has MORE. */
 void mp_complete(struct mp_handle *h, struct mp_op *op, s32 res, u32 flags)
 {
-	struct mp_op was = *op;
-
 	if (!(flags & MEGAPIPE_CQE_MORE))
 		op->opcode = MEGAPIPE_OP_NOP;
-	if (res < 0 || !(was.flags & MEGAPIPE_SQE_SKIP_SUCCESS))
-		mp_post(h->channel, was.user_data, h->cookie, res, flags, h->index, h->generation);
+	if (res < 0 || !(op->flags & MEGAPIPE_SQE_SKIP_SUCCESS))
+		mp_post(h->channel, op->user_data, h->cookie, res, flags, h->index, h->generation);
 }
 
 static int mp_read_once(struct mp_handle *h, u64 address, u64 len)
@@ -39,6 +37,19 @@ static int mp_read_once(struct mp_handle *h, u64 address, u64 len)
 		return -EFAULT;
 	iov_iter_ubuf(&msg.msg_iter, READ, to, len);
 	return sock_recvmsg(h->sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/*
+ * Whether a receive would find the end of the stream and nothing before it, without the socket's lock: every connection
+ * comes here once. Pairs with the release in tcp_set_state(): the peer's FIN is counted in rcv_nxt before, and nothing
+ * follows it. It stays in the queue, where closing expects it.
+ */
+static bool mp_ended(const struct sock *sk)
+{
+	const struct tcp_sock *tp = tcp_sk(sk);
+
+	return READ_ONCE(sk->sk_prot)->recvmsg == tcp_recvmsg && smp_load_acquire(&sk->sk_state) == TCP_CLOSE_WAIT &&
+	       READ_ONCE(tp->rcv_nxt) - READ_ONCE(tp->copied_seq) == 1 && !READ_ONCE(sk->sk_err);
 }
 
 /*
@@ -95,6 +106,10 @@ static bool mp_try_read(struct mp_handle *h)
 
 	if (mp_quiet(h->sock->sk))
 		return false;
+	if (mp_ended(h->sock->sk)) {
+		mp_complete(h, op, 0, 0);
+		return false;
+	}
 	if (op->opcode == MEGAPIPE_OP_READ) {
 		if (op->op_flags & MEGAPIPE_READ_PROVIDED)
 			return mp_try_provided(h);
