@@ -116,6 +116,8 @@ int main(void)
 	pid_t pid;
 	int status, on = 1, shared;
 	unsigned long mask;
+	/* A kernel that checks everything it does takes twenty times as long for each. */
+	int many = access("/sys/kernel/debug/kmemleak", F_OK) == 0 ? 60 : 400;
 
 	cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	if (cpus < 2) {
@@ -222,7 +224,7 @@ int main(void)
 	pid = fork();
 	MUST(pid >= 0);
 	if (pid == 0) {
-		for (i = lost = 0; i < 400; i++) {
+		for (i = lost = 0; i < many; i++) {
 			char byte;
 			int s;
 
@@ -245,8 +247,8 @@ int main(void)
 		}
 		close_channel(&b);
 	}
-	CHECK_EQ(WEXITSTATUS(status), 0, "400 connections while channels come and go: none is lost");
-	printf("# %d joins and leaves\n", n);
+	CHECK_EQ(WEXITSTATUS(status), 0, "connections while channels come and go: none is lost");
+	printf("# %d connections, %d joins and leaves\n", many, n);
 	CHECK(n > 1, "there were several of those");
 	close_channel(&a);
 
