@@ -3,7 +3,8 @@
  * plugin.c, in a QEMU guest with Debian's kernel. Times under emulation mean nothing; counts do: the same work takes the
  * same instructions to about one in a hundred (interrupts, and how full the batches are, differ from run to run).
  *
- * usage: node kernel/measure/main.ts [--json FILE] [--transactions N] [--connections N]
+ * usage: node kernel/measure/main.ts [--json FILE] [--transactions N] [--connections N] [--each 1,8,128] [--servers epoll,device]
+ *                                    [--profile]    also where the instructions went, by function of the kernel
  * Exit status: the test bed's (77: it cannot run here, and says why).
  */
 import { spawnSync } from 'node:child_process';
@@ -11,16 +12,22 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, release, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { gunzipSync } from 'node:zlib';
 
 const CPUS = 3;
-const EACH = [1, 8, 128];
+/** Functions that a profile shows of each server. */
+const PROFILE_ROWS = 120;
 const { values } = parseArgs({
   options: {
     json: { type: 'string' },
     transactions: { type: 'string', default: '4000' },
     connections: { type: 'string', default: '64' },
+    each: { type: 'string', default: '1,8,128' },
+    servers: { type: 'string' },
+    profile: { type: 'boolean', default: false },
   },
 });
+const EACH = values.each.split(',').map(Number);
 
 /** Instructions of the server's CPU for one transaction. */
 export interface Count {
@@ -42,10 +49,23 @@ try {
   const marks = join(work, 'marks');
   const run = spawnSync(
     'sh',
-    [join(kernelFolder, 'testbed/run.sh'), 'measure', values.connections, values.transactions, ...EACH.map(String)],
+    [
+      join(kernelFolder, 'testbed/run.sh'),
+      'measure',
+      ...(values.profile ? ['-k'] : []),
+      ...(values.servers ? ['-s', values.servers] : []),
+      values.connections,
+      values.transactions,
+      ...EACH.map(String),
+    ],
     {
       encoding: 'utf8',
-      env: { ...process.env, MEGAPIPE_QEMU_PLUGIN: `${plugin},out=${marks}`, MEGAPIPE_GUEST_CPUS: String(CPUS) },
+      maxBuffer: 1 << 26,
+      env: {
+        ...process.env,
+        MEGAPIPE_QEMU_PLUGIN: `${plugin},out=${marks}${values.profile ? `,profile=${CPUS - 1}` : ''}`,
+        MEGAPIPE_GUEST_CPUS: String(CPUS),
+      },
     },
   );
   if (run.status !== 0) {
@@ -56,17 +76,64 @@ try {
   rmSync(work, { recursive: true });
 }
 
-function report(output: string, marks: string): void {
-  /* "mark", then kernel and user instructions of each CPU; two marks for each measurement. */
-  const rows = marks
+/** Kernel functions by address, from what the guest's suite printed last: names, and where each begins, in order. */
+function symbols(output: string): { at: bigint[]; names: string[] } {
+  const packed = /^symbols\r?\n([A-Za-z0-9+/=\s]+?)^testbed:/m.exec(output)?.[1] ?? '';
+  const rows = gunzipSync(Buffer.from(packed, 'base64'))
+    .toString()
     .trim()
     .split('\n')
-    .map((line) => line.split(' ').slice(1).map(Number));
+    .map((line) => line.split(' '))
+    .map(([at, name]) => ({ at: BigInt(`0x${at}`), name: name! }))
+    .sort((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0));
+  return { at: rows.map((row) => row.at), names: rows.map((row) => row.name) };
+}
+
+/** Where the instructions of one measurement went. */
+function profile(
+  blocks: string[],
+  transactions: number,
+  { at, names }: { at: bigint[]; names: string[] },
+): [string, number][] {
+  const sums = new Map<string, number>();
+  for (const line of blocks) {
+    const [, address, n] = line.split(' ');
+    const where = BigInt(`0x${address}`);
+    let low = 0;
+    for (let high = at.length; high - low > 1; ) {
+      const middle = (low + high) >>> 1;
+      if (at[middle]! <= where) low = middle;
+      else high = middle;
+    }
+    const name = where >> 63n ? (names[low] ?? '?') : '(user space)';
+    sums.set(name, (sums.get(name) ?? 0) + Number(n) / transactions);
+  }
+  return [...sums].sort((a, b) => b[1] - a[1]).slice(0, PROFILE_ROWS);
+}
+
+function report(output: string, marks: string): void {
+  /* "mark", then kernel and user instructions of each CPU; two marks for each measurement. "at": what came before the mark. */
+  const rows: number[][] = [];
+  const blocks: string[][] = [];
+  for (const line of marks.trim().split('\n')) {
+    if (line.startsWith('at ')) blocks.at(-1)!.push(line);
+    else {
+      rows.push(line.split(' ').slice(1).map(Number));
+      blocks.push([]);
+    }
+  }
+  const kernelSymbols = values.profile ? symbols(output) : null;
   const counts: Count[] = [];
   for (const [, each, server, transactions] of output.matchAll(
     /^measure (\d+) (\S+)\r?\n(?:(?!measure).*\n)*measured (\d+) transactions/gm,
   )) {
     const [before, after] = rows.splice(0, 2) as [number[], number[]];
+    const ran = blocks.splice(0, 2)[1]!;
+    if (kernelSymbols) {
+      console.log(`${server}, ${each} transactions a connection: instructions per transaction`);
+      for (const [name, n] of profile(ran, Number(transactions), kernelSymbols))
+        console.log(`${n.toFixed(1).padStart(10)}  ${name}`);
+    }
     const at = (CPUS - 1) * 2;
     const per = (i: number): number => (after[i]! - before[i]!) / Number(transactions);
     counts.push({ server: server!, each: Number(each), kernel: per(at), user: per(at + 1) });

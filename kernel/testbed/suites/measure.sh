@@ -1,14 +1,26 @@
 # Echo servers under load, for the counting plugin: kernel/measure/main.ts runs this and reads what comes out.
 #
-# usage: CONNECTIONS TRANSACTIONS EACH ...     each: transactions a connection
+# usage: [-k] [-s SERVERS] CONNECTIONS TRANSACTIONS EACH ...     each: transactions a connection; -s: names, comma between
+# them; -k: the kernel's symbols come last, packed
 insmod /megapipe.ko || exit 1
 echo '1024 65000' >/proc/sys/net/ipv4/ip_local_port_range
+symbols=""
+wanted=""
+while getopts ks: option; do
+  case $option in
+  k) symbols=1 ;;
+  s) wanted=",$OPTARG," ;;
+  *) exit 64 ;;
+  esac
+done
+shift $((OPTIND - 1))
 connections=$1
 transactions=$2
 shift 2
 status=0
 for each in "$@"; do
   while read -r name server; do
+    case ${wanted:-",$name,"} in *",$name,"*) ;; *) continue ;; esac
     echo "measure $each $name"
     # shellcheck disable=SC2086
     timeout -s KILL 300 /measure/client "$connections" "$each" $((transactions / 4)) "$transactions" $server || status=1
@@ -21,5 +33,6 @@ device-batch /measure/echo_device -p 7000 -P -B
 device-partition /measure/echo_device -p 7000
 END
 done
+[ -z "$symbols" ] || { echo symbols; cut -d ' ' -f 1,3 /proc/kallsyms | cut -f 1 | gzip | base64; }
 rmmod megapipe || status=1
 exit $status
