@@ -116,7 +116,8 @@ export interface RegisterOptions {
   shared?: boolean;
   /**
    * The paper's CPU mask, for a `ListenGroup`: this channel answers the connections that these CPUs (numbers, 0 … 511) receive.
-   * Either every channel of a group has one, or none.
+   * Either every channel of a group has one, or none. On backend `device` also for a listening TCP socket (made without
+   * `reusePort`): every channel that registers it with a mask gets its share; the module makes what is needed for that.
    */
   cpus?: number | readonly number[];
 }

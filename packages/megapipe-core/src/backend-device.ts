@@ -47,6 +47,8 @@ const ECANCELED = 125;
 const SQE_WORDS = 16;
 const CQE_WORDS = 8;
 const CQES_MIN = 16;
+/** A CPU mask as the kernel takes it: CPUs 0 … 511. */
+const MASK_BYTES = 64;
 const SUBMIT_TRIES = 100_000;
 /** Set in the result of an enter that libuv's descriptor ended. */
 const HOST_FIRED = 0x4000_0000;
@@ -105,6 +107,8 @@ export class DeviceBackend implements Backend {
   readonly #atOnce = new AtOnce();
   /** Completions that were put aside, CQE_WORDS each, so that the kernel could take requests (trap 5). */
   #aside: number[] = [];
+  /** Slots of listeners that the module shares out by CPU. */
+  readonly #shared = new Set<number>();
   /** Listeners that found all lwsockets in use: armed again when one is closed. */
   #starved: number[] = [];
 
@@ -140,13 +144,16 @@ export class DeviceBackend implements Backend {
 
   // ---------------------------------------------------------------- submission
 
-  /** Trap 5: a full queue is handed over first. The kernel takes requests only while it has room for their outcomes. */
-  #makeRoom(): void {
-    for (let tries = 0; this.#sq.room() <= 0; tries++) {
+  /**
+   * Until `rows` requests fit. Trap 5: a full queue is handed over first. The kernel takes requests only while it has room for their
+   * outcomes.
+   */
+  #makeRoom(rows = 1): void {
+    for (let tries = 0; this.#sq.room() < rows; tries++) {
       if (tries === SUBMIT_TRIES)
         throw new MegapipeError('EBUSY', `/dev/megapipe took no request in ${tries} tries`, EBUSY, 'ioctl');
       this.submit();
-      if (this.#sq.room() > 0) return;
+      if (this.#sq.room() >= rows) return;
       const { ring } = this.#cq;
       for (let left = this.#cq.ready(); left > 0; left--) {
         const i = this.#cq.take();
@@ -218,6 +225,31 @@ export class DeviceBackend implements Backend {
     this.#generation[slot] = slots.generation[slot]!;
     this.#put(DEV.OP_REGISTER, DEV.SQE_SKIP_SUCCESS, fd, 0, 0, 0, 0, OP_REGISTER, slot);
     return slot;
+  }
+
+  openShared(fd: number, state: number, cpus: readonly number[]): number {
+    const slot = this.#free.pop();
+    if (slot === undefined) return -1;
+    const { slots } = this.#channel;
+    const { words, address } = this.#arena;
+    slots.open(slot, state, fd);
+    this.#generation[slot] = slots.generation[slot]!;
+    /* Where the epoll backend has its events is nothing here. */
+    const block = this.#arena.events;
+    const mask = block >>> 2;
+    words.fill(0, mask, mask + MASK_BYTES / 4);
+    for (const cpu of cpus) words[mask + (cpu >>> 5)]! |= 1 << (cpu & 31);
+    const at = address + block;
+    const [low, high] = [at | 0, (at / 0x1_0000_0000) | 0];
+    this.#put(DEV.OP_REGISTER, DEV.SQE_SKIP_SUCCESS, fd, low, high, MASK_BYTES, 0, OP_REGISTER, slot);
+    /* The mask is read when the request is carried out. */
+    this.#makeRoom(this.#sq.rows);
+    this.#shared.add(slot);
+    return slot;
+  }
+
+  retireShared(slot: number): void {
+    if (this.#shared.has(slot)) this.#put(DEV.OP_DISCONNECT, DEV.SQE_SKIP_SUCCESS, 0, 0, 0, 0, 0, OP_CANCEL, slot);
   }
 
   connect(_addressOffset: number, host: string, port: number): number {
@@ -363,6 +395,7 @@ export class DeviceBackend implements Backend {
 
   closeSlot(slot: number): void {
     this.#put(DEV.OP_CLOSE, DEV.SQE_SKIP_SUCCESS, 0, 0, 0, 0, 0, OP_CLOSE, slot);
+    this.#shared.delete(slot);
     if (slot < this.#accepted) this.#open--;
     else {
       /* REGISTER must have seen the descriptor before its number is free. */
@@ -381,6 +414,7 @@ export class DeviceBackend implements Backend {
   releaseFd(slot: number): number {
     this.#put(DEV.OP_UNREGISTER, DEV.SQE_SKIP_SUCCESS, 0, 0, 0, 0, 0, OP_CLOSE, slot);
     this.submit();
+    this.#shared.delete(slot);
     this.#free.push(slot);
     return native.dup(this.#channel.slots.fd[slot]!, 2);
   }

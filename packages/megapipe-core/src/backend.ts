@@ -18,6 +18,10 @@ export interface Backend {
 
   /** Makes room for a descriptor: the slot, or -1 when all are taken. `accepted`: this backend made it, with the flags it needs. */
   openFd(fd: number, state: number, accepted: boolean): number;
+  /** Likewise a listening TCP socket that the kernel itself shares out among channels, by the CPU that receives a connection. */
+  openShared?(fd: number, state: number, cpus: readonly number[]): number;
+  /** Leaves what such a socket has to the other channels from now on. */
+  retireShared?(slot: number): void;
   /** Starts connecting: the slot, -1 when all are taken; errno < -1 when refused at once. */
   connect(addressOffset: number, host: string, port: number): number;
   armAccept(slot: number): void;

@@ -28,7 +28,7 @@ import { UringBackend } from './backend-uring.ts';
 import { Deadlines, TICK_MS } from './deadlines.ts';
 import { MegapipeError, systemError, wholeNumber } from './errors.ts';
 import { type SocketAddress, socketAddress } from './listen.ts';
-import { ListenGroup } from './listen-group.ts';
+import { cpuList, ListenGroup } from './listen-group.ts';
 import { ARENA, LARGE_CHUNK_BYTES } from './output.ts';
 import { NO_SEGMENT, S, Slots } from './slots.ts';
 import { closed, failed, opened, tracedBackend, tracedSink, tracer, tracing } from './trace.ts';
@@ -250,10 +250,11 @@ export class Channel {
     checkCookie('register', cookie);
     const slots = this.slots;
     if (socket instanceof ListenGroup) return this.#registerMember(socket, cookie, options);
-    if (options.cpus !== undefined)
+    const cpus = options.cpus === undefined ? null : cpuList(options.cpus);
+    if (cpus !== null && this.#backend.openShared === undefined)
       throw new MegapipeError(
         'ERR_MEGAPIPE_ARGUMENT',
-        'register: cpus is for a ListenGroup, in which each channel has a listening socket of its own',
+        'register: cpus is for a ListenGroup, in which each channel has a listening socket of its own (on backend device also for any listening TCP socket)',
       );
     if (socket < 0) {
       const slot = slots.slot(-socket);
@@ -293,7 +294,12 @@ export class Channel {
         }
       }
     }
-    const slot = this.#backend.openFd(fd, S.Registered | S.Fd | kind, accepted);
+    if (cpus !== null && kind !== S.Listener) {
+      if (options.shared) native.close(fd);
+      throw new MegapipeError('ERR_MEGAPIPE_ARGUMENT', `register: cpus is for listening sockets; ${socket} is none`);
+    }
+    const state = S.Registered | S.Fd | kind;
+    const slot = cpus === null ? this.#backend.openFd(fd, state, accepted) : this.#backend.openShared!(fd, state, cpus);
     if (slot < 0) {
       if (accepted) this.#acceptedFds.add(fd);
       else if (options.shared) native.close(fd);
@@ -307,10 +313,11 @@ export class Channel {
   #registerMember(group: ListenGroup, cookie: number, options: RegisterOptions): Handle {
     if (options.shared)
       throw new MegapipeError('ERR_MEGAPIPE_ARGUMENT', 'register: a ListenGroup makes a socket that is not shared');
-    const fd = group.add(options.cpus);
+    const steered = this.#backend.openShared !== undefined && cpuList(options.cpus).length > 0;
+    const fd = steered ? group.addShared(options.cpus) : group.add(options.cpus);
     let handle: Handle;
     try {
-      handle = this.register(fd, cookie);
+      handle = this.register(fd, cookie, steered ? { cpus: options.cpus! } : {});
     } catch (error) {
       native.close(fd);
       group.left(fd);
@@ -450,6 +457,7 @@ export class Channel {
     if (!(this.slots.state[slot]! & S.Listener))
       throw new MegapipeError('ERR_MEGAPIPE_STATE', 'retire: the handle is not a listening socket');
     this.#groups.get(slot)?.retire(this.slots.fd[slot]!);
+    this.#backend.retireShared?.(slot);
     this.accept(listener);
     this.#retiring.push({ slot, generation: this.slots.generation[slot]!, at: this.#clock() + graceMs });
     if (this.#attached && this.#ticker === null) this.#startTicker();

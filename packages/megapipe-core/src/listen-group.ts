@@ -16,17 +16,25 @@ const STEER_MAX = 256;
 const CPU_MAX = 511;
 const LOCK_WAIT_MS = 1000;
 
-/* The shared words: lock, port, members, whether a program is attached; then a row for each member. */
+/* The shared words: lock, port, members, whether a program is attached, the socket that all members share + 1 (0: each has its own); then a row for each member. */
 const LOCK = 0;
 const PORT = 1;
 const COUNT = 2;
 const STEERED = 3;
-const ROWS = 4;
+const SHARED = 4;
+const ROWS = 5;
 /* Words of a row: descriptor, whether it is retired, bits of its CPUs. */
 const FD = 0;
 const RETIRED = 1;
 const MASK = 2;
 const ROW_WORDS = MASK + (CPU_MAX + 1) / 32;
+
+/** @internal CPU numbers as a list. Throws ERR_MEGAPIPE_ARGUMENT for what is no number of a CPU. */
+export function cpuList(cpus: number | readonly number[] = []): readonly number[] {
+  const list = typeof cpus === 'number' ? [cpus] : cpus;
+  for (const cpu of list) wholeNumber('listen group: a CPU', cpu, 0, CPU_MAX);
+  return list;
+}
 
 /** What another thread needs to {@link ListenGroup.join} a group: plain data for `workerData` or a message. */
 export interface ListenGroupShare {
@@ -88,24 +96,67 @@ export class ListenGroup {
    * those of a CPU that nobody named are spread over all.
    */
   add(cpus: number | readonly number[] = []): number {
-    const list = typeof cpus === 'number' ? [cpus] : cpus;
-    for (const cpu of list) wholeNumber('listen group: a CPU', cpu, 0, CPU_MAX);
+    const list = cpuList(cpus);
     return this.#locked((words) => {
-      const count = words[COUNT]!;
-      if (count === STEER_MAX || this.#pairs().cpus.length + list.length > STEER_MAX)
-        throw new MegapipeError('ERR_MEGAPIPE_CAPACITY', `listen group: at most ${STEER_MAX} sockets, and CPUs in all`);
-      if (count > 0 && this.#cpus(0).length > 0 !== list.length > 0)
-        throw new MegapipeError('ERR_MEGAPIPE_ARGUMENT', 'listen group: either every socket has CPUs or none has');
+      this.#checkRoom(list, false);
       const fd = listenTcp({ ...this.#options, port: words[PORT]!, reusePort: true });
-      if (words[PORT] === 0) words[PORT] = localAddress(fd).port;
-      const row = ROWS + count * ROW_WORDS;
-      words.fill(0, row, row + ROW_WORDS);
-      words[row + FD] = fd;
-      for (const cpu of list) words[row + MASK + (cpu >>> 5)]! |= 1 << (cpu & 31);
-      words[COUNT] = count + 1;
+      this.#member(fd, list);
       if (list.length > 0 || words[STEERED]) this.#steer();
       return fd;
     });
+  }
+
+  /**
+   * @internal For channels whose kernel shares out a listening socket by itself (backend `device`): a descriptor of the one socket
+   * that all members have in common. What `cpus` says is for the channel to tell the kernel.
+   */
+  addShared(cpus: number | readonly number[] = []): number {
+    const list = cpuList(cpus);
+    return this.#locked((words) => {
+      this.#checkRoom(list, true);
+      if (words[COUNT] === 0) words[SHARED] = listenTcp({ ...this.#options, port: words[PORT]! }) + 1;
+      const fd = native.dup(words[SHARED]! - 1, 0);
+      if (fd < 0) {
+        this.#unshare();
+        throw systemError('dup', -fd, 'listening socket');
+      }
+      this.#member(fd, list);
+      return fd;
+    });
+  }
+
+  /** Throws unless a member with these CPUs may come. */
+  #checkRoom(cpus: readonly number[], shared: boolean): void {
+    const words = this.#words;
+    const count = words[COUNT]!;
+    if (count === STEER_MAX || this.#pairs().cpus.length + cpus.length > STEER_MAX)
+      throw new MegapipeError('ERR_MEGAPIPE_CAPACITY', `listen group: at most ${STEER_MAX} sockets, and CPUs in all`);
+    if (count > 0 && this.#cpus(0).length > 0 !== cpus.length > 0)
+      throw new MegapipeError('ERR_MEGAPIPE_ARGUMENT', 'listen group: either every socket has CPUs or none has');
+    if (count > 0 && words[SHARED]! > 0 !== shared)
+      throw new MegapipeError(
+        'ERR_MEGAPIPE_ARGUMENT',
+        'listen group: with CPUs, either every channel is on backend device or none is',
+      );
+  }
+
+  #member(fd: number, cpus: readonly number[]): void {
+    const words = this.#words;
+    const count = words[COUNT]!;
+    if (words[PORT] === 0) words[PORT] = localAddress(fd).port;
+    const row = ROWS + count * ROW_WORDS;
+    words.fill(0, row, row + ROW_WORDS);
+    words[row + FD] = fd;
+    for (const cpu of cpus) words[row + MASK + (cpu >>> 5)]! |= 1 << (cpu & 31);
+    words[COUNT] = count + 1;
+  }
+
+  /** The last member has left: the socket goes. */
+  #unshare(): void {
+    const words = this.#words;
+    if (words[COUNT]! > 0 || words[SHARED] === 0) return;
+    native.close(words[SHARED]! - 1);
+    words[SHARED] = 0;
   }
 
   /**
@@ -126,7 +177,7 @@ export class ListenGroup {
           'listen group: the last socket that takes connections cannot be retired',
         );
       }
-      this.#steer();
+      if (words[SHARED] === 0) this.#steer();
     });
   }
 
@@ -139,6 +190,7 @@ export class ListenGroup {
       const [row, lastRow] = [ROWS + at * ROW_WORDS, ROWS + last * ROW_WORDS];
       words.copyWithin(row, lastRow, lastRow + ROW_WORDS);
       words[COUNT] = last;
+      this.#unshare();
       /* Until here, numbers of the old order picked some other member: a detour, not a loss. */
       if (words[STEERED] && this.#active().length > 0) this.#steer();
     });

@@ -318,6 +318,16 @@ describe.each(BACKENDS)('%s', (backend) => {
   });
 
   const cpus = getAffinity();
+  /** Ten connections, each with a byte there and back. On loopback the CPU that sends the SYN also receives it. */
+  const connectFrom = async (cpu: number, port: number): Promise<void> => {
+    setAffinity([cpu]);
+    for (let n = 0; n < 10; n++) {
+      const client = await connectTo(port);
+      client.write('x');
+      expect((await take(client, 1)).toString()).toBe('x');
+      client.destroy();
+    }
+  };
   test.skipIf(cpus.length < 2)(
     `register takes a CPU mask; a channel that leaves hands its CPUs to the others (needs two CPUs, here ${cpus.length})`,
     async () => {
@@ -347,40 +357,68 @@ describe.each(BACKENDS)('%s', (backend) => {
         ends.push(() => channel.destroy());
         return me;
       };
-      /* On loopback the CPU that sends the SYN also receives it. */
-      const connectFrom = async (cpu: number): Promise<void> => {
-        setAffinity([cpu]);
-        for (let n = 0; n < 10; n++) {
-          const client = await connectTo(group.port);
-          client.write('x');
-          expect((await take(client, 1)).toString()).toBe('x');
-          client.destroy();
-        }
-      };
       try {
         const a = member(one);
         const b = member([two]);
-        await connectFrom(one);
+        await connectFrom(one, group.port);
         expect([a.accepts, b.accepts]).toEqual([10, 0]);
-        await connectFrom(two);
+        await connectFrom(two, group.port);
         expect([a.accepts, b.accepts]).toEqual([10, 10]);
         b.channel.retire(b.listener, 0);
-        await connectFrom(two);
+        await connectFrom(two, group.port);
         await until(() => b.closed);
-        await connectFrom(two);
+        await connectFrom(two, group.port);
         expect([a.accepts, b.accepts]).toEqual([30, 10]);
         expect(() => a.channel.retire(a.listener)).toThrow(/last socket/);
         const c = member([two]);
-        await connectFrom(two);
+        await connectFrom(two, group.port);
         a.channel.retire(a.listener, 0);
         await until(() => a.closed);
         const d = member([one]);
-        await connectFrom(one);
+        await connectFrom(one, group.port);
         expect([a.accepts, c.accepts, d.accepts]).toEqual([30, 10, 10]);
         c.channel.destroy();
-        await connectFrom(one);
-        await connectFrom(two);
+        await connectFrom(one, group.port);
+        await connectFrom(two, group.port);
         expect(d.accepts).toBe(30);
+      } finally {
+        setAffinity(cpus);
+      }
+    },
+  );
+
+  test.skipIf(backend !== 'device' || cpus.length < 2)(
+    `one listening socket, registered with a CPU mask by two channels, is shared out by the module (backend device and two CPUs; here ${backend}, ${cpus.length})`,
+    async () => {
+      const [one, two] = cpus as [number, number];
+      const fd = listenTcp({ host: '127.0.0.1', port: 0 });
+      const { port } = localAddress(fd);
+      const accepts = [0, 0];
+      const channels = [one, two].map((cpu, n) => {
+        const base = echo(() => channel);
+        const channel: Channel = new Channel(
+          sink({
+            ...base,
+            onAccept(cookie, socket, pending) {
+              accepts[n]!++;
+              base.onAccept!(cookie, socket, pending);
+            },
+          }),
+          { backend },
+        );
+        channel.accept(channel.register(fd, -1, { cpus: cpu, shared: true }));
+        channel.attach();
+        ends.push(() => channel.destroy());
+        return channel;
+      });
+      closeDescriptor(fd);
+      try {
+        await connectFrom(one, port);
+        await connectFrom(two, port);
+        expect(accepts).toEqual([10, 10]);
+        channels[1]!.destroy();
+        await connectFrom(two, port);
+        expect(accepts).toEqual([20, 10]);
       } finally {
         setAffinity(cpus);
       }
@@ -422,7 +460,11 @@ describe.each(BACKENDS)('%s', (backend) => {
     expect(code(() => channel.register(group, 0, { cpus: 512 }))).toBe('ERR_MEGAPIPE_ARGUMENT');
     expect(code(() => channel.register(group, 0, { shared: true }))).toBe('ERR_MEGAPIPE_ARGUMENT');
     const plain = listenTcp({ host: '127.0.0.1', port: 0 });
-    expect(code(() => channel.register(plain, 0, { cpus: [0] }))).toBe('ERR_MEGAPIPE_ARGUMENT');
+    /* The module shares out any listening socket. */
+    expect(code(() => channel.register(plain, 0, { cpus: [0], shared: true }))).toBe(
+      backend === 'device' ? 'nothing thrown' : 'ERR_MEGAPIPE_ARGUMENT',
+    );
+    expect(code(() => channel.register(plain, 0, { cpus: [512], shared: true }))).toBe('ERR_MEGAPIPE_ARGUMENT');
     closeDescriptor(plain);
     const masks = new ListenGroup({ host: '127.0.0.1', port: 0 });
     channel.register(masks, 0, { cpus: Array.from({ length: 256 }, (_, cpu) => cpu) });
