@@ -5,6 +5,7 @@
  *
  * usage: node kernel/measure/main.ts [--json FILE] [--transactions N] [--connections N] [--each 1,8,128] [--servers epoll,device]
  *                                    [--profile]    also where the instructions went, by function of the kernel
+ *                                    [--steering]   with receive flow steering, so that each side's CPU receives its own packets
  * Exit status: the test bed's (77: it cannot run here, and says why).
  */
 import { spawnSync } from 'node:child_process';
@@ -25,6 +26,7 @@ const { values } = parseArgs({
     each: { type: 'string', default: '1,8,128' },
     servers: { type: 'string' },
     profile: { type: 'boolean', default: false },
+    steering: { type: 'boolean', default: false },
   },
 });
 const EACH = values.each.split(',').map(Number);
@@ -53,6 +55,7 @@ try {
       join(kernelFolder, 'testbed/run.sh'),
       'measure',
       ...(values.profile ? ['-k'] : []),
+      ...(values.steering ? ['-f'] : []),
       ...(values.servers ? ['-s', values.servers] : []),
       values.connections,
       values.transactions,

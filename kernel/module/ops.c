@@ -96,11 +96,23 @@ static bool mp_try_provided(struct mp_handle *h)
 	return h->in.opcode && !mp_quiet(h->sock->sk);
 }
 
-/* True: there is more to be had at once. */
-static bool mp_try_read(struct mp_handle *h)
+static ssize_t mp_readv_once(struct mp_handle *h, const struct mp_op *op)
 {
 	struct iovec fast[UIO_FASTIOV], *iov = fast;
 	struct msghdr msg = { .msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL };
+	ssize_t got;
+
+	got = import_iovec(READ, u64_to_user_ptr(op->addr), op->len, UIO_FASTIOV, &iov, &msg.msg_iter);
+	if (got < 0)
+		return got;
+	got = sock_recvmsg(h->sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	kfree(iov);
+	return got;
+}
+
+/* True: there is more to be had at once. */
+static bool mp_try_read(struct mp_handle *h)
+{
 	struct mp_op *op = &h->in;
 	ssize_t got;
 
@@ -115,11 +127,7 @@ static bool mp_try_read(struct mp_handle *h)
 			return mp_try_provided(h);
 		got = mp_read_once(h, op->addr, op->len);
 	} else {
-		got = import_iovec(READ, u64_to_user_ptr(op->addr), op->len, UIO_FASTIOV, &iov, &msg.msg_iter);
-		if (got >= 0) {
-			got = sock_recvmsg(h->sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-			kfree(iov);
-		}
+		got = mp_readv_once(h, op);
 	}
 	if (got != -EAGAIN)
 		mp_complete(h, op, got, 0);
@@ -163,7 +171,8 @@ static void mp_try_write(struct mp_handle *h)
 		if (sent > 0)
 			op->done += sent;
 	} while (sent > 0 && op->done < total);
-	kfree(iov);
+	if (iov)
+		kfree(iov);
 	if (op->done >= total)
 		mp_complete(h, op, total, 0);
 	else if (sent != -EAGAIN)
@@ -179,21 +188,27 @@ static void mp_try_poll(struct mp_handle *h)
 		mp_complete(h, &h->out, (__force s32)events, 0);
 }
 
-/* Tries what is pending. Afterwards mp_handle.wanted says what is still waited for. */
-void mp_try(struct mp_handle *h)
+static void mp_try_in(struct mp_handle *h)
 {
-	bool more = false;
+	if (h->in.opcode == MEGAPIPE_OP_ACCEPT ? mp_try_accept(h) : mp_try_read(h))
+		mp_handle_requeue(h);
+}
 
-	if (h->in.opcode == MEGAPIPE_OP_ACCEPT)
-		more = mp_try_accept(h);
-	else if (h->in.opcode)
-		more = mp_try_read(h);
+static void mp_try_out(struct mp_handle *h)
+{
 	if (h->out.opcode == MEGAPIPE_OP_POLL)
 		mp_try_poll(h);
-	else if (h->out.opcode)
+	else
 		mp_try_write(h);
-	if (more)
-		mp_handle_requeue(h);
+}
+
+/* Tries what is pending. Afterwards mp_want says what is still waited for. */
+void mp_try(struct mp_handle *h)
+{
+	if (h->in.opcode)
+		mp_try_in(h);
+	if (h->out.opcode)
+		mp_try_out(h);
 }
 
 /* Makes what is pending visible to mp_socket_wake, before it is tried. */
@@ -484,7 +499,11 @@ static int mp_start(struct mp_handle *h, const struct megapipe_sqe *sqe)
 		return -EBUSY;
 	mp_op_set(op, sqe);
 	mp_want(h);
-	mp_try(h);
+	/* The other one, if there is, waits for a word from the socket. */
+	if (op == &h->in)
+		mp_try_in(h);
+	else
+		mp_try_out(h);
 	return 0;
 }
 
@@ -507,6 +526,17 @@ void mp_request(struct mp_channel *ch, const struct megapipe_sqe *sqe)
 
 	if (!mp_well_formed(sqe)) {
 		res = -EINVAL;
+		goto post;
+	}
+	/* Nearly all requests. */
+	if (sqe->opcode >= MEGAPIPE_OP_ACCEPT && sqe->opcode <= MEGAPIPE_OP_POLL) {
+		h = mp_handle_find(ch, index, generation, &res);
+		if (h) {
+			cookie = h->cookie;
+			res = mp_start(h, sqe);
+			if (!res)
+				return;
+		}
 		goto post;
 	}
 	switch (sqe->opcode) {
@@ -551,11 +581,6 @@ void mp_request(struct mp_channel *ch, const struct megapipe_sqe *sqe)
 		break;
 	case MEGAPIPE_OP_DISCONNECT:
 		res = mp_disconnect(h, sqe->op_flags);
-		break;
-	default:
-		res = mp_start(h, sqe);
-		if (!res)
-			return;
 	}
 post:
 	if (res < 0 || !(sqe->flags & MEGAPIPE_SQE_SKIP_SUCCESS))

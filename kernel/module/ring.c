@@ -106,15 +106,21 @@ int mp_sqe_next(struct mp_channel *ch, struct megapipe_sqe *sqe)
 	const u64 *from;
 	u64 *to = (u64 *)sqe;
 	u32 waiting = mp_sq_waiting(ch);
-	int i;
 
 	if (waiting > ch->sq_entries)
 		return -EINVAL;
 	if (waiting == 0)
 		return 0;
 	from = (const u64 *)&ch->sqes[ch->sq_head & (ch->sq_entries - 1)];
-	for (i = 0; i < sizeof(*sqe) / sizeof(u64); i++)
-		to[i] = READ_ONCE(from[i]);
+	BUILD_BUG_ON(sizeof(*sqe) != 8 * sizeof(u64));
+	to[0] = READ_ONCE(from[0]);
+	to[1] = READ_ONCE(from[1]);
+	to[2] = READ_ONCE(from[2]);
+	to[3] = READ_ONCE(from[3]);
+	to[4] = READ_ONCE(from[4]);
+	to[5] = READ_ONCE(from[5]);
+	to[6] = READ_ONCE(from[6]);
+	to[7] = READ_ONCE(from[7]);
 	smp_store_release(ch->u_sq_head, ++ch->sq_head);
 	return 1;
 }

@@ -166,7 +166,7 @@ static inline uint32_t chosen(struct channel *ch, uint32_t n)
 	return ch->p.handles - ch->p.chosen + n;
 }
 
-static inline void submit(struct channel *ch, struct megapipe_sqe sqe)
+static inline __attribute__((always_inline)) void submit(struct channel *ch, struct megapipe_sqe sqe)
 {
 	uint32_t tail = load(counter(ch, ch->p.sq_tail));
 
@@ -311,6 +311,12 @@ static inline void settle(int listener, uint32_t n)
 		MUST(getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &len) == 0);
 		usleep(1000);
 	} while (info.tcpi_unacked < n);
+}
+
+/* How often to do something that is worth doing often: a tenth of it on a kernel that checks itself, which takes as long. */
+static inline int times(int n)
+{
+	return access("/sys/kernel/debug/kmemleak", F_OK) == 0 ? n / 10 : n;
 }
 
 /* Descriptors that this process has open. */

@@ -1,14 +1,20 @@
 # Echo servers under load, for the counting plugin: kernel/measure/main.ts runs this and reads what comes out.
 #
-# usage: [-k] [-s SERVERS] CONNECTIONS TRANSACTIONS EACH ...     each: transactions a connection; -s: names, comma between
-# them; -k: the kernel's symbols come last, packed
+# usage: [-k] [-f] [-s SERVERS] CONNECTIONS TRANSACTIONS EACH ...     each: transactions a connection; -s: names, comma
+# between them; -k: the kernel's symbols come last, packed; -f: receive flow steering (see below)
 insmod /megapipe.ko || exit 1
 echo '1024 65000' >/proc/sys/net/ipv4/ip_local_port_range
 symbols=""
 wanted=""
-while getopts ks: option; do
+while getopts kfs: option; do
   case $option in
   k) symbols=1 ;;
+  # Over loopback a packet is received by the CPU that sends it, so the client's half of TCP counts as the server's, and the
+  # other way round. With this, it is received where the program is that last used its connection.
+  f)
+    echo 32768 >/proc/sys/net/core/rps_sock_flow_entries
+    echo 32768 >/sys/class/net/lo/queues/rx-0/rps_flow_cnt
+    ;;
   s) wanted=",$OPTARG," ;;
   *) exit 64 ;;
   esac
