@@ -36,7 +36,8 @@
 
 #define USAGE                                                                                     \
   "Features left out: --no-defer-taskrun --sq-array --no-multishot-accept --no-multishot-receive\n" \
-  "Features added:    --zero-copy --bundles --incremental\n"
+  "Features added:    --zero-copy --bundles --incremental\n"                                         \
+  "Larger buffers, as much memory in all: --buffers-16k"
 
 enum {
   SQ_ENTRIES = 1024,
@@ -73,7 +74,7 @@ struct message {
 };
 
 static bool defer_taskrun = true, sq_array = false, multishot_accept = true, multishot_receive = true;
-static bool zero_copy = false, bundles = false, incremental = false;
+static bool zero_copy = false, bundles = false, incremental = false, buffers_16k = false;
 
 static int ring_fd;
 static struct io_uring_sqe *sqes;
@@ -356,10 +357,9 @@ static void set_up_ring(void) {
   };
   register_with_ring(IORING_REGISTER_FILES2, &table, sizeof table, "io_uring_register: sparse file table");
 
-  if (incremental) {
-    buffer_bytes = BUFFER_BYTES * (BUFFERS_MAX / INCREMENTAL_BUFFERS);
-    buffer_count = INCREMENTAL_BUFFERS;
-  }
+  if (incremental) buffer_count = INCREMENTAL_BUFFERS;
+  if (buffers_16k) buffer_count = BUFFERS_MAX / 4;
+  buffer_bytes = BUFFER_BYTES * (BUFFERS_MAX / buffer_count);
   buffers = map((size_t)buffer_count * buffer_bytes, -1, 0);
   buffer_ring = map(buffer_count * sizeof(struct io_uring_buf), -1, 0);
   struct io_uring_buf_reg registration = {
@@ -392,6 +392,7 @@ static int read_features(int argc, char **argv) {
       {"--zero-copy", &zero_copy, true},
       {"--bundles", &bundles, true},
       {"--incremental", &incremental, true},
+      {"--buffers-16k", &buffers_16k, true},
   };
   int left = 1;
   for (int i = 1; i < argc; i++) {
@@ -406,8 +407,8 @@ static int read_features(int argc, char **argv) {
       argv[left++] = argv[i];
     }
   }
-  if (bundles && incremental) {
-    fprintf(stderr, "%s: --bundles and --incremental are measured one at a time\n", argv[0]);
+  if (bundles + incremental + buffers_16k > 1) {
+    fprintf(stderr, "%s: --bundles, --incremental and --buffers-16k are measured one at a time\n", argv[0]);
     exit(2);
   }
   return left;

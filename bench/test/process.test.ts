@@ -92,6 +92,7 @@ const programs: Program[] = [
     '--zero-copy',
     '--bundles',
     '--incremental',
+    '--buffers-16k',
   ].map((option): Program => [`echo_uring.c ${option}`, () => [referenceProgram('echo_uring'), '-p', '0', option]]),
   ['echo_epoll.c', () => [referenceProgram('echo_epoll'), '-p', '0']],
   ['echo-node.ts', () => nodeServer('echo-node.ts').command],

@@ -28,6 +28,7 @@ export const features: Experiment = {
     variant('receive', '− multishot receive', '--no-multishot-receive'),
     variant('zerocopy', '+ SEND_ZC', '--zero-copy'),
     variant('bundles', '+ receive bundles', '--bundles'),
+    variant('buffers', '+ buffers of 16 KiB', '--buffers-16k'),
     variant('incremental', '+ incremental buffers', '--incremental'),
   ],
   workloads: [
