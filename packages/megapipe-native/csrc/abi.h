@@ -188,6 +188,7 @@ _Static_assert(sizeof(struct mp_sync_cancel) == 64, "io_uring_sync_cancel_reg is
 #define MP_OP_RECV 27
 #define MP_OP_SHUTDOWN 34
 #define MP_OP_SOCKET 45
+#define MP_OP_URING_CMD 46
 #define MP_OP_SEND_ZC 47
 
 /* sqe flags, per-operation flags, cqe flags */
@@ -208,5 +209,7 @@ _Static_assert(sizeof(struct mp_sync_cancel) == 64, "io_uring_sync_cancel_reg is
 #define MP_CQE_F_BUFFER (1u << 0)
 #define MP_CQE_F_MORE (1u << 1)
 #define MP_FILE_INDEX_ALLOC 0xffffffffu
+/* cmd_op of OP_URING_CMD on a socket (Linux 6.7) */
+#define MP_SOCKET_GETSOCKOPT 2
 
 #endif

@@ -260,7 +260,16 @@ VERB(mp_getsockname) {
     return NULL;
   struct sockaddr_storage ss = {0};
   socklen_t len = sizeof ss;
-  if ((peer ? getpeername : getsockname)(fd, (struct sockaddr *)&ss, &len) < 0) return mp_i32(env, -errno);
+  if ((peer ? getpeername : getsockname)(fd, (struct sockaddr *)&ss, &len) < 0) {
+    /* A connection that was reset has no peer any more; its address is still known. IPv4's length first: what is cut off shows. */
+    if (!peer || errno != ENOTCONN) return mp_i32(env, -errno);
+    len = sizeof(struct sockaddr_in);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERNAME, &ss, &len) < 0) return mp_i32(env, -ENOTCONN);
+    if (ss.ss_family == AF_INET6) {
+      len = sizeof(struct sockaddr_in6);
+      if (getsockopt(fd, SOL_SOCKET, SO_PEERNAME, &ss, &len) < 0) return mp_i32(env, -ENOTCONN);
+    }
+  }
   return mp_address_object(env, &ss, len);
 }
 

@@ -49,6 +49,7 @@ export const ABI = {
   OP_RECV: 27,
   OP_SHUTDOWN: 34,
   OP_SOCKET: 45,
+  OP_URING_CMD: 46,
   OP_SEND_ZC: 47,
   IOSQE_FIXED_FILE: 1 << 0,
   IOSQE_IO_LINK: 1 << 2,
@@ -67,6 +68,7 @@ export const ABI = {
   CQE_F_BUFFER: 1 << 0,
   CQE_F_MORE: 1 << 1,
   FILE_INDEX_ALLOC: 0xffffffff,
+  SOCKET_GETSOCKOPT: 2,
   EPOLL_EVENT_SIZE: 12,
 } as const;
 
@@ -88,6 +90,7 @@ export const NET = {
   SO_KEEPALIVE: 9,
   SO_LINGER: 13,
   SO_REUSEPORT: 15,
+  SO_PEERNAME: 28,
   SO_ACCEPTCONN: 30,
   SO_DOMAIN: 39,
   IPPROTO_TCP: 6,
