@@ -68,6 +68,8 @@ export interface Sink {
    * ECANCELED when the channel is destroyed. Needed only by users of `readFile`.
    */
   onReadFile?(token: number, bytes: number, errno: number): void;
+  /** It is this handle's turn again: see `Channel.defer`. Needed only by its users. */
+  onTurn?(handle: Handle, cookie: number): void;
   /** `unregister` is done: the handle is gone, `fd` is the caller's. Needed only by users of `unregister`. */
   onUnregister?(handle: Handle, cookie: number, fd: number): void;
   /** The last word about a handle: it is closed and may be reused from now on. */
@@ -97,8 +99,9 @@ export interface ChannelOptions {
   /** Accept and connect as lwsockets (no file descriptor). Default: where the backend and the kernel do it well. */
   lightweight?: boolean;
   /**
-   * Keep the address of each accepted lwsocket's peer for `peerAddress`. Costs a request per connection, since one
-   * multishot accept has room for one address only. Default false; not needed on epoll and for descriptors.
+   * Note the address of each accepted lwsocket's peer, so that `peerAddress` costs nothing more. Costs a request per
+   * connection, since one multishot accept has room for one address only. Default false: the kernel is asked (Linux 6.7) when
+   * `peerAddress` is; that is cheaper where few are wanted. On epoll and for descriptors it is always asked.
    */
   peerNames?: boolean;
   /** Submit once a batch. false submits each request by itself (only for measuring what batching gives). Default true. */

@@ -38,6 +38,8 @@ const OP_ACCEPT_NAMED = 12;
 const OP_FILE = 13;
 /** Closing a regular descriptor: the low word names it instead of the slot, which is free by then. */
 const OP_CLOSE_FD = 14;
+/** A question about a socket, which is answered while it is submitted: its completion has been seen when its turn comes. */
+const OP_ASK = 15;
 
 const EINTR = 4;
 const EAGAIN = 11;
@@ -48,6 +50,11 @@ const ETIME = 62;
 const ECONNABORTED = 103;
 const ENOBUFS = 105;
 const ECANCELED = 125;
+
+/** Bytes of an address: of one without a name, of IPv4, of IPv6. */
+const UNNAMED_BYTES = 2;
+const IPV4_BYTES = 16;
+const IPV6_BYTES = 28;
 
 /** Words of a submission entry (64 bytes) and of a completion entry (16 bytes). */
 const SQE_WORDS = 16;
@@ -96,6 +103,8 @@ export class UringBackend implements Backend {
   readonly #multishots = new Set<number>();
   /** Listeners that found the file table full: armed again when a slot is closed. */
   #starved: number[] = [];
+  /** Questions asked so far, which tells their answers apart. */
+  #questions = 0;
   /** libuv's descriptor became readable in this batch. */
   #hostFired = false;
 
@@ -407,8 +416,46 @@ export class UringBackend implements Backend {
   }
 
   peer(slot: number): { family: number; host: string; port: number } | null {
-    if (!this.#peerNames || slot >= this.#accepted) return null;
-    return native.sockaddrParse(this.#arena.region, this.#arena.peers + slot * PEER_BYTES);
+    if (this.#peerNames && slot < this.#accepted)
+      return native.sockaddrParse(this.#arena.region, this.#arena.peers + slot * PEER_BYTES);
+    /* The kernel gives what fits, but no more than there is: IPv4's length tells the family, and then the rest. */
+    const { region, scratch, halfwords } = this.#arena;
+    if (this.#askPeer(slot, IPV4_BYTES) < 0) {
+      if (this.#askPeer(slot, UNNAMED_BYTES) < 0 || halfwords[scratch >>> 1] !== NET.AF_UNIX) return null;
+    } else if (halfwords[scratch >>> 1] === NET.AF_INET6 && this.#askPeer(slot, IPV6_BYTES) < 0) return null;
+    return native.sockaddrParse(region, scratch);
+  }
+
+  /**
+   * SO_PEERNAME of a direct descriptor into the scratch chunk: its length, or -errno. The request is carried out while it is
+   * submitted, and its completion is read where it stands; it is skipped when its turn comes.
+   */
+  #askPeer(slot: number, bytes: number): number {
+    const { address, scratch } = this.#arena;
+    const to = address + scratch;
+    const i = this.#sqe();
+    const q = this.#sq.entries;
+    const low = (OP_ASK << SLOT_BITS) | slot;
+    const question = (this.#questions = (this.#questions + 1) | 0);
+    q.fill(0, i, i + 16);
+    q[i] = ABI.OP_URING_CMD | (ABI.IOSQE_FIXED_FILE << 8);
+    q[i + 1] = slot;
+    q[i + 2] = ABI.SOCKET_GETSOCKOPT;
+    q[i + 4] = NET.SOL_SOCKET;
+    q[i + 5] = NET.SO_PEERNAME;
+    q[i + 8] = low;
+    q[i + 9] = question;
+    q[i + 11] = bytes;
+    q[i + 12] = to | 0;
+    q[i + 13] = (to / 0x1_0000_0000) | 0;
+    this.#sq.push();
+    this.submit();
+    const cq = this.#cq;
+    for (let ahead = cq.ready() - 1; ahead >= 0; ahead--) {
+      const at = cq.peek(ahead);
+      if (cq.ring[at] === low && cq.ring[at + 1] === question) return cq.ring[at + 2]!;
+    }
+    return -EAGAIN;
   }
 
   #putAccept(slot: number, multishot: boolean, direct: boolean): void {
@@ -841,6 +888,7 @@ export class UringBackend implements Backend {
       }
       return;
     }
+    if (op === OP_ASK) return;
     if (op === OP_FILE) {
       channel.fileRead(slot, result);
       return;

@@ -54,7 +54,7 @@ export interface Backend {
   shutdownWrite(slot: number): void;
   /** Nothing is in flight: lets go of the socket. The slot may be reused from the next completion on. */
   closeSlot(slot: number): void;
-  /** The peer's address of an lwsocket as it was noted at accept, or null. */
+  /** The peer's address of an lwsocket, or null where it cannot be told. */
   peer(slot: number): { family: number; host: string; port: number } | null;
   /** Takes the slot's descriptor out without closing it: the fd, or -1 (an lwsocket has none). */
   releaseFd(slot: number): number;

@@ -105,6 +105,12 @@ function checked(options: ChannelOptions): AllOptions {
   return o;
 }
 
+/** Output of a handle that gave way is held back below this, and until the round's number is a multiple of that. */
+const HELD_BYTES_MAX = 16_384;
+const HELD_ROUNDS_MAX = 32;
+/** Turns in a row of a handle that is alone. */
+const LONE_TURNS_MAX = 8;
+
 export class Channel {
   /** The backend in use, and why it was chosen. */
   readonly backend: BackendName;
@@ -165,6 +171,8 @@ export class Channel {
   readonly #fileToken: number[] = [];
   readonly #fileRegion: number[] = [];
   readonly #fileFree: number[] = [];
+  /** Handles that gave way: slot and generation of each. */
+  #deferred: number[] = [];
   /** Tokens of the writes that one send completed. */
   readonly #written: number[] = [];
   /** Requests that could not be made: slot, generation, errno. */
@@ -342,8 +350,9 @@ export class Channel {
   }
 
   /**
-   * Address of the peer. For an lwsocket it was noted when it was accepted: option `peerNames`, else
-   * ERR_MEGAPIPE_STATE. Unix sockets have family `Unix` and usually no host.
+   * Address of the peer, also after it reset the connection: noted at accept with the option `peerNames`, else asked of the
+   * kernel, which is a system call. ERR_MEGAPIPE_STATE where a kernel before 6.7 cannot tell it of an lwsocket. Unix sockets
+   * have family `Unix` and usually no host.
    */
   peerAddress(handle: Handle): SocketAddress {
     const slot = this.#slot(handle, 'peerAddress');
@@ -352,7 +361,7 @@ export class Channel {
     if (name === null)
       throw new MegapipeError(
         'ERR_MEGAPIPE_STATE',
-        'peerAddress: the address of an lwsocket is kept only with the option peerNames',
+        'peerAddress: this kernel cannot tell the address of an lwsocket; the option peerNames notes it at accept',
       );
     if (typeof name === 'number') throw systemError('getpeername', -name, `handle ${handle}`);
     return socketAddress(name);
@@ -506,6 +515,43 @@ export class Channel {
     const slot = this.#slot(handle, 'readStop');
     this.slots.state[slot]! &= ~S.Reading;
     this.#cancelArmed(slot);
+  }
+
+  /**
+   * Gives way: the caller has more to do for this handle, and others come first. Completions that are ready by then are
+   * delivered, then `onTurn`; up to eight times in a row where no other handle had any. Little output (16 KiB) is held back for a while (32 rounds at most), so that giving way costs no
+   * send of its own. Calling it twice before `onTurn` is once.
+   */
+  defer(handle: Handle): void {
+    const slot = this.#slot(handle, 'defer');
+    this.#needs('onTurn', 'defer');
+    if (this.slots.state[slot]! & S.Deferred) return;
+    this.slots.state[slot]! |= S.Deferred;
+    this.#deferred.push(slot, this.slots.generation[slot]!);
+    this.#poke();
+  }
+
+  /** Turns of the handles that gave way before this round. */
+  #turns(count: number): void {
+    const slots = this.slots;
+    const turns = this.#deferred;
+    this.#deferred = turns.slice(count);
+    for (let i = 0; i < count; i += 2) {
+      const slot = turns[i]!;
+      if (slots.generation[slot] !== turns[i + 1] || !(slots.state[slot]! & S.Deferred)) continue;
+      slots.state[slot]! &= ~S.Deferred;
+      try {
+        if (!(slots.state[slot]! & S.Closing)) this.sink.onTurn!(slots.handle(slot), slots.cookie[slot]!);
+      } catch (error) {
+        this.#deferred.push(...turns.slice(i + 2, count));
+        throw error;
+      } finally {
+        const state = slots.state[slot]!;
+        if (slots.generation[slot] === turns[i + 1] && !(state & (S.Dirty | S.Sending))) {
+          if (slots.outBytes[slot]! > 0) this.#markDirty(slot);
+        }
+      }
+    }
   }
 
   /**
@@ -827,7 +873,11 @@ export class Channel {
       const slice = this.#timed() ? Math.min(left, TICK_MS) : left;
       const done = this.counters.completions - before;
       const waited = this.#backend.wait(
-        done > 0 ? 0 : slice === Number.POSITIVE_INFINITY ? -1 : Math.min(Math.ceil(slice), WAIT_MS_MAX),
+        done > 0 || this.#deferred.length > 0
+          ? 0
+          : slice === Number.POSITIVE_INFINITY
+            ? -1
+            : Math.min(Math.ceil(slice), WAIT_MS_MAX),
       );
       const bits = this.#drain(waited);
       if ((this.counters.completions > before && !(bits & DRAIN_MORE)) || performance.now() >= until) break;
@@ -1160,7 +1210,7 @@ export class Channel {
     this.sink.onReadInto!(slots.handle(slot), slots.cookie[slot]!, slots.intoToken[slot]!, bytes, errno);
   }
 
-  #needs(method: 'onReadInto' | 'onReadFile' | 'onUnregister', verb: string): void {
+  #needs(method: 'onReadInto' | 'onReadFile' | 'onUnregister' | 'onTurn', verb: string): void {
     if (!this.sink[method])
       throw new MegapipeError('ERR_MEGAPIPE_ARGUMENT', `${verb}: the sink has no method ${method} to report to`);
   }
@@ -1307,6 +1357,12 @@ export class Channel {
         const slot = this.#dirty[--this.#dirtyCount]!;
         const state = (slots.state[slot]! &= ~S.Dirty);
         if (state & (S.Sending | S.Connecting) || !(state & S.Used)) continue;
+        if (
+          (state & (S.Deferred | S.Closing | S.Shut | S.WantDrain)) === S.Deferred &&
+          slots.outBytes[slot]! < HELD_BYTES_MAX &&
+          this.#round % HELD_ROUNDS_MAX !== 0
+        )
+          continue;
         if (slots.outBytes[slot]! > 0) {
           if (!(state & S.Broken)) backend.send(slot);
         } else if (state & S.Closing) this.#finishSoon(slot);
@@ -1447,10 +1503,16 @@ export class Channel {
     this.#round++;
     try {
       const before = this.counters.completions;
+      const deferred = this.#deferred.length;
       bits = this.#backend.drain(waited);
       if (this.counters.completions !== before) this.counters.batches++;
       this.#tick();
+      if (deferred > 0) this.#turns(deferred);
+      /* One handle, and nobody else had anything: looking again after every turn of its would only cost. */
+      if (this.#deferred.length === 2 && this.counters.completions - before <= 2)
+        for (let turn = 1; turn < LONE_TURNS_MAX && this.#deferred.length === 2; turn++) this.#turns(2);
       this.#endBatch(true);
+      if (this.#deferred.length > 0) bits |= DRAIN_MORE;
     } finally {
       this.#inDrain = false;
       /* A handler threw: what it left is done in the next round. */
@@ -1459,6 +1521,7 @@ export class Channel {
         this.#finishCount > 0 ||
         this.#rearmCount > 0 ||
         this.#orphans.length > 0 ||
+        this.#deferred.length > 0 ||
         this.#backend.pending()
       )
         this.#poke();

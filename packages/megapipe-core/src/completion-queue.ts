@@ -55,6 +55,11 @@ export class CompletionQueue {
     return this.#base + ((next & this.#mask) << this.#shift);
   }
 
+  /** Index in `ring` of the row that `ahead` others come before. Only while it is ready; it is still to be taken. */
+  peek(ahead: number): number {
+    return this.#base + (((this.#next + ahead) & this.#mask) << this.#shift);
+  }
+
   /** Gives back all rows that were taken. */
   publish(): void {
     if (this.#acquire) Atomics.store(this.ring, this.#head, this.#next);

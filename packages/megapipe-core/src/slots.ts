@@ -63,6 +63,8 @@ export const S = {
   WasNonblocking: 1 << 26,
   /** The listener stops: what waits in its queue is still taken, without waiting for more. */
   Sweep: 1 << 27,
+  /** `defer` was called: `onTurn` is owed, and output waits for it. */
+  Deferred: 1 << 28,
 } as const;
 
 export const NO_SEGMENT = -1;

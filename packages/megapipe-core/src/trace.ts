@@ -164,6 +164,11 @@ export function tracedSink(inner: Sink, line: (text: string) => void): Sink {
       line(`< read file token ${token} ${bytes} bytes ${outcome(errno)}`);
       inner.onReadFile!(token, bytes, errno);
     };
+  if (inner.onTurn)
+    traced.onTurn = (handle, cookie) => {
+      line(`onTurn ${handle} cookie ${cookie}`);
+      inner.onTurn!(handle, cookie);
+    };
   if (inner.onUnregister)
     traced.onUnregister = (handle, cookie, fd) => {
       line(`< unregister ${who(handle, cookie)} fd ${fd}`);

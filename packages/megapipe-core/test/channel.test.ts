@@ -449,10 +449,78 @@ describe.each(configurations)('$name', ({ name, backend, options: base, listener
       const plain = acceptor();
       await plain.client();
       await until(() => plain.handles.length === 1);
-      /* The module knows it at any time. */
-      if (backend !== 'device' && hasLwsockets(plain.channel))
-        expect(() => plain.channel.peerAddress(plain.handles[0]!)).toThrow(/peerNames/);
-      else expect(plain.channel.peerAddress(plain.handles[0]!).host).toBe('127.0.0.1');
+      /* Every kernel that has lwsockets of use tells it when it is asked. */
+      expect(plain.channel.peerAddress(plain.handles[0]!).host).toBe('127.0.0.1');
+    });
+
+    test('the peer of a connection can be asked for at any time, also after a reset', async () => {
+      let ended = 0;
+      const r = acceptor({ onEnd: (_handle, _cookie, errno) => void (ended = errno) });
+      const client = await r.client();
+      await until(() => r.handles.length === 1);
+      const handle = r.handles[0]!;
+      const want = { family: 'IPv4', host: '127.0.0.1', port: client.localPort };
+      /* In the middle of requests, and many times: its completions must not be taken for others'. */
+      for (let i = 0; i < 3000; i++) expect(r.channel.peerAddress(handle)).toEqual(want);
+      r.channel.read(handle);
+      client.resetAndDestroy();
+      await until(() => ended !== 0);
+      if (backend !== 'device') expect(r.channel.peerAddress(handle)).toEqual(want);
+      const v6 = listenTcp({ host: '::1', port: 0 });
+      const port = localAddress(v6).port;
+      r.channel.accept(r.channel.register(v6, 0));
+      const other = net.connect(port, '::1');
+      await until(() => r.handles.length === 2);
+      expect(r.channel.peerAddress(r.handles[1]!)).toEqual({ family: 'IPv6', host: '::1', port: other.localPort });
+      other.destroy();
+      r.channel.close(handle);
+      expect(() => r.channel.peerAddress(handle)).not.toThrow(TypeError);
+    });
+
+    test('a handle that gives way has its turn after the others, and its output goes out whole', async () => {
+      const order: string[] = [];
+      const turns = new Map<number, number>();
+      const r = acceptor({
+        onRead(handle) {
+          order.push(`read ${r.handles.indexOf(handle)}`);
+          if (handle !== r.handles[0]) {
+            r.channel.writeCopy(handle, Buffer.from('other'));
+            return;
+          }
+          turns.set(handle, 4);
+          r.channel.writeCopy(handle, Buffer.from('0'));
+          r.channel.defer(handle);
+          r.channel.defer(handle);
+        },
+        onTurn(handle) {
+          order.push('turn');
+          const left = turns.get(handle)! - 1;
+          turns.set(handle, left);
+          r.channel.writeCopy(handle, Buffer.from(String(4 - left)));
+          if (left > 0) r.channel.defer(handle);
+        },
+      });
+      const [busy, other] = [await r.client(), await r.client()];
+      await until(() => r.handles.length === 2);
+      for (const handle of r.handles) r.channel.read(handle);
+      /* Both requests stand ready before the channel looks. */
+      busy.write('a');
+      other.write('b');
+      expect((await take(other, 5)).toString()).toBe('other');
+      let pieces = 0;
+      busy.on('data', () => pieces++);
+      expect((await take(busy, 5)).toString()).toBe('01234');
+      expect(order.filter((what) => what === 'turn')).toHaveLength(4);
+      expect(pieces).toBeLessThanOrEqual(1);
+      /* One that is closed meanwhile has no turn any more. */
+      const before = order.length;
+      busy.write('a');
+      await until(() => order.length > before);
+      r.channel.defer(r.handles[1]!);
+      r.channel.close(r.handles[1]!);
+      await take(other);
+      const plain = channelWith({});
+      expect(() => plain.defer(r.handles[0]!)).toThrow(/closed|onTurn/);
     });
 
     test('an accept tells how many connections still wait', async () => {
