@@ -27,6 +27,10 @@ export const CONN_WATCH = 8;
 export const CONN_CLOSING = 4;
 
 const CARRY_MIN_BYTES = 512;
+/** Buffers of this size are used again, some of them: a pipeline that -R cuts up needs one for every piece received. */
+const SPARE_BYTES = 4096;
+const SPARES_MAX = 64;
+const spares: Buffer[] = [];
 
 /** Conn.protocol: which one the first byte chose. */
 export const PROTOCOL_UNKNOWN = 0;
@@ -34,6 +38,13 @@ export const PROTOCOL_TEXT = 1;
 export const PROTOCOL_BINARY = 2;
 /** Text after -Y's `set`, which is still to come. */
 export const PROTOCOL_AUTH = 3;
+
+/** Requests that a run of a connection may carry out: memcached gives one more to a connection that did not have to wait. */
+export function takeTurn(conn: Conn, requestsPerEvent: number): number {
+  const requests = conn.yielded ? requestsPerEvent : requestsPerEvent + 1;
+  conn.yielded = false;
+  return requests;
+}
 
 export class Conn {
   handle = 0;
@@ -57,6 +68,12 @@ export class Conn {
   state = CONN_COMMAND;
   /** Output is full: nothing is parsed until the channel says that it has drained. */
   blocked = false;
+  /** Its last run ended because it had as many requests as -R allows; the next one is its next turn. */
+  yielded = false;
+  /** What is kept waits for the connection's turn. */
+  awaitsTurn = false;
+  /** So much is kept that no more is read. */
+  readStopped = false;
 
   // CONN_NREAD: the item, what to do with it, and where its next byte goes.
   item = 0;
@@ -120,6 +137,9 @@ export class Conn {
     this.ended = false;
     this.state = CONN_COMMAND;
     this.blocked = false;
+    this.yielded = false;
+    this.awaitsTurn = false;
+    this.readStopped = false;
     this.item = 0;
     this.sendItem = 0;
     this.carry = null;
@@ -135,7 +155,7 @@ export class Conn {
     if (this.carry === null || this.carry.length < length) {
       let size = CARRY_MIN_BYTES;
       while (size < length) size *= 2;
-      const grown = Buffer.allocUnsafeSlow(size);
+      const grown = (size === SPARE_BYTES ? spares.pop() : undefined) ?? Buffer.allocUnsafeSlow(size);
       if (this.carry !== null) this.carry.copy(grown, 0, 0, this.carryLength);
       this.carry = grown;
     }
@@ -146,8 +166,10 @@ export class Conn {
   /** Drops the first `count` kept bytes. */
   dropKept(count: number): void {
     const left = this.carryLength - count;
-    if (left === 0) this.carry = null;
-    else if (count > 0) this.carry!.copyWithin(0, count, this.carryLength);
+    if (left === 0) {
+      if (this.carry?.length === SPARE_BYTES && spares.length < SPARES_MAX) spares.push(this.carry);
+      this.carry = null;
+    } else if (count > 0) this.carry!.copyWithin(0, count, this.carryLength);
     this.carryLength = left;
   }
 }

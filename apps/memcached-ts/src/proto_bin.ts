@@ -7,7 +7,16 @@
  * Invariant: room for a reply is made sure of before anything is changed, so a packet is carried out once.
  * Not its job: sockets, the choice between the protocols (worker.ts), what a command does to the cache.
  */
-import { CONN_CLOSING, CONN_COMMAND, CONN_NREAD, CONN_SEND, CONN_SWALLOW, CONN_WAIT, type Conn } from './conn.ts';
+import {
+  CONN_CLOSING,
+  CONN_COMMAND,
+  CONN_NREAD,
+  CONN_SEND,
+  CONN_SWALLOW,
+  CONN_WAIT,
+  type Conn,
+  takeTurn,
+} from './conn.ts';
 import type { Assoc } from './engine/assoc.ts';
 import type { Cache } from './engine/cache.ts';
 import {
@@ -35,6 +44,7 @@ import {
   T_AUTH_CMDS,
   T_AUTH_ERRORS,
   T_BYTES_WRITTEN,
+  T_CONN_YIELDS,
   T_DELETE_MISSES,
   T_FLUSH_CMDS,
   T_GET_MISSES,
@@ -52,6 +62,8 @@ import { COPY_BYTES_MAX, FULL, type Output, type Values } from './values.ts';
 
 /** What the binary protocol needs of the server around it. */
 export interface BinaryHost {
+  /** -R */
+  readonly requestsPerEvent: number;
   readonly flushEnabled: boolean;
   /** -S: nothing but SASL and VERSION before a client has proved who it is. */
   readonly authRequired: boolean;
@@ -194,10 +206,16 @@ export class ProtoBin {
 
   /** As ProtoText.run. */
   run(conn: Conn, bytes: Buffer, pos: number, end: number): number {
+    let left = takeTurn(conn, this.host.requestsPerEvent);
     let at = pos;
     for (;;) {
       switch (conn.state) {
         case CONN_COMMAND: {
+          if (left-- === 0) {
+            this.f64[this.stats + T_CONN_YIELDS] += 1;
+            conn.yielded = true;
+            return at;
+          }
           if (end - at < HEADER_BYTES) return at;
           const next = this.packet(conn, bytes, at, end);
           if (next < 0) return at;

@@ -23,6 +23,7 @@ import {
   CONN_WAIT,
   CONN_WATCH,
   type Conn,
+  takeTurn,
 } from './conn.ts';
 import { copyReply, SLACK_BYTES } from './copy.ts';
 import { finishHash, stepHash } from './engine/assoc.ts';
@@ -66,6 +67,7 @@ import {
   S_SET_CMDS,
   S_TOUCH_HITS,
   T_BYTES_WRITTEN,
+  T_CONN_YIELDS,
   T_DELETE_MISSES,
   T_FLUSH_CMDS,
   T_GET_MISSES,
@@ -121,6 +123,8 @@ import { COPY_BYTES_MAX, FULL, type Output, PIECE_HEAD, Values } from './values.
 export interface Host {
   /** Region number of the cache's memory in the output's `write`. */
   readonly region: number;
+  /** -R */
+  readonly requestsPerEvent: number;
   readonly flushEnabled: boolean;
   /** Without -X. */
   readonly dumpEnabled: boolean;
@@ -198,15 +202,21 @@ export class ProtoText {
 
   /**
    * Carries out what stands in bytes[pos, end), and returns how far it came. Short of `end`: the rest of a line is
-   * missing, or `conn.blocked` says that the output is full.
+   * missing, `conn.blocked` says that the output is full, or `conn.yielded` that it is others' turn.
    */
   run(conn: Conn, bytes: Buffer, pos: number, end: number): number {
     const verbose = this.i32[W_VERBOSITY] > 1;
     this.pipelined = false;
+    let left = takeTurn(conn, this.host.requestsPerEvent);
     let at = pos;
     for (;;) {
       switch (conn.state) {
         case CONN_COMMAND: {
+          if (left-- === 0) {
+            this.f64[this.stats + T_CONN_YIELDS] += 1;
+            conn.yielded = true;
+            return at;
+          }
           if (at === end) return at;
           if (
             !verbose &&

@@ -148,7 +148,10 @@ export class Udp {
     const binary = this.binaryOnly || (!this.textOnly && datagram[HEADER_BYTES] === MAGIC_REQUEST);
     conn.open(0, binary ? PROTOCOL_BINARY : PROTOCOL_TEXT, -1, 0);
     const run = binary ? this.binary : this.text;
-    run.run(conn, datagram, HEADER_BYTES, datagram.length);
+    let at = HEADER_BYTES;
+    // There is nobody to give way to: a datagram has its turns one after the other.
+    do at = run.run(conn, datagram, at, datagram.length);
+    while (conn.yielded && at < datagram.length);
     // What it began and did not finish is given back.
     this.text.close(conn);
     conn.isOpen = false;

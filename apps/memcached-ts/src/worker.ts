@@ -115,6 +115,8 @@ const NO_READ_MEMORY = Buffer.from('SERVER_ERROR out of memory reading request\r
 const NOTHING = Buffer.alloc(0);
 /** How often a worker with parked connections looks for a free place. */
 const PARK_CHECK_MS = 10;
+/** A connection that waits for its turn is not read any further above this: what memcached's buffer holds. */
+const TURN_CARRY_BYTES = 16_384;
 /** The least that a channel takes. */
 const OUTPUT_POOL_BYTES_MIN = 512 * 1024;
 /** What one connection may have in flight from its carry while it is blocked: far above what the channel still delivers. */
@@ -127,6 +129,7 @@ const READ_BUFFER_BYTES = 16_384;
 
 class Server implements Sink, Host {
   readonly region: number;
+  readonly requestsPerEvent: number;
   readonly flushEnabled: boolean;
   readonly authRequired: boolean;
   readonly watchEnabled: boolean;
@@ -171,6 +174,7 @@ class Server implements Sink, Host {
     this.input = input;
     this.send = send;
     this.settings = settings;
+    this.requestsPerEvent = settings.requestsPerEvent;
     this.watchEnabled = settings.watchEnabled;
     this.dumpEnabled = settings.dumpEnabled;
     this.shutdownEnabled = settings.shutdownCommand;
@@ -363,6 +367,15 @@ class Server implements Sink, Host {
       return;
     }
     if (conn.state === CONN_CLOSING) return;
+    if (conn.awaitsTurn) {
+      conn.keep(this.received, offset, end);
+      this.countKept(conn);
+      if (conn.carryLength > TURN_CARRY_BYTES && !conn.readStopped) {
+        conn.readStopped = true;
+        this.channel.readStop(handle);
+      }
+      return;
+    }
     const hadLine = conn.protocol !== PROTOCOL_TEXT || conn.state !== CONN_COMMAND || this.hasNewline(offset, end);
     conn.keep(this.received, offset, end);
     // Without the end of its line there is nothing to do with what is kept; so it is not even looked at again.
@@ -376,7 +389,8 @@ class Server implements Sink, Host {
       return;
     }
     const conn = this.conns[handle & SLOT_MASK]!;
-    if (errno === 0 && conn.blocked && conn.state !== CONN_CLOSING) conn.ended = true;
+    const busy = conn.blocked || conn.awaitsTurn;
+    if (errno === 0 && busy && conn.state !== CONN_CLOSING) conn.ended = true;
     else this.finish(conn, errno === 0 ? 'normal' : 'error');
   }
 
@@ -392,6 +406,21 @@ class Server implements Sink, Host {
     }
     this.runKept(conn);
     this.settle(conn, 0);
+  }
+
+  /** Others had their turn. */
+  onTurn(handle: Handle, cookie: number): void {
+    if (cookie !== COOKIE_CONNECTION) return;
+    const conn = this.conns[handle & SLOT_MASK]!;
+    conn.awaitsTurn = false;
+    if (conn.state === CONN_CLOSING) return;
+    if (this.i32[W_LOG_FLAGS] !== 0 || this.logging) this.setLogging(handle);
+    this.runKept(conn);
+    this.settle(conn, 0);
+    if (conn.readStopped && !conn.awaitsTurn && (conn.state as number) !== CONN_CLOSING) {
+      conn.readStopped = false;
+      this.channel.read(handle);
+    }
   }
 
   onWritten(_handle: Handle, _cookie: number, token: number): void {
@@ -462,6 +491,12 @@ class Server implements Sink, Host {
       this.f64[this.counters + T_READ_BUF_OOM] += 1;
       this.channel.writeCopy(conn.handle, NO_READ_MEMORY, 0, NO_READ_MEMORY.length);
       this.finish(conn, 'error');
+      return;
+    }
+    // -R: what is left waits until others had their turn. Where output is full it waits for that anyway.
+    if (conn.yielded && conn.carryLength > 0 && !conn.blocked && conn.state !== CONN_CLOSING) {
+      conn.awaitsTurn = true;
+      this.channel.defer(conn.handle);
       return;
     }
     if (conn.state === CONN_CLOSING || (conn.ended && !conn.blocked) || !this.withinBounds(conn, received))

@@ -74,6 +74,7 @@ class Session {
   readonly conn = new Conn();
   private readonly host: Host = {
     region: 0,
+    requestsPerEvent: 1_000_000,
     flushEnabled: true,
     dumpEnabled: true,
     kick: () => {},
