@@ -308,7 +308,7 @@ export class DeviceBackend implements Backend {
     const { slots } = channel;
     slots.state[slot]! |= S.IntoArmed;
     slots.inFlight[slot]!++;
-    const address = channel.regionAddress[slots.intoRegion[slot]!]! + slots.intoOffset[slot]!;
+    const address = channel.regions.address[slots.intoRegion[slot]!]! + slots.intoOffset[slot]!;
     const high = (address / 0x1_0000_0000) | 0;
     this.#put(DEV.OP_READ, 0, 0, address | 0, high, slots.intoLength[slot]!, 0, OP_INTO, slot);
   }
@@ -343,7 +343,7 @@ export class DeviceBackend implements Backend {
     }
     /* Low and high words of base + offset by doubles: regions may be larger than 4 GiB. */
     const region = output.segRegion[s]!;
-    const address = (region === ARENA ? this.#arena.address : channel.regionAddress[region]!) + output.segOffset[s]!;
+    const address = (region === ARENA ? this.#arena.address : channel.regions.address[region]!) + output.segOffset[s]!;
     const high = (address / 0x1_0000_0000) | 0;
     this.#put(DEV.OP_WRITE, 0, 0, address | 0, high, output.segLength[s]!, 0, OP_SEND, slot);
   }
@@ -357,7 +357,7 @@ export class DeviceBackend implements Backend {
       const length = output.segLength[s]!;
       if (length === 0) continue;
       const region = output.segRegion[s]!;
-      const address = (region === ARENA ? base : this.#channel.regionAddress[region]!) + output.segOffset[s]!;
+      const address = (region === ARENA ? base : this.#channel.regions.address[region]!) + output.segOffset[s]!;
       words[w] = address | 0;
       words[w + 1] = (address / 0x1_0000_0000) | 0;
       words[w + 2] = length;

@@ -484,7 +484,7 @@ export class UringBackend implements Backend {
     const state = slots.state[slot]!;
     slots.state[slot] = state | S.IntoArmed;
     slots.inFlight[slot]!++;
-    const address = this.#channel.regionAddress[slots.intoRegion[slot]!]! + slots.intoOffset[slot]!;
+    const address = this.#channel.regions.address[slots.intoRegion[slot]!]! + slots.intoOffset[slot]!;
     const stream = (state & S.Stream) !== 0;
     this.#put(
       stream ? ABI.OP_READ : ABI.OP_RECV,
@@ -600,7 +600,7 @@ export class UringBackend implements Backend {
     slots.inFlight[slot]!++;
     if (slots.state[slot]! & S.Stream) {
       const at =
-        output.segRegion[s] === ARENA ? this.#arena.address : this.#channel.regionAddress[output.segRegion[s]!]!;
+        output.segRegion[s] === ARENA ? this.#arena.address : this.#channel.regions.address[output.segRegion[s]!]!;
       const from = at + output.segOffset[s]!;
       this.#put(
         ABI.OP_WRITE,
@@ -629,7 +629,7 @@ export class UringBackend implements Backend {
     /* Low and high words of base + offset by doubles: regions may be larger than 4 GiB. */
     const region = output.segRegion[s]!;
     const address =
-      (region === ARENA ? this.#arena.address : this.#channel.regionAddress[region]!) + output.segOffset[s]!;
+      (region === ARENA ? this.#arena.address : this.#channel.regions.address[region]!) + output.segOffset[s]!;
     const i = this.#sqe();
     const q = this.#sq.entries;
     q[i] = ABI.OP_SEND | (slot < this.#direct ? ABI.IOSQE_FIXED_FILE << 8 : 0);
@@ -663,7 +663,7 @@ export class UringBackend implements Backend {
       const length = output.segLength[s]!;
       if (length === 0) continue;
       const region = output.segRegion[s]!;
-      const address = (region === ARENA ? base : this.#channel.regionAddress[region]!) + output.segOffset[s]!;
+      const address = (region === ARENA ? base : this.#channel.regions.address[region]!) + output.segOffset[s]!;
       words[w] = address | 0;
       words[w + 1] = (address / 0x1_0000_0000) | 0;
       words[w + 2] = length;

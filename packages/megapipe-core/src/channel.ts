@@ -26,42 +26,25 @@ import { DeviceBackend } from './backend-device.ts';
 import { EpollBackend } from './backend-epoll.ts';
 import { UringBackend } from './backend-uring.ts';
 import { Deadlines, TICK_MS } from './deadlines.ts';
-import { MegapipeError, systemError, wholeNumber } from './errors.ts';
+import { MegapipeError, systemError } from './errors.ts';
+import { FileReads } from './file-reads.ts';
 import { type SocketAddress, socketAddress } from './listen.ts';
 import { cpuList, ListenGroup } from './listen-group.ts';
+import { type AllOptions, allOptions } from './options.ts';
 import { ARENA, LARGE_CHUNK_BYTES } from './output.ts';
+import { Regions } from './regions.ts';
 import { NO_SEGMENT, S, Slots } from './slots.ts';
 import { closed, failed, opened, tracedBackend, tracedSink, tracer, tracing } from './trace.ts';
 
 const EPIPE = 32;
 const ENOTSOCK = 88;
 const ECANCELED = 125;
-/** Reads from files under way at a time; their indexes must fit where a slot stands otherwise. */
-const FILE_READS_MAX = 65_536;
 /** Marks the parts of a writev but the last. */
 const NO_TOKEN = -0x8000_0000;
 /** Longest wait of one system call, which takes a 32-bit number. */
 const WAIT_MS_MAX = 0x7fff_ffff;
 /** Pause before accepting again after the kernel had no descriptor or memory for it. */
 const ACCEPT_RETRY_MS = 100;
-
-type AllOptions = Required<ChannelOptions>;
-
-const DEFAULTS: AllOptions = {
-  backend: 'auto',
-  maxHandles: 16_384,
-  maxConnects: 256,
-  recvBuffers: 512,
-  recvBufferBytes: 4096,
-  outputMax: 256 * 1024,
-  outputPoolBytes: 64 * 1024 * 1024,
-  lightweight: true,
-  peerNames: false,
-  batch: true,
-  sqEntries: 1024,
-  cqEntries: 16_384,
-  drainMax: 4096,
-};
 
 /** Cookies stand in tables of 32 bits: one that does not fit must not come back as another. */
 function checkCookie(verb: string, cookie: number): void {
@@ -75,34 +58,6 @@ function checkToken(verb: string, token: number): void {
       'ERR_MEGAPIPE_ARGUMENT',
       `${verb}: token must be an integer from ${NO_TOKEN + 1} to ${-NO_TOKEN - 1}, got ${token}`,
     );
-}
-
-function checked(options: ChannelOptions): AllOptions {
-  for (const key of Object.keys(options))
-    if (!(key in DEFAULTS))
-      throw new MegapipeError(
-        'ERR_MEGAPIPE_ARGUMENT',
-        `there is no channel option "${key}"; known: ${Object.keys(DEFAULTS).join(', ')}`,
-      );
-  const o: AllOptions = { ...DEFAULTS };
-  for (const [key, value] of Object.entries(options)) if (value !== undefined) Object.assign(o, { [key]: value });
-  if (!['auto', 'uring', 'device', 'epoll'].includes(o.backend))
-    throw new MegapipeError(
-      'ERR_MEGAPIPE_ARGUMENT',
-      `backend must be auto, uring, device or epoll, got "${o.backend}"`,
-    );
-  wholeNumber('maxHandles', o.maxHandles, 16, 500_000);
-  wholeNumber('maxConnects', o.maxConnects, 0, 40_000);
-  wholeNumber('recvBuffers', o.recvBuffers, 8, 32_768);
-  wholeNumber('recvBufferBytes', o.recvBufferBytes, 256, 1 << 20);
-  wholeNumber('outputMax', o.outputMax, 1024, 1 << 30);
-  wholeNumber('outputPoolBytes', o.outputPoolBytes, 1 << 19, 1 << 30);
-  wholeNumber('sqEntries', o.sqEntries, 8, 32_768);
-  wholeNumber('cqEntries', o.cqEntries, 16, 65_536);
-  wholeNumber('drainMax', o.drainMax, 1, 1 << 20);
-  if (o.recvBuffers & (o.recvBuffers - 1))
-    throw new MegapipeError('ERR_MEGAPIPE_ARGUMENT', `recvBuffers must be a power of two, got ${o.recvBuffers}`);
-  return o;
 }
 
 /** Output of a handle that gave way is held back below this, and until the round's number is a multiple of that. */
@@ -140,11 +95,7 @@ export class Channel {
     overflows: 0,
     full: 0,
   };
-  /** @internal Address and length of each registered region, by id. */
-  readonly regionAddress: Float64Array = new Float64Array(4096);
-  readonly #regionLength = new Float64Array(4096);
-  /** Writes in the queues that refer to the region. */
-  readonly #regionUses = new Int32Array(4096);
+  /** @internal */ readonly regions: Regions = new Regions();
 
   readonly #backend: Backend;
   readonly #outputMax: number;
@@ -167,10 +118,7 @@ export class Channel {
   #poolWaiters: number[] = [];
   /** Writes that ended without reaching the queue: handle, cookie, token, errno. */
   #orphans: number[] = [];
-  /** Reads from files: token and region (-1: nothing under way) of each, by index; and the free indexes. */
-  readonly #fileToken: number[] = [];
-  readonly #fileRegion: number[] = [];
-  readonly #fileFree: number[] = [];
+  readonly #fileReads = new FileReads();
   /** Handles that gave way: slot and generation of each. */
   #deferred: number[] = [];
   /** Tokens of the writes that one send completed. */
@@ -194,7 +142,7 @@ export class Channel {
   #retiring: { slot: number; generation: number; at: number }[] = [];
 
   constructor(sink: Sink, options: ChannelOptions = {}) {
-    const o = checked(options);
+    const o = allOptions(options);
     this.#countPending = sink.onAccept.length > 2;
     const line = tracing() ? tracer() : null;
     this.sink = line ? tracedSink(sink, line) : sink;
@@ -519,8 +467,8 @@ export class Channel {
 
   /**
    * Gives way: the caller has more to do for this handle, and others come first. Completions that are ready by then are
-   * delivered, then `onTurn`; up to eight times in a row where no other handle had any. Little output (16 KiB) is held back for a while (32 rounds at most), so that giving way costs no
-   * send of its own. Calling it twice before `onTurn` is once.
+   * delivered, then `onTurn`; up to eight times in a row where no other handle had any. Little output (16 KiB) is held back
+   * for a while (32 rounds at most), so that giving way costs no send of its own. Calling it twice before `onTurn` is once.
    */
   defer(handle: Handle): void {
     const slot = this.#slot(handle, 'defer');
@@ -563,7 +511,7 @@ export class Channel {
     const slot = this.#slot(handle, 'readInto');
     this.#needs('onReadInto', 'readInto');
     checkToken('readInto', token);
-    this.#checkRange('readInto', region, offset, length);
+    this.regions.check('readInto', region, offset, length);
     const slots = this.slots;
     const state = slots.state[slot]!;
     if (state & (S.Into | S.Listener) || length === 0)
@@ -578,7 +526,7 @@ export class Channel {
     slots.intoOffset[slot] = offset;
     slots.intoLength[slot] = length;
     slots.intoToken[slot] = token;
-    this.#regionUses[region]!++;
+    this.regions.uses[region]!++;
     this.rearm(slot);
     if (state & S.Armed) this.#cancelArmed(slot);
     this.#poke();
@@ -688,7 +636,7 @@ export class Channel {
     const slots = this.slots;
     const slot = this.#slot(handle, 'write');
     checkToken('write', token);
-    this.#checkRange('write', region, offset, length);
+    this.regions.check('write', region, offset, length);
     const state = slots.state[slot]!;
     if (state & (S.Broken | S.Shut | S.Closing) || length === 0) {
       this.#orphans.push(handle, slots.cookie[slot]!, token, length === 0 ? 0 : EPIPE);
@@ -720,7 +668,7 @@ export class Channel {
       );
     let total = 0;
     for (let i = 0; i < parts.length; i += 3) {
-      this.#checkRange('writev', parts[i]!, parts[i + 1]!, parts[i + 2]!);
+      this.regions.check('writev', parts[i]!, parts[i + 1]!, parts[i + 2]!);
       total += parts[i + 2]!;
     }
     if (slots.state[slot]! & (S.Broken | S.Shut | S.Closing) || total === 0) {
@@ -750,11 +698,7 @@ export class Channel {
   /** A SharedArrayBuffer that `write` may send from: the region's id, valid in this channel. */
   registerRegion(memory: SharedArrayBuffer): number {
     this.#alive();
-    const view = new Uint8Array(memory);
-    const { id, address } = native.memoryAttach(view);
-    this.regionAddress[id] = address;
-    this.#regionLength[id] = view.length;
-    return id;
+    return this.regions.register(memory);
   }
 
   /**
@@ -767,33 +711,21 @@ export class Channel {
     this.#alive();
     this.#needs('onReadFile', 'readFile');
     checkToken('readFile', token);
-    this.#checkRange('readFile', region, offset, length);
+    this.regions.check('readFile', region, offset, length);
     if (!Number.isInteger(fd) || fd < 0 || !Number.isSafeInteger(position) || position < 0 || length === 0)
       throw new MegapipeError(
         'ERR_MEGAPIPE_ARGUMENT',
         `readFile: expected a descriptor, a position and a length above 0, got ${fd}, ${position}, ${length}`,
       );
-    const index = this.#fileFree.pop() ?? this.#fileToken.length;
-    if (index === FILE_READS_MAX)
-      throw new MegapipeError('ERR_MEGAPIPE_CAPACITY', `readFile: ${FILE_READS_MAX} reads are under way already`);
-    this.#fileToken[index] = token;
-    this.#fileRegion[index] = region;
-    this.#regionUses[region]!++;
-    this.#backend.readFile(fd, position, region, this.regionAddress[region]!, offset, length, index);
+    const index = this.#fileReads.begin(token, region);
+    this.regions.uses[region]!++;
+    this.#backend.readFile(fd, position, region, this.regions.address[region]!, offset, length, index);
     this.#poke();
   }
 
   /** Gives a region up. Throws ERR_MEGAPIPE_STATE while a write refers to it. */
   unregisterRegion(region: number): void {
-    if (!this.#regionLength[region])
-      throw new MegapipeError('ERR_MEGAPIPE_REGION', `unregisterRegion: there is no region ${region} in this channel`);
-    if (this.#regionUses[region]! > 0)
-      throw new MegapipeError(
-        'ERR_MEGAPIPE_STATE',
-        `unregisterRegion: ${this.#regionUses[region]} requests on region ${region} are not finished`,
-      );
-    this.#regionLength[region] = 0;
-    native.memoryRelease(region);
+    this.regions.unregister(region);
   }
 
   // ---------------------------------------------------------------- the end of a connection
@@ -955,10 +887,8 @@ export class Channel {
       if (registered) this.sink.onClose(handle, cookie);
     }
     this.#deliverOrphans();
-    for (let index = 0; index < this.#fileRegion.length; index++)
-      if (this.#fileRegion[index]! >= 0) this.fileRead(index, -ECANCELED);
-    for (let id = 0; id < this.#regionLength.length; id++) if (this.#regionLength[id]! > 0) native.memoryRelease(id);
-    this.#regionLength.fill(0);
+    for (const index of this.#fileReads.pending()) this.fileRead(index, -ECANCELED);
+    this.regions.releaseAll();
     this.arena.free();
     if (closed.hasSubscribers) closed.publish({ channel: this });
   }
@@ -991,10 +921,8 @@ export class Channel {
 
   /** @internal A read from a file is done: bytes, or -errno. */
   fileRead(index: number, result: number): void {
-    this.#regionUses[this.#fileRegion[index]!]!--;
-    this.#fileRegion[index] = -1;
-    this.#fileFree.push(index);
-    this.sink.onReadFile!(this.#fileToken[index]!, Math.max(result, 0), result < 0 ? -result : 0);
+    this.regions.uses[this.#fileReads.end(index)]!--;
+    this.sink.onReadFile!(this.#fileReads.tokenOf(index), Math.max(result, 0), result < 0 ? -result : 0);
   }
 
   /** @internal Whether the listener wants (more) connections. */
@@ -1115,7 +1043,7 @@ export class Channel {
       if (next === NO_SEGMENT) slots.outTail[slot] = NO_SEGMENT;
       output.release(s);
       if (region !== ARENA) {
-        this.#regionUses[region]!--;
+        this.regions.uses[region]!--;
         if (token !== NO_TOKEN) written[count++] = token;
       }
       s = next;
@@ -1206,27 +1134,13 @@ export class Channel {
   #intoDone(slot: number, bytes: number, errno: number): void {
     const slots = this.slots;
     slots.state[slot]! &= ~(S.Into | S.IntoArmed);
-    this.#regionUses[slots.intoRegion[slot]!]!--;
+    this.regions.uses[slots.intoRegion[slot]!]!--;
     this.sink.onReadInto!(slots.handle(slot), slots.cookie[slot]!, slots.intoToken[slot]!, bytes, errno);
   }
 
   #needs(method: 'onReadInto' | 'onReadFile' | 'onUnregister' | 'onTurn', verb: string): void {
     if (!this.sink[method])
       throw new MegapipeError('ERR_MEGAPIPE_ARGUMENT', `${verb}: the sink has no method ${method} to report to`);
-  }
-
-  #checkRange(verb: string, region: number, offset: number, length: number): void {
-    const size = this.#regionLength[region];
-    if (!size) throw new MegapipeError('ERR_MEGAPIPE_REGION', `${verb}: there is no region ${region} in this channel`);
-    if (
-      !(offset >= 0 && length >= 0 && offset + length <= size && length <= 0x7fffffff) ||
-      offset % 1 !== 0 ||
-      length % 1 !== 0
-    )
-      throw new MegapipeError(
-        'ERR_MEGAPIPE_RANGE',
-        `${verb}: bytes ${offset}+${length} are outside region ${region} of ${size} bytes`,
-      );
   }
 
   #appendRegion(slot: number, region: number, offset: number, length: number, token: number): void {
@@ -1237,7 +1151,7 @@ export class Channel {
     output.segLength[s] = length;
     output.segEnd[s] = 0;
     output.segChunk[s] = token;
-    this.#regionUses[region]!++;
+    this.regions.uses[region]!++;
     this.#append(slot, s);
     this.slots.outBytes[slot]! += length;
   }
@@ -1319,7 +1233,7 @@ export class Channel {
       const next = output.segNext[s]!;
       const region = output.segRegion[s]!;
       if (region !== ARENA) {
-        this.#regionUses[region]!--;
+        this.regions.uses[region]!--;
         if (output.segChunk[s] !== NO_TOKEN)
           this.#orphans.push(slots.handle(slot), slots.cookie[slot]!, output.segChunk[s]!, errno);
         this.#poke();

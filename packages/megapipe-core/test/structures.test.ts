@@ -1,7 +1,10 @@
 /** The channel's own data structures against simple models. */
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import type { ChannelOptions } from '../src/api.ts';
 import { Deadlines, TICK_MS } from '../src/deadlines.ts';
+import { FileReads } from '../src/file-reads.ts';
+import { allOptions } from '../src/options.ts';
 import { ARENA, LARGE_CHUNK_BYTES, OutputPool, SMALL_CHUNK_BYTES } from '../src/output.ts';
 import { S, Slots } from '../src/slots.ts';
 
@@ -155,4 +158,42 @@ test('a freed slot has a new handle, always above 0, and the old one is known to
       },
     ),
   );
+});
+
+describe('FileReads', () => {
+  test('every read ends once, with the token and the region it began with, whatever the order', () => {
+    fc.assert(
+      fc.property(fc.array(fc.oneof(fc.record({ token: fc.integer(), region: fc.nat(4095) }), fc.nat())), (steps) => {
+        const reads = new FileReads();
+        const model = new Map<number, { token: number; region: number }>();
+        for (const step of steps) {
+          if (typeof step === 'object') {
+            const index = reads.begin(step.token, step.region);
+            expect(model.has(index)).toBe(false);
+            model.set(index, step);
+          } else if (model.size > 0) {
+            const index = [...model.keys()][step % model.size]!;
+            expect(reads.end(index)).toBe(model.get(index)!.region);
+            expect(reads.tokenOf(index)).toBe(model.get(index)!.token);
+            model.delete(index);
+          }
+          expect(reads.pending()).toEqual([...model.keys()].sort((a, b) => a - b));
+        }
+      }),
+    );
+  });
+
+  test('has 65,536 places, and each can be used again', () => {
+    const reads = new FileReads();
+    for (let i = 0; i < 65_536; i++) reads.begin(i, 0);
+    expect(() => reads.begin(0, 0)).toThrow(/ERR_MEGAPIPE_CAPACITY.*65536 reads/);
+    reads.end(77);
+    expect(reads.begin(5, 6)).toBe(77);
+    expect(() => reads.begin(0, 0)).toThrow(/65536/);
+  });
+});
+
+test('an option that only looks like one, by its prototype, is refused by name', () => {
+  expect(() => allOptions({ toString: 1 } as ChannelOptions)).toThrow(/"toString"/);
+  expect(allOptions({ maxHandles: undefined } as unknown as ChannelOptions).maxHandles).toBeGreaterThan(0);
 });
