@@ -102,7 +102,8 @@ int main(int argc, char **argv) {
   int listener = listen_from_arguments(argc, argv, SOCK_NONBLOCK);
   poller = epoll_create1(EPOLL_CLOEXEC);
   if (poller < 0) fail("epoll_create1", errno);
-  watch(listener, EPOLL_CTL_ADD, EPOLLIN);
+  /* Of several workers, not all are woken for one connection. */
+  watch(listener, EPOLL_CTL_ADD, EPOLLIN | EPOLLEXCLUSIVE);
   for (;;) {
     int count = epoll_wait(poller, events, EVENTS, -1);
     if (count < 0 && errno != EINTR) fail("epoll_wait", errno);

@@ -15,7 +15,20 @@ export interface Instructions {
   environment: { guest: string; host: string; cpu: string; date: string };
   transactions: string;
   connections: string;
-  counts: { server: string; each: number; kernel: number; user: number }[];
+  counts: Count[];
+  /** The same with receive flow steering. */
+  steered?: Count[];
+  /** Transactions a second under emulation, of each round: to compare servers, nothing else. */
+  throughput?: { server: string; cpus: number; rounds: number[] }[];
+}
+
+interface Count {
+  server: string;
+  /** Transactions a connection. */
+  each: number;
+  /** Instructions per transaction. */
+  kernel: number;
+  user: number;
 }
 
 export const INSTRUCTIONS_TITLE = 'Kernel module: instructions per transaction on the server (echo in C, 64 B)';
@@ -43,8 +56,8 @@ export function labelOf(server: string): string {
 }
 
 /** Instructions of kernel and user space together, or NaN. */
-export function instructionsOf(result: Instructions, server: string, each: number): number {
-  const found = result.counts.find((count) => count.server === server && count.each === each);
+export function instructionsOf(counts: readonly Count[], server: string, each: number): number {
+  const found = counts.find((count) => count.server === server && count.each === each);
   return found ? found.kernel + found.user : Number.NaN;
 }
 
@@ -57,37 +70,69 @@ export interface InstructionsVerdict {
 
 export function instructionVerdicts(result: Instructions): InstructionsVerdict[] {
   return TARGETS.map(({ of, each, atLeast }) => {
-    const ratio = instructionsOf(result, of, each) / instructionsOf(result, 'device', each);
+    const ratio = instructionsOf(result.counts, of, each) / instructionsOf(result.counts, 'device', each);
     const figure = `instructions at ${each} transactions a connection: ${labelOf(of)} / module`;
     return { figure, limit: `≥ ${atLeast}`, ratio, met: ratio >= atLeast };
   });
 }
 
-/** Rows of the table: server, then for each number of transactions a connection the count and epoll's multiple of it. */
-export function instructionRows(result: Instructions): { head: string[]; rows: string[][] } {
-  const eachs = [...new Set(result.counts.map((count) => count.each))];
-  const servers = [...new Set(result.counts.map((count) => count.server))];
+export interface Rows {
+  head: string[];
+  rows: string[][];
+}
+
+/** Server, then for each number of transactions a connection the count and epoll's multiple of it. */
+function countRows(counts: readonly Count[], what: string): Rows {
+  const eachs = [...new Set(counts.map((count) => count.each))];
+  const servers = [...new Set(counts.map((count) => count.server))];
   const cell = (server: string, each: number): string => {
-    const n = instructionsOf(result, server, each);
-    return `${Math.round(n).toLocaleString('en-US')} (${(instructionsOf(result, 'epoll', each) / n).toFixed(2)})`;
+    const n = instructionsOf(counts, server, each);
+    return `${Math.round(n).toLocaleString('en-US')} (${(instructionsOf(counts, 'epoll', each) / n).toFixed(2)})`;
   };
   return {
-    head: ['server', ...eachs.map((each) => `${each} a connection (epoll ÷ it)`)],
+    head: [what, ...eachs.map((each) => `${each} a connection (epoll ÷ it)`)],
     rows: servers.map((server) => [labelOf(server), ...eachs.map((each) => cell(server, each))]),
   };
+}
+
+function throughputRows(throughput: NonNullable<Instructions['throughput']>): Rows {
+  const scales = [...new Set(throughput.map((rate) => rate.cpus))];
+  const servers = [...new Set(throughput.map((rate) => rate.server))];
+  const of = (server: string, cpus: number): number =>
+    Math.max(...(throughput.find((rate) => rate.server === server && rate.cpus === cpus)?.rounds ?? [Number.NaN]));
+  return {
+    head: [
+      'throughput under emulation (best round), relative to epoll',
+      ...scales.map((cpus) => `${cpus} virtual CPUs`),
+    ],
+    rows: servers.map((server) => [
+      labelOf(server),
+      ...scales.map((cpus) => (of(server, cpus) / of('epoll', cpus)).toFixed(2)),
+    ]),
+  };
+}
+
+/** The tables of the figure. */
+export function instructionTables({ counts, steered, throughput }: Instructions): Rows[] {
+  const tables = [countRows(counts, 'server')];
+  if (steered) tables.push(countRows(steered, 'server, with receive flow steering'));
+  if (throughput) tables.push(throughputRows(throughput));
+  return tables;
 }
 
 export function environmentLine({ environment, connections, transactions }: Instructions): string {
   return `Guest: Linux ${environment.guest} under QEMU's TCG, 3 virtual CPUs, the server alone on one; ${connections} connections, ${transactions} transactions counted for each figure. Counts, not times.`;
 }
 
-/** Runs it: the result, or why there is none. Takes about five minutes. */
+/** Runs it: the result, or why there is none. Takes about ten minutes. */
 export function measureInstructions(): Instructions | string {
   const folder = mkdtempSync(join(tmpdir(), 'megapipe-instructions-'));
   try {
     const json = join(folder, 'counts.json');
     const program = fileURLToPath(new URL('../../kernel/measure/main.ts', import.meta.url));
-    const run = spawnSync(process.execPath, [program, '--json', json], { encoding: 'utf8' });
+    const run = spawnSync(process.execPath, [program, '--parts', 'counts,steering,throughput', '--json', json], {
+      encoding: 'utf8',
+    });
     if (run.status !== 0) return run.stderr.trim().split('\n').at(-1) || `exit status ${run.status}`;
     return JSON.parse(readFileSync(json, 'utf8')) as Instructions;
   } finally {

@@ -178,6 +178,27 @@ describe("the kernel module's figure", () => {
     expect(text).toMatch(/at 1 transactions a connection: epoll \/ module: 1\.30, target ≥ 1\.25: met/);
     expect(text).toMatch(/at 128 transactions a connection: epoll \/ module: 1\.10, target ≥ 1\.15: missed/);
     expect(await htmlReport({ ...results(), instructions })).toContain('40,000 (1.30)');
+    expect(text).not.toMatch(/steering|emulation/);
+  });
+
+  it('shows counts with steering, and throughput as what it is: relative to epoll', async () => {
+    const steered = [
+      { server: 'epoll', each: 1, kernel: 30_000, user: 0 },
+      { server: 'device', each: 1, kernel: 20_000, user: 0 },
+    ];
+    const throughput = [
+      { server: 'epoll', cpus: 2, rounds: [100, 300, 200] },
+      { server: 'device', cpus: 2, rounds: [250, 10, 381] },
+    ];
+    const more = { ...instructions, steered, throughput };
+    for (const report of [
+      terminalReport({ ...results(), instructions: more }),
+      await htmlReport({ ...results(), instructions: more }),
+    ]) {
+      expect(report).toContain('20,000 (1.50)');
+      expect(report).toMatch(/relative to epoll/);
+      expect(report).toContain('1.27');
+    }
   });
 
   it('says why it was not measured, and nothing where nobody asked', async () => {

@@ -3,7 +3,9 @@
  * Starts an echo server on the last CPU, loads it from all the others with 64-byte transactions over loopback, and has the
  * counting plugin (plugin.c) take its counts before and after.
  *
- * usage: client CONNECTIONS TRANSACTIONS-PER-CONNECTION WARM-UP TRANSACTIONS SERVER [ARG ...]
+ * With -a: server and clients on all CPUs, and how many transactions there were in two seconds, after the warm-up.
+ *
+ * usage: client [-a] CONNECTIONS TRANSACTIONS-PER-CONNECTION WARM-UP TRANSACTIONS SERVER [ARG ...]
  */
 #include <sys/epoll.h>
 
@@ -68,33 +70,53 @@ int main(int argc, char **argv)
 {
 	int cpus = sysconf(_SC_NPROCESSORS_ONLN), i, n = 0;
 	uint64_t warm_up, transactions, start;
+	bool everywhere = argc > 1 && !strcmp(argv[1], "-a");
+	struct timespec from, to;
 	pid_t pids[64];
 
-	if (argc < 6)
+	if (everywhere) {
+		argc--;
+		argv++;
+	}
+	if (argc < 6 || (!everywhere && cpus < 2))
 		return 2;
 	warm_up = strtoull(argv[3], NULL, 0);
 	transactions = strtoull(argv[4], NULL, 0);
 	done = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	pids[n] = fork();
 	if (pids[n++] == 0) {
-		pin(cpus - 1);
+		if (!everywhere)
+			pin(cpus - 1);
 		execv(argv[5], argv + 5);
 		_exit(127);
 	}
-	for (i = 0; i < cpus - 1; i++) {
+	if (!everywhere)
+		cpus--;
+	for (i = 0; i < cpus; i++) {
 		pids[n] = fork();
 		if (pids[n++] == 0)
-			load_from(i, atoi(argv[1]) / (cpus - 1), atoi(argv[2]));
+			load_from(i, atoi(argv[1]) / cpus, atoi(argv[2]));
 	}
-	pin(0);
+	if (!everywhere)
+		pin(0);
 	while (__atomic_load_n(done, __ATOMIC_RELAXED) < warm_up)
 		usleep(10000);
 	start = __atomic_load_n(done, __ATOMIC_RELAXED);
-	mark();
-	while (__atomic_load_n(done, __ATOMIC_RELAXED) < start + transactions)
-		usleep(10000);
-	mark();
-	printf("measured %llu transactions\n", (unsigned long long)(__atomic_load_n(done, __ATOMIC_RELAXED) - start));
+	if (everywhere) {
+		clock_gettime(CLOCK_MONOTONIC, &from);
+		sleep(2);
+		transactions = __atomic_load_n(done, __ATOMIC_RELAXED) - start;
+		clock_gettime(CLOCK_MONOTONIC, &to);
+		printf("throughput %.0f a second\n",
+		       transactions / (to.tv_sec - from.tv_sec + (to.tv_nsec - from.tv_nsec) / 1e9));
+	} else {
+		mark();
+		while (__atomic_load_n(done, __ATOMIC_RELAXED) < start + transactions)
+			usleep(10000);
+		mark();
+		printf("measured %llu transactions\n",
+		       (unsigned long long)(__atomic_load_n(done, __ATOMIC_RELAXED) - start));
+	}
 	while (n-- > 0) {
 		kill(pids[n], SIGKILL);
 		waitpid(pids[n], NULL, 0);

@@ -5,10 +5,13 @@
  * complete in silence. One write at a time on a connection.
  *
  *	-p PORT		listen there
- *	-P		partitioned: the listening socket is registered with the mask of all CPUs
+ *	-w WORKERS	that many processes, each on a CPU of its own and with a channel of its own
+ *	-P		partitioned: the listening socket is registered with the mask of all CPUs, or of the worker's own
  *	-L		without lwsockets: connections are accepted as descriptors
  *	-B		without batches: each request is handed over by itself, completions are taken one at a time
  */
+#include <sys/prctl.h>
+
 #include "../selftests/megapipe.h"
 
 #define NONE 0xffff
@@ -138,12 +141,14 @@ int main(int argc, char **argv)
 	uint64_t mask[16];
 	bool partition = false;
 	struct megapipe_cqe cqe;
-	int option, fd, on = 1;
+	int option, fd, on = 1, workers = 1, worker = 0;
 	uint32_t listener, i;
 
-	while ((option = getopt(argc, argv, "p:PLB")) != -1) {
+	while ((option = getopt(argc, argv, "p:w:PLB")) != -1) {
 		if (option == 'p')
 			a.sin_port = htons(atoi(optarg));
+		else if (option == 'w')
+			workers = atoi(optarg);
 		else if (option == 'P')
 			partition = true;
 		else if (option == 'L')
@@ -157,11 +162,24 @@ int main(int argc, char **argv)
 	MUST(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0);
 	MUST(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0);
 	MUST(bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0 && listen(fd, 1024) == 0);
+	memset(mask, workers > 1 ? 0 : 0xff, sizeof(mask));
+	if (workers > 1) {
+		for (; worker < workers - 1; worker++) {
+			pid_t child = fork();
+
+			MUST(child >= 0);
+			if (child == 0) {
+				prctl(PR_SET_PDEATHSIG, SIGKILL);
+				break;
+			}
+		}
+		pin(worker);
+		mask[worker / 64] |= 1ull << worker % 64;
+	}
 	ch = open_channel_with(p);
 	for (i = 1; i < p.chosen; i++)
 		free_chosen[free_count++] = chosen(&ch, i);
 	listener = chosen(&ch, 0);
-	memset(mask, 0xff, sizeof(mask));
 	queue((struct megapipe_sqe){ .opcode = MEGAPIPE_OP_REGISTER, .flags = MEGAPIPE_SQE_SKIP_SUCCESS, .fd = fd, .index = listener,
 				     .addr = (uintptr_t)mask, .len = partition ? sizeof(mask) : 0 });
 	queue((struct megapipe_sqe){ .opcode = MEGAPIPE_OP_ACCEPT, .index = listener, .user_data = ACCEPT,

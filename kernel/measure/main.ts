@@ -3,9 +3,13 @@
  * plugin.c, in a QEMU guest with Debian's kernel. Times under emulation mean nothing; counts do: the same work takes the
  * same instructions to about one in a hundred (interrupts, and how full the batches are, differ from run to run).
  *
- * usage: node kernel/measure/main.ts [--json FILE] [--transactions N] [--connections N] [--each 1,8,128] [--servers epoll,device]
- *                                    [--profile]    also where the instructions went, by function of the kernel
- *                                    [--steering]   with receive flow steering, so that each side's CPU receives its own packets
+ * usage: node kernel/measure/main.ts [--parts counts,steering,throughput] [--json FILE] [--transactions N] [--connections N]
+ *                                    [--each 1,8,128] [--servers epoll,device] [--profile]
+ *   counts       (the default) a packet is received on the CPU that sends it, as loopback does: the server's CPU does the client's
+ *                half of receiving, and the other way round
+ *   steering     counts, with receive flow steering: each side receives on its own CPU, but for what comes before its first call
+ *   throughput   server and clients on 1, 2, 4 virtual CPUs: how the servers compare, not how fast they are
+ *   --profile    also where the instructions went, by function of the kernel
  * Exit status: the test bed's (77: it cannot run here, and says why).
  */
 import { spawnSync } from 'node:child_process';
@@ -15,21 +19,29 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { gunzipSync } from 'node:zlib';
 
+/** Virtual CPUs where instructions are counted: the last is the server's. */
 const CPUS = 3;
+/** ... and where throughput is compared. */
+const SCALES = [1, 2, 4];
+const THROUGHPUT_EACH = 8;
+const THROUGHPUT_ROUNDS = 5;
 /** Functions that a profile shows of each server. */
 const PROFILE_ROWS = 120;
 const { values } = parseArgs({
   options: {
+    parts: { type: 'string', default: 'counts' },
     json: { type: 'string' },
     transactions: { type: 'string', default: '4000' },
     connections: { type: 'string', default: '64' },
     each: { type: 'string', default: '1,8,128' },
     servers: { type: 'string' },
     profile: { type: 'boolean', default: false },
-    steering: { type: 'boolean', default: false },
   },
 });
 const EACH = values.each.split(',').map(Number);
+const parts = values.parts.split(',');
+for (const part of parts)
+  if (!['counts', 'steering', 'throughput'].includes(part)) throw new Error(`--parts: ${part} is none of them`);
 
 /** Instructions of the server's CPU for one transaction. */
 export interface Count {
@@ -40,43 +52,99 @@ export interface Count {
   user: number;
 }
 
+/** Transactions a second, of each round. */
+export interface Rate {
+  server: string;
+  cpus: number;
+  rounds: number[];
+}
+
+/** The test bed failed, or cannot run here. */
+class GuestFailed extends Error {
+  readonly status: number;
+
+  constructor(message: string, status: number) {
+    super(message);
+    this.status = status;
+  }
+}
+
 const kernelFolder = resolve(import.meta.dirname, '..');
 const work = mkdtempSync(join(tmpdir(), 'megapipe-measure-'));
+let guestKernel = 'unknown';
 try {
+  const result: { counts?: Count[]; steered?: Count[]; throughput?: Rate[] } = {};
+  if (parts.includes('counts')) result.counts = count(false);
+  if (parts.includes('steering')) result.steered = count(true);
+  if (parts.includes('throughput')) result.throughput = SCALES.flatMap(compare);
+  const environment = {
+    guest: guestKernel,
+    host: release(),
+    cpu: cpus()[0]?.model ?? '',
+    date: new Date().toISOString(),
+  };
+  if (values.json) writeFileSync(values.json, `${JSON.stringify({ environment, ...values, ...result }, null, 2)}\n`);
+} catch (error) {
+  if (!(error instanceof GuestFailed)) throw error;
+  process.stderr.write(error.message);
+  process.exitCode = error.status;
+} finally {
+  rmSync(work, { recursive: true });
+}
+
+function guest(env: Record<string, string>, ...args: string[]): string {
+  const run = spawnSync('sh', [join(kernelFolder, 'testbed/run.sh'), ...args], {
+    encoding: 'utf8',
+    maxBuffer: 1 << 26,
+    env: { ...process.env, ...env },
+  });
+  if (run.status !== 0) throw new GuestFailed(`${run.stdout}${run.stderr}`, run.status ?? 1);
+  guestKernel = /testbed: Linux (\S+)/.exec(run.stdout)?.[1] ?? guestKernel;
+  return run.stdout;
+}
+
+function count(steering: boolean): Count[] {
   const plugin = join(work, 'plugin.so');
   const built = spawnSync('gcc', ['-shared', '-fPIC', '-O2', '-o', plugin, join(import.meta.dirname, 'plugin.c')], {
     stdio: 'inherit',
   });
   if (built.status !== 0) throw new Error('plugin.c could not be compiled');
   const marks = join(work, 'marks');
-  const run = spawnSync(
-    'sh',
-    [
-      join(kernelFolder, 'testbed/run.sh'),
-      'measure',
-      ...(values.profile ? ['-k'] : []),
-      ...(values.steering ? ['-f'] : []),
-      ...(values.servers ? ['-s', values.servers] : []),
-      values.connections,
-      values.transactions,
-      ...EACH.map(String),
-    ],
+  const output = guest(
     {
-      encoding: 'utf8',
-      maxBuffer: 1 << 26,
-      env: {
-        ...process.env,
-        MEGAPIPE_QEMU_PLUGIN: `${plugin},out=${marks}${values.profile ? `,profile=${CPUS - 1}` : ''}`,
-        MEGAPIPE_GUEST_CPUS: String(CPUS),
-      },
+      MEGAPIPE_QEMU_PLUGIN: `${plugin},out=${marks}${values.profile ? `,profile=${CPUS - 1}` : ''}`,
+      MEGAPIPE_GUEST_CPUS: String(CPUS),
     },
+    'measure',
+    ...(values.profile ? ['-k'] : []),
+    ...(steering ? ['-f'] : []),
+    ...(values.servers ? ['-s', values.servers] : []),
+    values.connections,
+    values.transactions,
+    ...EACH.map(String),
   );
-  if (run.status !== 0) {
-    process.stderr.write(`${run.stdout}${run.stderr}`);
-    process.exitCode = run.status ?? 1;
-  } else report(run.stdout, readFileSync(marks, 'utf8'));
-} finally {
-  rmSync(work, { recursive: true });
+  return report(output, readFileSync(marks, 'utf8'), steering);
+}
+
+function compare(onCpus: number): Rate[] {
+  const output = guest(
+    { MEGAPIPE_GUEST_CPUS: String(onCpus) },
+    'throughput',
+    values.connections,
+    String(THROUGHPUT_EACH),
+    String(THROUGHPUT_ROUNDS),
+  );
+  const rounds = new Map<string, number[]>();
+  for (const [, server, rate] of output.matchAll(/^server (\S+)\r?\n(?:(?!server).*\n)*throughput (\d+) a second/gm))
+    rounds.set(server!, [...(rounds.get(server!) ?? []), Number(rate)]);
+  /* What else the host does can only slow a round down. */
+  const best = (server: string): number => Math.max(...rounds.get(server)!);
+  console.log(
+    `Throughput under emulation on ${onCpus} virtual CPUs (${THROUGHPUT_EACH} transactions a connection), as multiples of epoll's, the best of ${THROUGHPUT_ROUNDS} rounds each`,
+  );
+  for (const [server, each] of rounds)
+    console.log([server, (best(server) / best('epoll')).toFixed(2), `(${each.join(', ')})`].join('\t'));
+  return [...rounds].map(([server, each]) => ({ server, cpus: onCpus, rounds: each }));
 }
 
 /** Kernel functions by address, from what the guest's suite printed last: names, and where each begins, in order. */
@@ -114,7 +182,7 @@ function profile(
   return [...sums].sort((a, b) => b[1] - a[1]).slice(0, PROFILE_ROWS);
 }
 
-function report(output: string, marks: string): void {
+function report(output: string, marks: string, steering: boolean): Count[] {
   /* "mark", then kernel and user instructions of each CPU; two marks for each measurement. "at": what came before the mark. */
   const rows: number[][] = [];
   const blocks: string[][] = [];
@@ -146,7 +214,9 @@ function report(output: string, marks: string): void {
     return found ? found.kernel + found.user : Number.NaN;
   };
   const servers = [...new Set(counts.map((c) => c.server))];
-  console.log(`Instructions per transaction (64 bytes) on the server's CPU, and epoll's as a multiple of them`);
+  console.log(
+    `Instructions per transaction (64 bytes) on the server's CPU${steering ? ', with receive flow steering' : ''}, and epoll's as a multiple of them`,
+  );
   console.log(['transactions a connection', ...EACH.map(String)].join('\t'));
   for (const server of servers)
     console.log(
@@ -158,7 +228,5 @@ function report(output: string, marks: string): void {
         }),
       ].join('\t'),
     );
-  const guest = /testbed: Linux (\S+)/.exec(output)?.[1] ?? 'unknown';
-  const environment = { guest, host: release(), cpu: cpus()[0]?.model ?? 'unknown', date: new Date().toISOString() };
-  if (values.json) writeFileSync(values.json, `${JSON.stringify({ environment, ...values, counts }, null, 2)}\n`);
+  return counts;
 }

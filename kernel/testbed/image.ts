@@ -261,6 +261,9 @@ const suites: Record<string, () => void> = {
     for (const name of readdirSync(join(built(), 'measure')))
       image.file(`/measure/${name}`, join(built(), 'measure', name));
   },
+  throughput() {
+    suites['measure']!();
+  },
   random() {
     module();
     image.file('/selftests/random', join(built(), 'selftests/random'));

@@ -3,7 +3,7 @@ import {
   environmentLine,
   INSTRUCTIONS_CLAIM,
   INSTRUCTIONS_TITLE,
-  instructionRows,
+  instructionTables,
   instructionVerdicts,
 } from '../instructions.ts';
 import { cellsOf, complaints, type ExperimentResult, type Results, verdictOf } from '../results.ts';
@@ -196,11 +196,14 @@ function instructionsSection({ instructions }: Results): string {
   const heading = `<h2>${escapeHtml(INSTRUCTIONS_TITLE)}</h2>\n<p class="lead">Claim: ${escapeHtml(INSTRUCTIONS_CLAIM)}</p>`;
   if (typeof instructions === 'string')
     return `<section>${heading}<p class="open">Not measured: ${escapeHtml(instructions)}</p></section>`;
-  const { head, rows } = instructionRows(instructions);
-  const counts = table(
-    head.map((name, i): Column => [escapeHtml(name), i === 0 ? 'left' : undefined]),
-    rows.map((row) => ({ cells: row.map(escapeHtml) })),
-  );
+  const counts = instructionTables(instructions)
+    .map(({ head, rows }) =>
+      table(
+        head.map((name, i): Column => [escapeHtml(name), i === 0 ? 'left' : undefined]),
+        rows.map((row) => ({ cells: row.map(escapeHtml) })),
+      ),
+    )
+    .join('\n');
   const verdictRows = instructionVerdicts(instructions).map(({ figure, limit, ratio, met }) => ({
     cells: [
       escapeHtml(figure),

@@ -1,7 +1,7 @@
 /** The report as tables for a terminal. */
 import Table from 'cli-table3';
 import pc from 'picocolors';
-import { environmentLine, INSTRUCTIONS_TITLE, instructionRows, instructionVerdicts } from '../instructions.ts';
+import { environmentLine, INSTRUCTIONS_TITLE, instructionTables, instructionVerdicts } from '../instructions.ts';
 import { cellsOf, complaints, type ExperimentResult, type Results, type Verdict, verdictOf } from '../results.ts';
 import { columnsOf, underLoad } from './columns.ts';
 import { environmentRows, figure, limit, ratio } from './format.ts';
@@ -69,14 +69,16 @@ function instructionLines(results: Results): string[] {
   if (instructions === undefined) return [];
   const title = `\n${pc.bold(INSTRUCTIONS_TITLE)}`;
   if (typeof instructions === 'string') return [title, pc.yellow(`not measured: ${instructions}`)];
-  const { head, rows } = instructionRows(instructions);
-  const table = new Table({ head: head.map(headLines), style: STYLE });
-  table.push(...rows);
+  const tables = instructionTables(instructions).map(({ head, rows }) => {
+    const table = new Table({ head: head.map(headLines), style: STYLE });
+    table.push(...rows);
+    return table.toString();
+  });
   const verdicts = instructionVerdicts(instructions).map(
     ({ figure, limit, ratio, met }) =>
       `${figure}: ${ratio.toFixed(2)}, target ${limit}: ${(met ? pc.green : pc.red)(met ? 'met' : 'missed')}`,
   );
-  return [title, table.toString(), ...verdicts, pc.dim(environmentLine(instructions))];
+  return [title, ...tables, ...verdicts, pc.dim(environmentLine(instructions))];
 }
 
 export function terminalReport(results: Results): string {

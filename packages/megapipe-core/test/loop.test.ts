@@ -250,6 +250,18 @@ describe.each(BACKENDS)('%s', (backend) => {
     for (const client of clients) client.destroy();
   });
 
+  /** An echo that counts what it accepts in accepts[n]. */
+  const counted = (channel: () => Channel, accepts: number[], n: number): ReturnType<typeof echo> => {
+    const base = echo(channel);
+    return {
+      ...base,
+      onAccept(cookie, socket, pending) {
+        accepts[n]!++;
+        base.onAccept!(cookie, socket, pending);
+      },
+    };
+  };
+
   test('channels join and leave a group under load, and no connection is lost', async () => {
     const group = new ListenGroup({ host: '127.0.0.1', port: 0, backlog: 4096 });
     const accepts: number[] = [];
@@ -257,14 +269,10 @@ describe.each(BACKENDS)('%s', (backend) => {
     const join = (): { fd: number; channel: Channel; listener: number } => {
       const fd = group.add();
       const n = accepts.push(0) - 1;
-      const base = echo(() => channel);
+      const base = counted(() => channel, accepts, n);
       const channel: Channel = new Channel(
         sink({
           ...base,
-          onAccept(cookie, socket, pending) {
-            accepts[n]!++;
-            base.onAccept!(cookie, socket, pending);
-          },
           onClose(handle, cookie) {
             if (cookie === -1) {
               group.left(fd);
@@ -395,17 +403,7 @@ describe.each(BACKENDS)('%s', (backend) => {
       const { port } = localAddress(fd);
       const accepts = [0, 0];
       const channels = [one, two].map((cpu, n) => {
-        const base = echo(() => channel);
-        const channel: Channel = new Channel(
-          sink({
-            ...base,
-            onAccept(cookie, socket, pending) {
-              accepts[n]!++;
-              base.onAccept!(cookie, socket, pending);
-            },
-          }),
-          { backend },
-        );
+        const channel: Channel = new Channel(sink(counted(() => channel, accepts, n)), { backend });
         channel.accept(channel.register(fd, -1, { cpus: cpu, shared: true }));
         channel.attach();
         ends.push(() => channel.destroy());
