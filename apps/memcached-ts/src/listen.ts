@@ -18,6 +18,8 @@ import { reason } from './strerror.ts';
 export interface Listener {
   fd: number;
   shared: boolean;
+  /** The CPU whose connections the worker gets from a socket that the kernel module shares out. */
+  cpu?: number;
   name: string;
 }
 
@@ -85,8 +87,9 @@ export async function openSockets(settings: Settings): Promise<Sockets> {
   return sockets;
 }
 
-function shareWithAll(sockets: Sockets, fd: number, name: string): void {
-  for (const list of sockets.listeners) list.push({ fd, shared: true, name });
+function shareWithAll(sockets: Sockets, fd: number, name: string, cpus: readonly number[] = []): void {
+  for (const [i, list] of sockets.listeners.entries())
+    list.push({ fd, shared: true, name, ...(cpus.length > 0 ? { cpu: cpus[i % cpus.length]! } : {}) });
 }
 
 function openUnix(settings: Settings, path: string, sockets: Sockets): void {
@@ -109,12 +112,14 @@ function openUnix(settings: Settings, path: string, sockets: Sockets): void {
 async function openTcp(settings: Settings, sockets: Sockets): Promise<void> {
   const { backlog, threads, cpus } = settings;
   let anyPort = 0;
+  // The module steers by CPU itself, from one socket.
+  const byModule = settings.io === 'megapipe' && settings.backend === 'device' && cpus.length > 0;
   for (const { host, port: asked, name } of await addressesOf(settings, Math.max(0, settings.port))) {
     // With any free port, the first address chooses and the others follow.
     const port = asked === 0 ? anyPort : asked;
     try {
       let fds: number[];
-      if (settings.io === 'megapipe' && threads > 1) {
+      if (settings.io === 'megapipe' && threads > 1 && !byModule) {
         const steered =
           cpus.length > 0 ? { cpus: Array.from({ length: threads }, (_, i) => cpus[i % cpus.length]!) } : {};
         fds = listenGroup({ host, port, backlog, count: threads, ...steered });
@@ -124,7 +129,7 @@ async function openTcp(settings: Settings, sockets: Sockets): Promise<void> {
       const bound = localAddress(fds[0]!).port;
       const v6 = isIP(host) === 6;
       const listenName = `${v6 ? 'tcp6' : 'tcp'}:${v6 ? `[${host}]` : host}:${bound}`;
-      if (fds.length === 1) shareWithAll(sockets, fds[0]!, listenName);
+      if (fds.length === 1) shareWithAll(sockets, fds[0]!, listenName, byModule ? cpus : []);
       else for (const [i, fd] of fds.entries()) sockets.listeners[i]!.push({ fd, shared: false, name: listenName });
       if (asked === 0) anyPort = bound;
       sockets.portLines.push(`TCP ${v6 ? 'INET6' : 'INET'}: ${bound}`);

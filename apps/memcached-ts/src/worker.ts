@@ -227,9 +227,12 @@ class Server implements Sink, Host {
           : settings.protocol === 'binary'
             ? PROTOCOL_BINARY
             : PROTOCOL_UNKNOWN;
-    for (const { fd } of input.listeners) {
+    for (const { fd, cpu } of input.listeners) {
       // A duplicate: the socket, and who waits in its queue, must not go with a worker that dies.
-      const handle = this.channel.register(fd, COOKIE_LISTENER + this.listenerHandles.length, { shared: true });
+      const handle = this.channel.register(fd, COOKIE_LISTENER + this.listenerHandles.length, {
+        shared: true,
+        ...(cpu === undefined ? {} : { cpus: cpu }),
+      });
       this.listenerHandles.push(handle);
       this.channel.accept(handle);
       if (settings.verbosity > 0) {

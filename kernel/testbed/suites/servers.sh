@@ -38,7 +38,7 @@ await() {
 
 memcached() {
   backend=$1
-  /megapipe/apps/memcached-ts/bin/memcached-ts -u root -p 11211 -t 2 -v --backend "$backend" 2>/tmp/said &
+  /megapipe/apps/memcached-ts/bin/memcached-ts -u root -p 11211 -t 2 --pin -v --backend "$backend" 2>/tmp/said &
   server=$!
   await "memcached-ts on $backend" 11211 || return
   # One worker answers before all have said that they serve.
