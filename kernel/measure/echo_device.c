@@ -15,6 +15,8 @@
 #include "../selftests/megapipe.h"
 
 #define NONE 0xffff
+#define SQ_ENTRIES 1024
+#define CQ_ENTRIES 16384
 #define HANDLES 8192
 #define BUFFERS 512
 #define BUFFER_BYTES 4096
@@ -35,15 +37,26 @@ static uint32_t lengths[BUFFERS];
 static uint32_t starved[HANDLES];
 static unsigned int starved_count;
 static uint32_t free_chosen[HANDLES], free_count;
+/* The rings, as echo_uring.c keeps them; what we took of the completions is told once a batch. */
+static struct megapipe_sqe *sqes;
+static struct megapipe_cqe *cqes;
+static uint32_t *sq_head, *sq_tail, *cq_head, *cq_tail, written, taken;
+
+static void hand_over(uint32_t min, int64_t timeout_ns)
+{
+	store(sq_tail, written);
+	store(cq_head, taken);
+	enter(&ch, SQ_ENTRIES, min, timeout_ns);
+}
 
 /* Always inline: the request is written where it goes, not copied there. */
 static inline __attribute__((always_inline)) void queue(struct megapipe_sqe sqe)
 {
-	while (load(counter(&ch, ch.p.sq_tail)) - load(counter(&ch, ch.p.sq_head)) == ch.p.sq_entries)
-		enter(&ch, ch.p.sq_entries, 0, 0);
-	submit(&ch, sqe);
+	while (written - load(sq_head) == SQ_ENTRIES)
+		hand_over(0, 0);
+	sqes[written++ & (SQ_ENTRIES - 1)] = sqe;
 	if (!batch)
-		enter(&ch, 1, 0, 0);
+		hand_over(0, 0);
 }
 
 static void receive(uint32_t h)
@@ -136,13 +149,13 @@ static void on_send(const struct megapipe_cqe *cqe)
 int main(int argc, char **argv)
 {
 	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_ANY) } };
-	struct megapipe_params p = { .sq_entries = 1024, .cq_entries = 16384, .handles = HANDLES, .chosen = HANDLES / 2,
+	struct megapipe_params p = { .sq_entries = SQ_ENTRIES, .cq_entries = CQ_ENTRIES, .handles = HANDLES, .chosen = HANDLES / 2,
 				     .buffers = BUFFERS, .buffer_bytes = BUFFER_BYTES };
 	uint64_t mask[16];
 	bool partition = false;
-	struct megapipe_cqe cqe;
+	const struct megapipe_cqe *cqe;
 	int option, fd, on = 1, workers = 1, worker = 0;
-	uint32_t listener, i;
+	uint32_t listener, end_of_batch, i;
 
 	while ((option = getopt(argc, argv, "p:w:PLB")) != -1) {
 		if (option == 'p')
@@ -177,6 +190,12 @@ int main(int argc, char **argv)
 		mask[worker / 64] |= 1ull << worker % 64;
 	}
 	ch = open_channel_with(p);
+	sqes = (struct megapipe_sqe *)(ch.map + ch.p.sqes);
+	cqes = (struct megapipe_cqe *)(ch.map + ch.p.cqes);
+	sq_head = counter(&ch, ch.p.sq_head);
+	sq_tail = counter(&ch, ch.p.sq_tail);
+	cq_head = counter(&ch, ch.p.cq_head);
+	cq_tail = counter(&ch, ch.p.cq_tail);
 	for (i = 1; i < p.chosen; i++)
 		free_chosen[free_count++] = chosen(&ch, i);
 	listener = chosen(&ch, 0);
@@ -185,14 +204,15 @@ int main(int argc, char **argv)
 	queue((struct megapipe_sqe){ .opcode = MEGAPIPE_OP_ACCEPT, .index = listener, .user_data = ACCEPT,
 				     .op_flags = lightweight ? 0 : MEGAPIPE_ACCEPT_FD });
 	for (;;) {
-		enter(&ch, ch.p.sq_entries, 1, -1);
-		while (take(&ch, &cqe)) {
-			if (cqe.user_data == ACCEPT)
-				on_accept(&cqe);
-			else if (cqe.user_data == RECEIVE)
-				on_receive(&cqe);
-			else if (cqe.user_data == SEND)
-				on_send(&cqe);
+		hand_over(1, -1);
+		for (end_of_batch = load(cq_tail); taken != end_of_batch; taken++) {
+			cqe = &cqes[taken & (CQ_ENTRIES - 1)];
+			if (cqe->user_data == ACCEPT)
+				on_accept(cqe);
+			else if (cqe->user_data == RECEIVE)
+				on_receive(cqe);
+			else if (cqe->user_data == SEND)
+				on_send(cqe);
 		}
 		for (i = 0; i < starved_count; i++)
 			receive(starved[i]);

@@ -5,7 +5,9 @@
  *
  * usage: node kernel/measure/main.ts [--parts counts,steering,throughput] [--json FILE] [--transactions N] [--connections N]
  *                                    [--each 1,8,128] [--servers epoll,device] [--profile]
- *   counts       (the default) a packet is received on the CPU that sends it, as loopback does: the server's CPU does the client's
+ *   exact        (the default) one virtual CPU, whose time goes by its instructions (-icount): a second run gives the same
+ *                counts to the instruction. Server and client are told apart by their addresses
+ *   counts       a virtual CPU for the server alone, saturated by two of clients. A packet is received on the CPU that sends it, as loopback does: the server's CPU does the client's
  *                half of receiving, and the other way round
  *   steering     counts, with receive flow steering: each side receives on its own CPU, but for what comes before its first call
  *   throughput   server and clients on 1, 2, 4 virtual CPUs: how the servers compare, not how fast they are
@@ -25,11 +27,16 @@ const CPUS = 3;
 const SCALES = [1, 2, 4];
 const THROUGHPUT_EACH = 8;
 const THROUGHPUT_ROUNDS = 5;
+const TITLES: Record<string, string> = {
+  exact: 'of the server, exactly',
+  counts: "on the server's CPU",
+  steering: "on the server's CPU, with receive flow steering",
+};
 /** Functions that a profile shows of each server. */
 const PROFILE_ROWS = 120;
 const { values } = parseArgs({
   options: {
-    parts: { type: 'string', default: 'counts' },
+    parts: { type: 'string', default: 'exact' },
     json: { type: 'string' },
     transactions: { type: 'string', default: '4000' },
     connections: { type: 'string', default: '64' },
@@ -41,7 +48,8 @@ const { values } = parseArgs({
 const EACH = values.each.split(',').map(Number);
 const parts = values.parts.split(',');
 for (const part of parts)
-  if (!['counts', 'steering', 'throughput'].includes(part)) throw new Error(`--parts: ${part} is none of them`);
+  if (!['exact', 'counts', 'steering', 'throughput'].includes(part))
+    throw new Error(`--parts: ${part} is none of them`);
 
 /** Instructions of the server's CPU for one transaction. */
 export interface Count {
@@ -73,9 +81,10 @@ const kernelFolder = resolve(import.meta.dirname, '..');
 const work = mkdtempSync(join(tmpdir(), 'megapipe-measure-'));
 let guestKernel = 'unknown';
 try {
-  const result: { counts?: Count[]; steered?: Count[]; throughput?: Rate[] } = {};
-  if (parts.includes('counts')) result.counts = count(false);
-  if (parts.includes('steering')) result.steered = count(true);
+  const result: { exact?: Count[]; counts?: Count[]; steered?: Count[]; throughput?: Rate[] } = {};
+  if (parts.includes('exact')) result.exact = count('exact');
+  if (parts.includes('counts')) result.counts = count('counts');
+  if (parts.includes('steering')) result.steered = count('steering');
   if (parts.includes('throughput')) result.throughput = SCALES.flatMap(compare);
   const environment = {
     guest: guestKernel,
@@ -103,7 +112,8 @@ function guest(env: Record<string, string>, ...args: string[]): string {
   return run.stdout;
 }
 
-function count(steering: boolean): Count[] {
+function count(part: string): Count[] {
+  const exact = part === 'exact';
   const plugin = join(work, 'plugin.so');
   const built = spawnSync('gcc', ['-shared', '-fPIC', '-O2', '-o', plugin, join(import.meta.dirname, 'plugin.c')], {
     stdio: 'inherit',
@@ -112,18 +122,19 @@ function count(steering: boolean): Count[] {
   const marks = join(work, 'marks');
   const output = guest(
     {
-      MEGAPIPE_QEMU_PLUGIN: `${plugin},out=${marks}${values.profile ? `,profile=${CPUS - 1}` : ''}`,
-      MEGAPIPE_GUEST_CPUS: String(CPUS),
+      MEGAPIPE_QEMU_PLUGIN: `${plugin},out=${marks}${exact ? ',tasks=on' : values.profile ? `,profile=${CPUS - 1}` : ''}`,
+      MEGAPIPE_GUEST_CPUS: String(exact ? 1 : CPUS),
+      ...(exact ? { MEGAPIPE_QEMU_ICOUNT: 'shift=0,sleep=off' } : {}),
     },
     'measure',
     ...(values.profile ? ['-k'] : []),
-    ...(steering ? ['-f'] : []),
+    ...(part === 'steering' ? ['-f'] : []),
     ...(values.servers ? ['-s', values.servers] : []),
     values.connections,
     values.transactions,
     ...EACH.map(String),
   );
-  return report(output, readFileSync(marks, 'utf8'), steering);
+  return report(output, readFileSync(marks, 'utf8'), part);
 }
 
 function compare(onCpus: number): Rate[] {
@@ -182,7 +193,7 @@ function profile(
   return [...sums].sort((a, b) => b[1] - a[1]).slice(0, PROFILE_ROWS);
 }
 
-function report(output: string, marks: string, steering: boolean): Count[] {
+function report(output: string, marks: string, part: string): Count[] {
   /* "mark", then kernel and user instructions of each CPU; two marks for each measurement. "at": what came before the mark. */
   const rows: number[][] = [];
   const blocks: string[][] = [];
@@ -205,7 +216,8 @@ function report(output: string, marks: string, steering: boolean): Count[] {
       for (const [name, n] of profile(ran, Number(transactions), kernelSymbols))
         console.log(`${n.toFixed(1).padStart(10)}  ${name}`);
     }
-    const at = (CPUS - 1) * 2;
+    /* The server's place: of tasks the first, of CPUs the last. */
+    const at = part === 'exact' ? 0 : (CPUS - 1) * 2;
     const per = (i: number): number => (after[i]! - before[i]!) / Number(transactions);
     counts.push({ server: server!, each: Number(each), kernel: per(at), user: per(at + 1) });
   }
@@ -214,9 +226,7 @@ function report(output: string, marks: string, steering: boolean): Count[] {
     return found ? found.kernel + found.user : Number.NaN;
   };
   const servers = [...new Set(counts.map((c) => c.server))];
-  console.log(
-    `Instructions per transaction (64 bytes) on the server's CPU${steering ? ', with receive flow steering' : ''}, and epoll's as a multiple of them`,
-  );
+  console.log(`Instructions per transaction (64 bytes) ${TITLES[part]}, and epoll's as a multiple of them`);
   console.log(['transactions a connection', ...EACH.map(String)].join('\t'));
   for (const server of servers)
     console.log(
