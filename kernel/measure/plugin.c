@@ -83,51 +83,6 @@ static void on_block(unsigned int cpu, void *block)
 		b->profiled += b->n;
 }
 
-/*
- * tasks=on: with one CPU for all, the counts of a mark are no CPU's, but of the server (place 0), of the client (1) and of
- * what is neither (2). User space tells them apart by address (the testbed links the servers at SERVER); kernel code belongs
- * to who ran in user space before it or, after a switch of tasks, to who does next. What switches again without having been in user
- * space is a thread of the kernel, or idles.
- */
-#define SERVER 0x10000000ull
-enum { OF_SERVER, OF_CLIENT, OF_NOBODY };
-static bool tasks;
-static int owner = OF_NOBODY;
-static bool switched;
-static uint64_t pending;
-
-static void on_block_of_task(unsigned int cpu, void *block)
-{
-	struct block *b = block;
-
-	if (b->repeats && last[0] == b->at)
-		return;
-	last[0] = b->end;
-	if (!(b->at >> 63)) {
-		owner = (b->at & ~0xfffffffull) == SERVER ? OF_SERVER : OF_CLIENT;
-		if (switched)
-			counts[owner][0] += pending;
-		switched = false;
-		pending = 0;
-		counts[owner][1] += b->n;
-	} else if (switched) {
-		pending += b->n;
-	} else {
-		counts[owner][0] += b->n;
-	}
-	(void)cpu;
-}
-
-static void on_switch(unsigned int cpu, void *unused)
-{
-	(void)cpu;
-	(void)unused;
-	if (switched)
-		counts[OF_NOBODY][0] += pending;
-	switched = true;
-	pending = 0;
-}
-
 static void write_profile(void)
 {
 	struct block *b;
@@ -179,16 +134,9 @@ static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 	uint64_t at = qemu_plugin_tb_vaddr(tb), end = qemu_plugin_insn_vaddr(qemu_plugin_tb_get_insn(tb, n - 1));
 
 	(void)id;
-	qemu_plugin_register_vcpu_tb_exec_cb(tb, tasks ? on_block_of_task : on_block, QEMU_PLUGIN_CB_NO_REGS,
+	qemu_plugin_register_vcpu_tb_exec_cb(tb, on_block, QEMU_PLUGIN_CB_NO_REGS,
 					     block_at(at, end, n, n == 1 && repeats(qemu_plugin_insn_data(first),
 										     qemu_plugin_insn_size(first))));
-	/* mov disp32(%rsi),%rsp: where __switch_to_asm takes the next task's stack. */
-	for (i = 0; tasks && kernel && i < n; i++) {
-		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
-
-		if (qemu_plugin_insn_size(insn) == 7 && !memcmp(qemu_plugin_insn_data(insn), "\x48\x8b\xa6", 3))
-			qemu_plugin_register_vcpu_insn_exec_cb(insn, on_switch, QEMU_PLUGIN_CB_NO_REGS, NULL);
-	}
 	for (i = 0; !kernel && i < n; i++) {
 		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
 
@@ -203,8 +151,6 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int
 	for (; argc > 0; argc--, argv++)
 		if (!strncmp(argv[0], "out=", 4))
 			out = fopen(argv[0] + 4, "w");
-		else if (!strcmp(argv[0], "tasks=on"))
-			tasks = true;
 		else if (!strncmp(argv[0], "profile=", 8))
 			profiled = atoi(argv[0] + 8);
 	if (!out)
