@@ -190,7 +190,8 @@ describe("the kernel module's figure", () => {
       { server: 'epoll', cpus: 2, rounds: [100, 300, 200] },
       { server: 'device', cpus: 2, rounds: [250, 10, 381] },
     ];
-    const more = { ...instructions, steered, throughput };
+    const exact = steered.map((count) => ({ ...count, kernel: count.kernel * 2 }));
+    const more = { ...instructions, exact, steered, throughput };
     for (const report of [
       terminalReport({ ...results(), instructions: more }),
       await htmlReport({ ...results(), instructions: more }),
@@ -198,6 +199,7 @@ describe("the kernel module's figure", () => {
       expect(report).toContain('20,000 (1.50)');
       expect(report).toMatch(/relative to epoll/);
       expect(report).toContain('1.27');
+      expect(report).toContain('40,000 (-20,000)');
     }
   });
 
