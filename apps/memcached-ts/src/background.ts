@@ -7,11 +7,14 @@
  * the background work itself, in slices between two batches, from a timer (`BackgroundTimer`).
  * Not its job: what is done.
  */
-import { parentPort, workerData } from 'node:worker_threads';
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { Cache } from './engine/cache.ts';
-import { CacheMemory, W_BACKGROUND_STOP, W_BACKGROUND_WAKE } from './engine/layout.ts';
+import { CacheMemory, W_BACKGROUND_STOP, W_BACKGROUND_WAKE, W_LOG_FLAGS, W_LOG_UNDERWAY } from './engine/layout.ts';
 import { Maintainer } from './engine/maintainer.ts';
+import { collectStartGarbage } from './heap.ts';
+import { Logger, type LogLines, type WatcherOutput } from './logger.ts';
 import type { Settings } from './settings.ts';
+import type { WorkerMessage } from './worker.ts';
 
 /** What main.ts hands to the background thread. */
 export interface BackgroundInput {
@@ -27,12 +30,17 @@ const SLICE_MOVES_MAX = 500;
 
 /** Does the background work on the thread that made it. */
 export class BackgroundTimer {
+  private readonly cache: Cache;
+  private readonly logger: Logger;
   private readonly maintainer: Maintainer;
   private readonly i32: Int32Array;
   private timer: NodeJS.Timeout;
   private seen = 0;
 
-  constructor(cache: Cache) {
+  /** `logger`: that of the worker, which what is done here is told to. */
+  constructor(cache: Cache, logger: Logger) {
+    this.cache = cache;
+    this.logger = logger;
     this.maintainer = new Maintainer(cache, SLICE_MOVES_MAX);
     this.i32 = cache.memory.i32;
     this.timer = setTimeout(this.run, SLICE_MS_MIN);
@@ -51,6 +59,7 @@ export class BackgroundTimer {
 
   private readonly run = (): void => {
     this.seen = this.i32[W_BACKGROUND_WAKE];
+    this.cache.items.log = this.i32[W_LOG_FLAGS] === 0 ? null : this.logger;
     const sleepUs = this.maintainer.step(performance.now() * 1000);
     this.timer = setTimeout(this.run, Math.max(SLICE_MS_MIN, sleepUs / 1000));
   };
@@ -63,16 +72,34 @@ export function stopBackground(memory: CacheMemory): void {
   Atomics.notify(memory.i32, W_BACKGROUND_WAKE);
 }
 
-function runThread({ shared, settings, thread }: BackgroundInput): void {
+/** Nobody watches on the background thread. */
+const NO_WATCHERS: WatcherOutput = { room: () => 0, write: () => false };
+
+function runThread({ shared, settings, thread }: BackgroundInput, port: MessagePort): void {
   const memory = new CacheMemory(shared, settings.cache);
-  const maintainer = new Maintainer(new Cache(memory, settings.lock, thread));
-  while (Atomics.load(memory.i32, W_BACKGROUND_STOP) === 0) {
-    const seen = Atomics.load(memory.i32, W_BACKGROUND_WAKE);
+  const send = (log: LogLines, bytes: number): void => {
+    Atomics.store(i32, W_LOG_UNDERWAY, settings.threads);
+    port.postMessage({ type: 'relay', message: { type: 'log', from: thread, bytes, log } } satisfies WorkerMessage);
+  };
+  const cache = new Cache(memory, settings.lock, thread);
+  const maintainer = new Maintainer(cache);
+  const { i32 } = memory;
+  const logger = new Logger(cache, settings.workerLogbufBytes, send, NO_WATCHERS, false);
+  Atomics.store(i32, W_LOG_UNDERWAY, 0);
+  collectStartGarbage();
+  while (Atomics.load(i32, W_BACKGROUND_STOP) === 0) {
+    const seen = Atomics.load(i32, W_BACKGROUND_WAKE);
+    cache.items.log = i32[W_LOG_FLAGS] === 0 ? null : logger;
     const sleepUs = maintainer.step(performance.now() * 1000);
+    // This thread hears no messages. So one of its own is under way at a time; then nothing is, as far as the logger knows.
+    if (cache.items.log !== null && Atomics.load(i32, W_LOG_UNDERWAY) <= 0) {
+      logger.flush();
+      logger.taken(Number.POSITIVE_INFINITY);
+    }
     Atomics.wait(memory.i32, W_BACKGROUND_WAKE, seen, sleepUs / 1000);
   }
 }
 
 if (parentPort !== null && (workerData as { background?: BackgroundInput } | null)?.background !== undefined) {
-  runThread((workerData as { background: BackgroundInput }).background);
+  runThread((workerData as { background: BackgroundInput }).background, parentPort);
 }

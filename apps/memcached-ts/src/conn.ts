@@ -115,6 +115,9 @@ export class Conn {
   /** CONN_WAIT: the reply is there, and the output was full. */
   deferred: string | null = null;
 
+  /** The `stats` that a binary connection waits for is a dump of `stats detail`. */
+  detailed = false;
+
   // Of a binary packet whose value is awaited.
   opcode = 0;
   opaque = 0;

@@ -15,10 +15,14 @@ import {
   I_META,
   I_TIME,
   ITEM_FETCHED,
+  LOCK_STRIDE_WORDS,
+  LOG_KINDS_COUNT,
   W_LOG_COUNTS,
   W_LOG_FLAGS,
   W_LOG_GID,
   W_LOG_WATCHERS,
+  W_THREAD_LOG_COUNTS,
+  W_THREAD_WATCHERS,
   W_TIME,
 } from './engine/layout.ts';
 import { T_LOG_DROPPED, T_LOG_SENT, T_LOG_SKIPPED, T_LOG_WRITTEN, threadBase } from './engine/stats.ts';
@@ -38,7 +42,7 @@ const MUTATIONS = 2;
 const EVICTIONS = 4;
 export const CONNEVENTS = 8;
 const DELETIONS = 16;
-const KINDS = 7;
+const SYSEVENTS = 32;
 const WATCHERS_MAX = 20;
 const FLUSH_MS = 5;
 const COMMANDS = ['set', 'add', 'replace', 'append', 'prepend', 'cas', 'append', 'prepend'];
@@ -53,6 +57,14 @@ const STATUSES: Readonly<Record<number, string>> = {
 export interface LogLines {
   kinds: number[];
   lines: string[];
+}
+
+/** Connections of a worker, as those who watch see them. */
+export interface WatcherOutput {
+  /** Bytes of lines that a connection may be sent now: watcher_logbuf_size less what it has not taken yet. */
+  room(handle: number): number;
+  /** False where its output is full. */
+  write(handle: number, text: string): boolean;
 }
 
 /** A connection that watches. */
@@ -71,8 +83,11 @@ export class Logger implements ItemLog {
   private readonly u8: Buffer;
   private readonly counters: number;
   private readonly bytesMax: number;
+  /** This thread's words about watchers begin here: as many as LOCK_STRIDE_WORDS a thread. */
+  private readonly own: number;
   private readonly send: (lines: LogLines, bytes: number) => void;
-  private readonly write: (handle: number, text: string) => boolean;
+  private readonly to: WatcherOutput;
+  private readonly onTimer: boolean;
   private readonly watchers: Watcher[] = [];
   private kinds: number[] = [];
   private lines: string[] = [];
@@ -80,12 +95,13 @@ export class Logger implements ItemLog {
   private bytesUnderway = 0;
   private timer: NodeJS.Timeout | undefined;
 
-  /** `send`: to all workers; `write`: to a connection of this worker, false where its output is full. */
+  /** `send`: to all workers; `to`: where lines for watchers of this worker go. */
   constructor(
     cache: Cache,
     bytesMax: number,
     send: (lines: LogLines, bytes: number) => void,
-    write: (handle: number, text: string) => boolean,
+    to: WatcherOutput,
+    onTimer = true,
   ) {
     this.i32 = cache.memory.i32;
     this.f64 = cache.memory.f64;
@@ -93,8 +109,10 @@ export class Logger implements ItemLog {
     this.items = cache.items;
     this.counters = threadBase(cache.thread);
     this.bytesMax = bytesMax;
+    this.own = cache.thread * LOCK_STRIDE_WORDS;
     this.send = send;
-    this.write = write;
+    this.to = to;
+    this.onTimer = onTimer;
   }
 
   // ---- making lines ----------------------------------------------------------------------------------------------
@@ -116,11 +134,13 @@ export class Logger implements ItemLog {
     this.lines.push(line);
     this.bytes += line.length;
     this.f64[this.counters + T_LOG_WRITTEN] += 1;
-    this.timer ??= setTimeout(this.flush, FLUSH_MS);
+    if (this.onTimer) this.timer ??= setTimeout(this.flush, FLUSH_MS);
   }
 
-  private readonly flush = (): void => {
+  /** Sends what there is. By itself soon after a line, but for a thread that sleeps elsewhere than in its event loop. */
+  readonly flush = (): void => {
     this.timer = undefined;
+    if (this.lines.length === 0) return;
     const { kinds, lines, bytes } = this;
     this.kinds = [];
     this.lines = [];
@@ -129,9 +149,9 @@ export class Logger implements ItemLog {
     this.send({ kinds, lines }, bytes);
   };
 
-  /** Every worker has taken lines of that many bytes. */
+  /** Workers have taken lines of that many bytes. One that took a dead one's place may hear of lines that are not its own. */
   taken(bytes: number): void {
-    this.bytesUnderway -= bytes;
+    this.bytesUnderway = Math.max(0, this.bytesUnderway - bytes);
   }
 
   stop(): void {
@@ -174,6 +194,10 @@ export class Logger implements ItemLog {
     );
   }
 
+  system(text: string): void {
+    this.add(SYSEVENTS, text);
+  }
+
   deletion(ref: number, command: string): void {
     if (!this.watches(DELETIONS)) return;
     const { items } = this;
@@ -198,8 +222,11 @@ export class Logger implements ItemLog {
       return false;
     }
     this.watchers.push({ handle, kinds, skipped: 0 });
-    for (let kind = 0; kind < KINDS; kind++) {
-      if ((kinds & (1 << kind)) !== 0) Atomics.add(this.i32, W_LOG_COUNTS + kind, 1);
+    this.i32[W_THREAD_WATCHERS + this.own]! += 1;
+    for (let kind = 0; kind < LOG_KINDS_COUNT; kind++) {
+      if ((kinds & (1 << kind)) === 0) continue;
+      Atomics.add(this.i32, W_LOG_COUNTS + kind, 1);
+      this.i32[W_THREAD_LOG_COUNTS + this.own + kind]! += 1;
     }
     Atomics.or(this.i32, W_LOG_FLAGS, kinds);
     return true;
@@ -210,9 +237,12 @@ export class Logger implements ItemLog {
     if (at < 0) return;
     const [watcher] = this.watchers.splice(at, 1);
     Atomics.sub(this.i32, W_LOG_WATCHERS, 1);
-    for (let kind = 0; kind < KINDS; kind++) {
+    this.i32[W_THREAD_WATCHERS + this.own]! -= 1;
+    for (let kind = 0; kind < LOG_KINDS_COUNT; kind++) {
       const bit = 1 << kind;
-      if ((watcher!.kinds & bit) === 0 || Atomics.sub(this.i32, W_LOG_COUNTS + kind, 1) > 1) continue;
+      if ((watcher!.kinds & bit) === 0) continue;
+      this.i32[W_THREAD_LOG_COUNTS + this.own + kind]! -= 1;
+      if (Atomics.sub(this.i32, W_LOG_COUNTS + kind, 1) > 1) continue;
       Atomics.and(this.i32, W_LOG_FLAGS, ~bit);
       // Somebody may have begun to watch this kind in between.
       if (Atomics.load(this.i32, W_LOG_COUNTS + kind) > 0) Atomics.or(this.i32, W_LOG_FLAGS, bit);
@@ -222,22 +252,32 @@ export class Logger implements ItemLog {
   /** Lines of some worker, for the watchers here. */
   receive({ kinds, lines }: LogLines): void {
     for (const watcher of this.watchers) {
+      let room = -1;
       let text = '';
       let count = 0;
+      let skipped = 0;
       for (let i = 0; i < lines.length; i++) {
         if ((kinds[i]! & watcher.kinds) === 0) continue;
+        if (room < 0) {
+          room = this.to.room(watcher.handle);
+          text = watcher.skipped > 0 ? `skipped=${watcher.skipped}\n` : '';
+        }
+        // From the first that does not fit on: what is left out stands together.
+        if (skipped > 0 || text.length + lines[i]!.length > room) {
+          skipped++;
+          continue;
+        }
         text += lines[i];
         count++;
       }
-      if (count === 0) continue;
-      const notice = watcher.skipped > 0 ? `skipped=${watcher.skipped}\n` : '';
-      if (this.write(watcher.handle, notice + text)) {
-        watcher.skipped = 0;
+      if (count > 0 && this.to.write(watcher.handle, text)) {
+        watcher.skipped = skipped;
         this.f64[this.counters + T_LOG_SENT] += count;
       } else {
-        watcher.skipped += count;
-        this.f64[this.counters + T_LOG_SKIPPED] += count;
+        skipped += count;
+        watcher.skipped += skipped;
       }
+      this.f64[this.counters + T_LOG_SKIPPED] += skipped;
     }
   }
 }

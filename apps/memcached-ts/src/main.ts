@@ -13,8 +13,17 @@ import { AuthFileError, type Credential, readAuthFile } from './auth_file.ts';
 import { type BackgroundInput, stopBackground } from './background.ts';
 import { isDaemonChild, reportReady, startDaemon } from './daemon.ts';
 import { type Cache, createCache } from './engine/cache.ts';
-import { D_STARTED, MEMORY_BYTES_MAX, PAGE_BYTES, W_TIME, W_VERBOSITY } from './engine/layout.ts';
+import {
+  D_STARTED,
+  MEMORY_BYTES_MAX,
+  PAGE_BYTES,
+  W_DETAIL,
+  W_LOG_UNDERWAY,
+  W_TIME,
+  W_VERBOSITY,
+} from './engine/layout.ts';
 import { complain, fail } from './fail.ts';
+import { collectStartGarbage } from './heap.ts';
 import { HELP, LICENSE, VERSION_LINE } from './help.ts';
 import { openSockets, writePortFile } from './listen.ts';
 import { EX_OSERR, parseCommandLine, UsageError } from './options.ts';
@@ -48,6 +57,9 @@ class Workers {
   private onShutdown: (graceful: boolean) => void = () => {};
   private onStop: () => void = () => {};
   private recovery: Recovery | undefined;
+  private i32: Int32Array | undefined;
+  /** Bytes of log lines that a worker has yet to take, by the numbers of both: `to from`. */
+  private readonly logUnderway = new Map<string, number>();
 
   /** Starts one; gives its message once it accepts. */
   start(input: WorkerInput): Promise<Extract<WorkerMessage, { type: 'ready' }>> {
@@ -65,7 +77,7 @@ class Workers {
           // One that was still starting when the server was told to end finds its sockets closed.
           if (!this.stopping) fail(message.message, EX_OSERR);
         } else if (message.type === 'shutdown') this.onShutdown(message.graceful);
-        else this.tell(message.message, message.to);
+        else this.relay(message.message, message.to, input.thread);
       });
     });
   }
@@ -75,6 +87,9 @@ class Workers {
     const worker = new Worker(threadModule('background'), { workerData: { background: input } });
     this.background = worker;
     worker.once('online', () => this.serving.add(input.thread));
+    worker.on('message', (message: WorkerMessage) => {
+      if (message.type === 'relay') this.relay(message.message, message.to, input.thread);
+    });
     this.watch(worker, input.thread, 'background thread', () => this.startBackground(input));
   }
 
@@ -88,6 +103,7 @@ class Workers {
     worker.once('exit', () => {
       this.alive.delete(thread);
       if (this.stopping) return;
+      this.silence(thread);
       if (!this.serving.delete(thread)) fail(`${name} failed: ${why}`, EX_OSERR);
       this.recovery!.died(thread, this.alive, why, again);
     });
@@ -98,9 +114,51 @@ class Workers {
     this.onStop = onStop;
   }
 
-  /** Who cleans up after a thread that dies while the server serves. */
-  setRecovery(recovery: Recovery): void {
+  /** Who cleans up after a thread that dies while the server serves; `i32`: the cache's memory. */
+  setRecovery(recovery: Recovery, i32: Int32Array): void {
     this.recovery = recovery;
+    this.i32 = i32;
+  }
+
+  /** A message of one thread for another or for all. Whoever waits for an answer of a thread that is gone is told so. */
+  private relay(message: ToWorker, to: number | undefined, from: number): void {
+    const { logUnderway } = this;
+    if (message.type === 'logTaken') {
+      const key = `${from} ${to}`;
+      logUnderway.set(key, (logUnderway.get(key) ?? 0) - message.bytes);
+      this.logTaken(to!, message.bytes);
+      return;
+    }
+    this.tell(message, to);
+    if (message.type !== 'ask' && message.type !== 'log') return;
+    for (let thread = 1; thread <= this.workers.length; thread++) {
+      const alive = this.alive.has(thread);
+      if (message.type === 'ask') {
+        if (!alive) this.tell({ type: 'died', thread }, message.from);
+      } else if (alive) {
+        const key = `${thread} ${message.from}`;
+        logUnderway.set(key, (logUnderway.get(key) ?? 0) + message.bytes);
+      } else {
+        this.logTaken(message.from, message.bytes);
+      }
+    }
+  }
+
+  /** A worker has taken log lines of that thread. */
+  private logTaken(thread: number, bytes: number): void {
+    if (thread > this.workers.length) Atomics.sub(this.i32!, W_LOG_UNDERWAY, 1);
+    else this.tell({ type: 'logTaken', bytes }, thread);
+  }
+
+  /** A thread is gone: nobody is to wait for it. */
+  private silence(thread: number): void {
+    this.tell({ type: 'died', thread });
+    for (const [key, bytes] of this.logUnderway) {
+      const [to, from] = key.split(' ').map(Number) as [number, number];
+      if (to !== thread && from !== thread) continue;
+      this.logUnderway.delete(key);
+      if (to === thread && from !== thread && bytes > 0) this.logTaken(from, bytes);
+    }
   }
 
   /** To one worker (1 … threads), or to all. */
@@ -222,11 +280,12 @@ async function serve(settings: Settings): Promise<void> {
     return fail(`failed to allocate ${settings.cache.memoryBytes} bytes of item memory`, EX_OSERR);
   }
   const whole = cache;
-  workers.setRecovery(new Recovery(whole, settings.threads));
   workers.setOnStop(() => stopBackground(whole.memory));
   const { i32, f64, shared } = cache.memory;
+  workers.setRecovery(new Recovery(whole, settings.threads), i32);
   lockCacheMemory(settings, shared);
   i32[W_VERBOSITY] = settings.verbosity;
+  i32[W_DETAIL] = settings.detailEnabled ? 1 : 0;
   const ready = listeners.map((list, i) =>
     workers.start({ shared, settings, credentials, thread: i + 1, listeners: list, udp: i === 0 ? udp : [] }),
   );
@@ -239,6 +298,7 @@ async function serve(settings: Settings): Promise<void> {
   else if (settings.verbosity > 0) complain(`serving with ${backend}: ${why}`);
   if (settings.pidFile !== undefined) writePidFile(settings.pidFile);
   writePortFile(portLines);
+  collectStartGarbage();
   if (isDaemonChild()) reportReady(settings);
 
   setInterval(() => {

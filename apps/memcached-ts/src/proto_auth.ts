@@ -5,7 +5,6 @@
  * protocol, which the connection speaks from then on. Resumable as the protocols are: `run` says how far it came.
  * Not its job: the file (auth_file.ts).
  */
-import { timingSafeEqual } from 'node:crypto';
 import type { Credential } from './auth_file.ts';
 import { CONN_CLOSING, CONN_COMMAND, CONN_NREAD, CONN_SWALLOW, type Conn, PROTOCOL_TEXT } from './conn.ts';
 import type { Cache } from './engine/cache.ts';
@@ -116,6 +115,7 @@ export class ProtoAuth {
 
   /** Looks at every entry, whatever the earlier ones said, so that the time taken tells nothing. */
   private isRight(user: Buffer, password: Buffer): boolean {
+    const { timingSafeEqual } = process.getBuiltinModule('node:crypto');
     let right = false;
     for (const entry of this.credentials) {
       if (entry.user.length !== user.length || entry.password.length !== password.length) continue;

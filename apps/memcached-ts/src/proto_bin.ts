@@ -35,7 +35,7 @@ import {
   STORE_SET,
   STORED,
 } from './engine/items.ts';
-import { CLASS_MASK, I_CAS_HI, I_CAS_LO, KEY_BYTES_MAX, THREAD_CLASS_COUNTERS } from './engine/layout.ts';
+import { CLASS_MASK, I_CAS_HI, I_CAS_LO, KEY_BYTES_MAX, THREAD_CLASS_COUNTERS, W_DETAIL } from './engine/layout.ts';
 import type { Locks } from './engine/locks.ts';
 import {
   S_DELETE_HITS,
@@ -57,6 +57,7 @@ import {
   threadLruHits,
 } from './engine/stats.ts';
 import { type Decimal, writeU64 } from './numbers.ts';
+import { PREFIX_DELETE, PREFIX_GET, PREFIX_SET, type Prefixes } from './prefixes.ts';
 import { DEFERRED, VERSION } from './replies.ts';
 import { COPY_BYTES_MAX, FULL, type Output, type Values } from './values.ts';
 
@@ -68,6 +69,7 @@ export interface BinaryHost {
   /** -S: nothing but SASL and VERSION before a client has proved who it is. */
   readonly authRequired: boolean;
   /** As the text protocol's. */
+  readonly prefixes: Prefixes;
   stats(conn: Conn, subcommand: string): string | undefined;
   /** Whether these name and password belong together. */
   authenticate(user: Buffer, password: Buffer): boolean;
@@ -471,6 +473,7 @@ export class ProtoBin {
       locks.unlockItem(hash);
       if (touches) f64[this.stats + T_TOUCH_CMDS] += 1;
       f64[this.stats + (touches ? T_TOUCH_MISSES : T_GET_MISSES)] += 1;
+      if (i32[W_DETAIL] !== 0) this.host.prefixes.count(bytes, keyStart, keyEnd, PREFIX_GET);
       if (this.quiet) return keyEnd;
       if (keyLength === 0) {
         this.error(conn, room, KEY_NOT_FOUND);
@@ -516,6 +519,7 @@ export class ProtoBin {
     } else {
       f64[this.lruHits + list] += 1;
     }
+    if (i32[W_DETAIL] !== 0) this.host.prefixes.count(bytes, keyStart, keyEnd, PREFIX_GET, true);
     this.commit(conn, to - at);
     if (large) this.values.beginSend(conn, length);
     return keyEnd;
@@ -530,6 +534,7 @@ export class ProtoBin {
     const exptime = joins ? 0 : items.expiry(this.read32(bytes, this.extras + 4));
     const hash = this.assoc.hash(bytes, keyStart, keyEnd);
     const ref = items.alloc(bytes, keyStart, keyEnd, flags, exptime, length + 2);
+    if (this.i32[W_DETAIL] !== 0) this.host.prefixes.count(bytes, keyStart, keyEnd, PREFIX_SET);
     if (ref === 0) {
       const { tooLarge } = items;
       this.f64[this.stats + (tooLarge ? T_STORE_TOO_LARGE : T_STORE_NO_MEMORY)] += 1;
@@ -578,6 +583,7 @@ export class ProtoBin {
     const { f64, items, locks, keyStart, keyEnd } = this;
     const hash = this.assoc.hash(bytes, keyStart, keyEnd);
     let status = OK;
+    if (this.i32[W_DETAIL] !== 0) this.host.prefixes.count(bytes, keyStart, keyEnd, PREFIX_DELETE);
     locks.lockItem(hash);
     const ref = items.find(bytes, keyStart, keyEnd, hash);
     if (ref === 0) {
@@ -654,7 +660,15 @@ export class ProtoBin {
 
   /** One packet for each line of the text protocol's answer, and an empty one at the end. */
   private statistics(conn: Conn, bytes: Buffer, at: number): number {
-    const text = this.host.stats(conn, bytes.toString('latin1', this.keyStart, this.keyEnd));
+    const key = bytes.toString('latin1', this.keyStart, this.keyEnd);
+    const detail = /^detail (dump|on|off)/.exec(key);
+    if (detail !== null && detail[1] !== 'dump') {
+      this.host.prefixes.enable(detail[1] === 'on');
+      this.simple(conn, at, OK, EMPTY, 0, 0);
+      return this.keyEnd;
+    }
+    conn.detailed = detail !== null;
+    const text = this.host.stats(conn, detail === null ? key : 'detail dump');
     if (text === undefined) {
       this.error(conn, at, KEY_NOT_FOUND);
       return this.keyEnd;
@@ -680,7 +694,8 @@ export class ProtoBin {
       header.writeUInt32BE(conn.opaque, 12);
       packets.push(header, Buffer.from(name + value, 'latin1'));
     };
-    for (const match of text.matchAll(/^STAT (\S+) (.*)\r$/gm)) packet(match[1]!, match[2]!);
+    if (conn.detailed) packet('detailed', text);
+    else for (const match of text.matchAll(/^STAT (\S+) (.*)\r$/gm)) packet(match[1]!, match[2]!);
     packet('', '');
     const reply = Buffer.concat(packets);
     if (this.out.writeCopy(conn.handle, reply, 0, reply.length) === FULL) {

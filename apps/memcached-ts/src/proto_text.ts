@@ -59,6 +59,7 @@ import {
   SUFFIX_MASK,
   SUFFIX_SHIFT,
   THREAD_CLASS_COUNTERS,
+  W_DETAIL,
   W_VERBOSITY,
 } from './engine/layout.ts';
 import type { Locks } from './engine/locks.ts';
@@ -81,6 +82,7 @@ import {
 } from './engine/stats.ts';
 import { LOG_KINDS } from './logger.ts';
 import { type Decimal, writeU64 } from './numbers.ts';
+import { PREFIX_DELETE, PREFIX_GET, PREFIX_SET, type Prefixes } from './prefixes.ts';
 import { isAdminCommand, ProtoAdmin } from './proto_admin.ts';
 import { ProtoMeta } from './proto_meta.ts';
 import {
@@ -136,6 +138,8 @@ export interface Host {
   watch(conn: Conn, kinds: number): boolean;
   /** With -A. */
   readonly shutdownEnabled: boolean;
+  /** What `stats detail` counts on this worker. */
+  readonly prefixes: Prefixes;
   /** The text of `stats` and its subcommands, DEFERRED where it comes later, or undefined where there is none such. */
   stats(conn: Conn, subcommand: string): string | undefined;
   /** Ends the server. */
@@ -205,7 +209,8 @@ export class ProtoText {
    * missing, `conn.blocked` says that the output is full, or `conn.yielded` that it is others' turn.
    */
   run(conn: Conn, bytes: Buffer, pos: number, end: number): number {
-    const verbose = this.i32[W_VERBOSITY] > 1;
+    // Lines that are logged, and keys that are counted, take the long way.
+    const careful = this.i32[W_VERBOSITY] > 1 || this.i32[W_DETAIL] !== 0;
     this.pipelined = false;
     let left = takeTurn(conn, this.host.requestsPerEvent);
     let at = pos;
@@ -219,7 +224,7 @@ export class ProtoText {
           }
           if (at === end) return at;
           if (
-            !verbose &&
+            !careful &&
             end - at > 6 &&
             bytes[at] === 0x67 &&
             bytes[at + 1] === 0x65 &&
@@ -409,6 +414,7 @@ export class ProtoText {
       } else {
         f64[this.stats + T_GET_MISSES] += 1;
       }
+      if (i32[W_DETAIL] !== 0) this.host.prefixes.count(bytes, start, end, PREFIX_GET);
       return true;
     }
     const meta = i32[ref * 2 + I_META];
@@ -417,6 +423,7 @@ export class ProtoText {
     if (conn.withCas || (meta & ITEM_CHUNKED) !== 0 || length > COPY_BYTES_MAX) {
       this.beginSend(conn, ref, meta);
       locks.unlockItem(hash);
+      if (i32[W_DETAIL] !== 0) this.host.prefixes.count(bytes, start, end, PREFIX_GET, true);
       return this.sendPieces(conn);
     }
     const at = out.reserve(conn.handle, length + 6 + SLACK_BYTES);
@@ -430,6 +437,7 @@ export class ProtoText {
     locks.unlockItem(hash);
     this.commit(conn, length + 6);
     this.countHit(conn, meta);
+    if (i32[W_DETAIL] !== 0) this.host.prefixes.count(bytes, start, end, PREFIX_GET, true);
     return true;
   }
 
@@ -715,6 +723,7 @@ export class ProtoText {
       casHi = decimal.hi;
       casLo = decimal.lo;
     }
+    if (this.i32[W_DETAIL] !== 0) this.host.prefixes.count(bytes, tokenStart[1], tokenEnd[1], PREFIX_SET);
     const hash = this.hashKey(bytes);
     const ref = items.alloc(bytes, tokenStart[1], tokenEnd[1], flags, exptime, nbytes);
     if (ref === 0) {
@@ -779,6 +788,7 @@ export class ProtoText {
     if (this.keyTooLong()) return this.answer(conn, silent, R_BAD_FORMAT, next);
     let at = -1;
     if (!silent && (at = this.room(conn)) < 0) return -1;
+    if (this.i32[W_DETAIL] !== 0) this.host.prefixes.count(bytes, tokenStart[1], tokenEnd[1], PREFIX_DELETE);
     const clsid = this.items.remove(bytes, tokenStart[1], tokenEnd[1], this.hashKey(bytes));
     if (clsid < 0) f64[this.stats + T_DELETE_MISSES] += 1;
     else f64[this.classStats + clsid * THREAD_CLASS_COUNTERS + S_DELETE_HITS] += 1;
@@ -905,10 +915,19 @@ export class ProtoText {
   }
 
   private statsDetail(conn: Conn, bytes: Buffer, next: number): number {
+    if (!this.host.dumpEnabled) return this.answer(conn, false, R_NO_DETAIL, next);
     const mode = this.tokens < 3 ? '' : bytes.toString('latin1', this.tokenStart[2], this.tokenEnd[2]);
-    if (mode !== 'on' && mode !== 'off' && mode !== 'dump') return this.answer(conn, false, R_DETAIL_USAGE, next);
-    // Counting by key prefix would cost every request; it is not there.
-    return this.answer(conn, false, R_NO_DETAIL, next);
+    if (mode === 'dump') {
+      const text = this.host.stats(conn, 'detail dump');
+      if (text === undefined) return this.answer(conn, false, R_ERROR, next);
+      if (text !== DEFERRED) return this.writeStats(conn, text) ? next : -1;
+      conn.state = CONN_WAIT;
+      return next;
+    }
+    if (mode !== 'on' && mode !== 'off') return this.answer(conn, false, R_DETAIL_USAGE, next);
+    const done = this.answer(conn, false, R_OK, next);
+    if (done >= 0) this.host.prefixes.enable(mode === 'on');
+    return done;
   }
 
   /** `watch [kind …]`: from then on the connection gets log lines, and says nothing more. */

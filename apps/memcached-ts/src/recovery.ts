@@ -2,19 +2,39 @@
  * What happens when threads of the server die: of an error, or ended by something.
  *
  * What it is for: the cache is made sound (engine/repair.ts says what stays and what is forgotten), the connections of the
- * dead are taken off the count, one line goes to stderr, and the caller starts another thread in each one's place. The
+ * dead are taken off the count (and so are its watchers, and clients that waited for a place), one line goes to stderr, and the caller starts another thread in each one's place. The
  * other threads serve on; who waits for a lock of the dead has it within milliseconds.
  * Not its job: starting threads (main.ts).
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Cache } from './engine/cache.ts';
-import { LOCK_STRIDE_WORDS, W_CURR_CONNS, W_THREAD_CONNS } from './engine/layout.ts';
+import {
+  LOCK_STRIDE_WORDS,
+  LOG_KINDS_COUNT,
+  W_ACCEPTING,
+  W_CURR_CONNS,
+  W_LOG_COUNTS,
+  W_LOG_FLAGS,
+  W_LOG_WATCHERS,
+  W_THREAD_CONNS,
+  W_THREAD_LOG_COUNTS,
+  W_THREAD_PARKS,
+  W_THREAD_WATCHERS,
+} from './engine/layout.ts';
 import { Repair } from './engine/repair.ts';
+import { clearGauges } from './engine/stats.ts';
 import { complain } from './fail.ts';
 
 /** How long an attempt waits for a thread that seems to live, and the next attempt for news of it. */
 const ATTEMPT_MS = 200;
 const NEWS_MS = 10;
+
+/** Takes what a dead thread had, at `own`, from what all have; gives what is left of that. */
+function takeBack(i32: Int32Array, own: number, all: number): number {
+  const count = i32[own]!;
+  i32[own] = 0;
+  return Atomics.sub(i32, all, count) - count;
+}
 
 export class Recovery {
   private readonly cache: Cache;
@@ -57,9 +77,18 @@ export class Recovery {
     this.repairing = undefined;
     const { i32 } = this.cache.memory;
     for (const thread of dead) {
-      const connections = W_THREAD_CONNS + thread * LOCK_STRIDE_WORDS;
-      Atomics.sub(i32, W_CURR_CONNS, i32[connections]!);
-      i32[connections] = 0;
+      const at = thread * LOCK_STRIDE_WORDS;
+      takeBack(i32, W_THREAD_CONNS + at, W_CURR_CONNS);
+      // It no longer keeps anybody waiting, and nobody watches there.
+      Atomics.add(i32, W_ACCEPTING, i32[W_THREAD_PARKS + at]!);
+      i32[W_THREAD_PARKS + at] = 0;
+      takeBack(i32, W_THREAD_WATCHERS + at, W_LOG_WATCHERS);
+      for (let kind = 0; kind < LOG_KINDS_COUNT; kind++) {
+        if (takeBack(i32, W_THREAD_LOG_COUNTS + at + kind, W_LOG_COUNTS + kind) === 0) {
+          Atomics.and(i32, W_LOG_FLAGS, ~(1 << kind));
+        }
+      }
+      clearGauges(this.cache.memory, thread);
     }
     const forgotten = `${report.forgotten} of ${report.kept + report.forgotten} items forgotten`;
     for (const line of lines) complain(`${line}: ${forgotten}, starting another`);

@@ -31,22 +31,31 @@ import {
   D_STARTED,
   D_THREADS,
   initialiseCacheMemory,
+  LOCK_STRIDE_WORDS,
+  LOG_KINDS_COUNT,
   layoutOf,
   PAGE_BYTES,
   SLAB_CLASSES_MAX,
   THREAD_DOUBLES,
   THREADS_MAX,
+  W_ACCEPTING,
   W_BACKGROUND_STOP,
   W_CRAWLER_RUNNING,
   W_CURR_CONNS,
+  W_DETAIL,
+  W_LOG_COUNTS,
+  W_LOG_FLAGS,
+  W_LOG_UNDERWAY,
   W_PAGES_LIMIT,
+  W_THREAD_CONNS,
+  W_THREAD_LOG_COUNTS,
   W_TIME,
 } from './engine/layout.ts';
 import { repair } from './engine/repair.ts';
 import { VERSION } from './replies.ts';
 
 /** Changes with every change of the layout. */
-const FORMAT = 1;
+const FORMAT = 2;
 
 interface Meta {
   format: number;
@@ -140,6 +149,14 @@ export class MemoryFile {
     const { memory } = this.cache;
     const { i32, f64 } = memory;
     i32[W_CURR_CONNS] = 0;
+    i32.fill(0, W_LOG_FLAGS, W_LOG_COUNTS + LOG_KINDS_COUNT);
+    i32[W_LOG_UNDERWAY] = 0;
+    i32[W_DETAIL] = 0;
+    i32[W_ACCEPTING] = 1;
+    for (let thread = 0; thread < THREADS_MAX; thread++) {
+      const at = thread * LOCK_STRIDE_WORDS;
+      i32.fill(0, W_THREAD_CONNS + at, W_THREAD_LOG_COUNTS + LOG_KINDS_COUNT + at);
+    }
     i32[W_BACKGROUND_STOP] = 0;
     i32[W_CRAWLER_RUNNING] = 0;
     i32[W_PAGES_LIMIT] = Math.floor(config.memoryBytes / PAGE_BYTES);

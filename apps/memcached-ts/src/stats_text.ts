@@ -1,8 +1,8 @@
 /**
  * The text of `stats` and its subcommands.
  *
- * Names and order are memcached's. A value is a true one: what this server does not have (watchers) counts 0, because it
- * happened 0 times.
+ * Names and order are memcached's. A value is a true one: what this server does not have (descriptors that are set aside) counts 0, because
+ * there are 0 of it.
  * Not its job: counting (engine/stats.ts), sending.
  */
 import type { Cache } from './engine/cache.ts';
@@ -44,6 +44,7 @@ import {
   W_CRAWLER_SLEEP,
   W_CRAWLER_TOCRAWL,
   W_CURR_CONNS,
+  W_DETAIL,
   W_HASH_BUCKETS,
   W_HOT_LRU_PCT,
   W_LOG_WATCHERS,
@@ -105,6 +106,7 @@ import {
   T_BYTES_READ,
   T_BYTES_WRITTEN,
   T_CAS_MISSES,
+  T_CONN_STRUCTURES,
   T_CONN_YIELDS,
   T_DECR_MISSES,
   T_DELETE_MISSES,
@@ -126,6 +128,9 @@ import {
   T_META_CMDS,
   T_READ_BUF_OOM,
   T_REJECTED_CONNS,
+  T_RESPONSE_BYTES,
+  T_RESPONSE_OOM,
+  T_RESPONSES,
   T_STORE_NO_MEMORY,
   T_STORE_TOO_LARGE,
   T_TOTAL_CONNS,
@@ -197,10 +202,10 @@ function general(cache: Cache, settings: Settings): Stat[] {
     ['curr_connections', connections],
     ['total_connections', threads(T_TOTAL_CONNS)],
     ['rejected_connections', threads(T_REJECTED_CONNS)],
-    ['connection_structures', connections],
-    ['response_obj_oom', 0],
-    ['response_obj_count', 0],
-    ['response_obj_bytes', 0],
+    ['connection_structures', threads(T_CONN_STRUCTURES)],
+    ['response_obj_oom', threads(T_RESPONSE_OOM)],
+    ['response_obj_count', threads(T_RESPONSES)],
+    ['response_obj_bytes', threads(T_RESPONSE_BYTES)],
     ['read_buf_count', receive + threads(T_KEPT_BUFFERS)],
     ['read_buf_bytes', receive * RECEIVE_BYTES + threads(T_KEPT_BYTES)],
     ['read_buf_bytes_free', receive * RECEIVE_BYTES],
@@ -241,7 +246,8 @@ function general(cache: Cache, settings: Settings): Stat[] {
     ['conn_yields', threads(T_CONN_YIELDS)],
     ['hash_power_level', 31 - Math.clz32(i32[W_HASH_BUCKETS])],
     ['hash_bytes', i32[W_HASH_BUCKETS] * 4],
-    ['hash_is_expanding', 0],
+    // The table grows bucket by bucket, from one power of two to the next.
+    ['hash_is_expanding', (i32[W_HASH_BUCKETS] & (i32[W_HASH_BUCKETS] - 1)) === 0 ? 0 : 1],
     ['slab_reassign_rescues', f64[D_RESCUES]],
     ['slab_reassign_chunk_rescues', f64[D_CHUNK_RESCUES]],
     ['slab_reassign_evictions_nomem', f64[D_EVICTIONS_NOMEM]],
@@ -305,7 +311,7 @@ function settingsStats({ memory }: Cache, settings: Settings): Stat[] {
     ['num_threads', settings.threads],
     ['num_threads_per_udp', settings.udpPort === 0 ? 0 : 1],
     ['stat_key_prefix', settings.prefixDelimiter],
-    ['detail_enabled', 'no'],
+    ['detail_enabled', yesNo(i32[W_DETAIL] !== 0)],
     ['reqs_per_event', settings.requestsPerEvent],
     ['cas_enabled', cache.useCas ? 'yes' : 'no'],
     ['tcp_backlog', settings.backlog],

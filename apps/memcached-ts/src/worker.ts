@@ -6,7 +6,6 @@
  * Invariant: while a connection's output is full, nothing of it is parsed; what was received waits in its carry.
  * Not its job: the protocol, the cache, and making listening sockets (main.ts does).
  */
-import { createHash, timingSafeEqual } from 'node:crypto';
 import { isIP } from 'node:net';
 import { parentPort, workerData } from 'node:worker_threads';
 import { type AcceptedSocket, Channel, type Handle, type Sink, SLOT_MASK, setAffinity } from '@megapipe/core';
@@ -36,12 +35,14 @@ import {
   W_CURR_CONNS,
   W_LOG_FLAGS,
   W_THREAD_CONNS,
+  W_THREAD_PARKS,
   W_TIME,
   W_VERBOSITY,
 } from './engine/layout.ts';
 import {
   T_ACCEPT_ERRORS,
   T_BYTES_READ,
+  T_CONN_STRUCTURES,
   T_IDLE_KICKS,
   T_KEPT_BUFFERS,
   T_KEPT_BYTES,
@@ -49,12 +50,17 @@ import {
   T_LISTEN_DISABLED_US,
   T_READ_BUF_OOM,
   T_REJECTED_CONNS,
+  T_RESPONSE_BYTES,
+  T_RESPONSE_OOM,
+  T_RESPONSES,
   T_TOTAL_CONNS,
   threadBase,
 } from './engine/stats.ts';
+import { collectStartGarbage } from './heap.ts';
 import { RECEIVE_BYTES, receiveBuffers } from './limits.ts';
 import type { Listener } from './listen.ts';
 import { CONNEVENTS, Logger, type LogLines } from './logger.ts';
+import { dumpPrefixes, type PrefixCounts, Prefixes } from './prefixes.ts';
 import { ProtoAuth } from './proto_auth.ts';
 import { MAGIC_REQUEST, ProtoBin } from './proto_bin.ts';
 import { CARRY_BYTES_MAX, type Host, LINE_BYTES_MAX, ProtoText } from './proto_text.ts';
@@ -62,7 +68,7 @@ import { DEFERRED } from './replies.ts';
 import type { Settings } from './settings.ts';
 import { statsText } from './stats_text.ts';
 import { reason, strerror } from './strerror.ts';
-import { Udp } from './udp.ts';
+import type { Udp } from './udp.ts';
 import { FULL } from './values.ts';
 
 /** What main.ts hands to each worker. */
@@ -85,8 +91,14 @@ export type ToWorker =
   | { type: 'credentials'; credentials: Credential[] }
   | { type: 'log'; from: number; bytes: number; log: LogLines }
   | { type: 'logTaken'; bytes: number }
-  | { type: 'askConns'; from: number; request: number }
-  | { type: 'conns'; request: number; text: string };
+  | { type: 'ask'; from: number; request: number; what: Question }
+  | { type: 'answer'; from: number; request: number; answer: Answer }
+  /** A thread is gone: it gives no answer any more. */
+  | { type: 'died'; thread: number };
+
+/** What one worker asks all for: the text of its `stats conns`, or what it counted for `stats detail dump`. */
+export type Question = 'conns' | 'detail';
+export type Answer = string | PrefixCounts[];
 
 /** What a worker tells main.ts. `relay`: to that worker, or to all. */
 export type WorkerMessage =
@@ -122,6 +134,8 @@ const OUTPUT_POOL_BYTES_MIN = 512 * 1024;
 /** What one connection may have in flight from its carry while it is blocked: far above what the channel still delivers. */
 const BLOCKED_CARRY_BYTES_MAX = 4 * CARRY_BYTES_MAX;
 const LEADING_SPACES_MAX = 100;
+/** How old what `stats` tells of other workers' output memory may be. */
+const GAUGES_MS = 1000;
 /** How often a worker that drains looks whether its connections have come to rest. */
 const DRAIN_CHECK_MS = 20;
 /** memcached judges a line by what one read brought, and reads up to this. */
@@ -146,9 +160,15 @@ class Server implements Sink, Host {
   private readonly input: WorkerInput;
   private readonly listenerHandles: Handle[] = [];
   private readonly send: (message: WorkerMessage) => void;
-  /** `stats conns` that wait for the other workers' lists, by request. */
-  private readonly connsAsked = new Map<number, { conn: Conn; handle: Handle; texts: string[] }>();
-  private connsRequests = 0;
+  readonly prefixes: Prefixes;
+  /** What waits for all workers' answers, by request. */
+  private readonly asked = new Map<
+    number,
+    { conn: Conn; handle: Handle; what: Question; waiting: Set<number>; answers: Answer[] }
+  >();
+  private requests = 0;
+  private readonly gauges: NodeJS.Timeout;
+  private poolEmptyCounted = 0;
   private udp: Udp | undefined;
   private readonly logger: Logger;
   private readonly parked: Conn[] = [];
@@ -183,7 +203,6 @@ class Server implements Sink, Host {
     this.idleMs = settings.idleTimeoutSeconds * 1000;
     const memory = new CacheMemory(input.shared, settings.cache);
     this.cache = new Cache(memory, settings.threads === 1 ? 'none' : settings.lock, thread);
-    this.background = settings.threads === 1 ? new BackgroundTimer(this.cache) : undefined;
     this.i32 = memory.i32;
     this.f64 = memory.f64;
     this.counters = threadBase(thread);
@@ -212,11 +231,17 @@ class Server implements Sink, Host {
       this.cache,
       settings.workerLogbufBytes,
       (log, bytes) => this.send({ type: 'relay', message: { type: 'log', from: thread, bytes, log } }),
-      (handle, text) => {
-        const bytes = Buffer.from(text, 'latin1');
-        return this.channel.writeCopy(handle, bytes, 0, bytes.length) !== FULL;
+      {
+        room: (handle) => settings.watcherLogbufBytes - this.channel.outputBytes(handle),
+        write: (handle, text) => {
+          const bytes = Buffer.from(text, 'latin1');
+          return this.channel.writeCopy(handle, bytes, 0, bytes.length) !== FULL;
+        },
       },
     );
+    this.prefixes = new Prefixes(memory, settings.prefixDelimiter);
+    this.gauges = setInterval(() => this.publishGauges(), GAUGES_MS).unref();
+    this.background = settings.threads === 1 ? new BackgroundTimer(this.cache, this.logger) : undefined;
     const { credentials } = input;
     this.protoAuth = credentials && new ProtoAuth(this.cache, this.channel, credentials);
     this.firstProtocol =
@@ -245,7 +270,9 @@ class Server implements Sink, Host {
   async openUdp(): Promise<string[]> {
     const { udp, settings } = this.input;
     if (udp.length === 0) return [];
-    this.udp = new Udp(this.cache, this, settings.protocol);
+    // Loaded where it is used: it takes memory in every thread that has it.
+    const module = await import('./udp.ts');
+    this.udp = new module.Udp(this.cache, this, settings.protocol);
     const lines: string[] = [];
     for (const { host, port } of udp) {
       try {
@@ -264,6 +291,7 @@ class Server implements Sink, Host {
   stop(): void {
     this.logger.stop();
     clearInterval(this.parkTimer);
+    clearInterval(this.gauges);
     this.udp?.close();
     this.background?.stop();
     this.channel.destroy();
@@ -285,9 +313,18 @@ class Server implements Sink, Host {
       return;
     }
     const handle = this.channel.register(socket, COOKIE_CONNECTION);
-    const conn = (this.conns[handle & SLOT_MASK] ??= new Conn());
+    this.begin(this.open(handle, listener));
+  }
+
+  private open(handle: Handle, listener: number): Conn {
+    const slot = handle & SLOT_MASK;
+    let conn = this.conns[slot];
+    if (conn === undefined) {
+      conn = this.conns[slot] = new Conn();
+      this.f64[this.counters + T_CONN_STRUCTURES] += 1;
+    }
     conn.open(handle, this.firstProtocol, listener - COOKIE_LISTENER, this.i32[W_TIME]);
-    this.begin(conn);
+    return conn;
   }
 
   /** A place among -c, counted for all and, should this thread die, for its own. False: they are all taken. */
@@ -320,11 +357,11 @@ class Server implements Sink, Host {
    * connections of other workers leave are seen from a timer, as in memcached.
    */
   private park(handle: Handle, listener: number): void {
-    const conn = (this.conns[handle & SLOT_MASK] ??= new Conn());
-    conn.open(handle, this.firstProtocol, listener - COOKIE_LISTENER, this.i32[W_TIME]);
+    const conn = this.open(handle, listener);
     conn.parked = true;
     this.parked.push(conn);
     if (this.parkTimer !== undefined) return;
+    this.i32[W_THREAD_PARKS + this.input.thread * LOCK_STRIDE_WORDS] = 1;
     Atomics.sub(this.i32, W_ACCEPTING, 1);
     this.f64[this.counters + T_LISTEN_DISABLED] += 1;
     this.parkedSince = performance.now();
@@ -344,6 +381,7 @@ class Server implements Sink, Host {
     }
     clearInterval(this.parkTimer);
     this.parkTimer = undefined;
+    this.i32[W_THREAD_PARKS + this.input.thread * LOCK_STRIDE_WORDS] = 0;
     Atomics.add(this.i32, W_ACCEPTING, 1);
     this.f64[this.counters + T_LISTEN_DISABLED_US] += Math.round((performance.now() - this.parkedSince) * 1000);
   }
@@ -392,7 +430,8 @@ class Server implements Sink, Host {
       return;
     }
     const conn = this.conns[handle & SLOT_MASK]!;
-    const busy = conn.blocked || conn.awaitsTurn;
+    // What it sent is still to be answered.
+    const busy = conn.blocked || conn.awaitsTurn || conn.state === CONN_WAIT;
     if (errno === 0 && busy && conn.state !== CONN_CLOSING) conn.ended = true;
     else this.finish(conn, errno === 0 ? 'normal' : 'error');
   }
@@ -502,7 +541,8 @@ class Server implements Sink, Host {
       this.channel.defer(conn.handle);
       return;
     }
-    if (conn.state === CONN_CLOSING || (conn.ended && !conn.blocked) || !this.withinBounds(conn, received))
+    const answered = !conn.blocked && conn.state !== CONN_WAIT;
+    if (conn.state === CONN_CLOSING || (conn.ended && answered) || !this.withinBounds(conn, received))
       this.finish(conn);
   }
 
@@ -544,10 +584,13 @@ class Server implements Sink, Host {
 
   stats(conn: Conn, subcommand: string): string | undefined {
     // A datagram's reply cannot wait.
-    if (subcommand === 'conns' && conn.listener >= 0) {
-      this.askConns(conn);
+    const what = subcommand === 'conns' ? subcommand : subcommand === 'detail dump' ? 'detail' : undefined;
+    if (what !== undefined && conn.listener >= 0) {
+      this.ask(conn, what);
       return DEFERRED;
     }
+    if (what !== undefined) return this.settings.threads === 1 ? answerText(what, [this.answer(what)]) : undefined;
+    this.publishGauges();
     return statsText(subcommand, this.cache, this.settings) ?? this.proto.sizesStats(subcommand);
   }
 
@@ -568,6 +611,7 @@ class Server implements Sink, Host {
     const { users } = this.settings;
     const name = user.toString();
     if (users === undefined || !Object.hasOwn(users, name)) return false;
+    const { createHash, timingSafeEqual } = process.getBuiltinModule('node:crypto');
     // Of equal length whatever was sent, so that the time taken tells nothing about the password.
     const digest = (bytes: Buffer): Buffer => createHash('sha256').update(bytes).digest();
     return timingSafeEqual(digest(password), digest(Buffer.from(users[name]!)));
@@ -612,24 +656,40 @@ class Server implements Sink, Host {
     return (handle & SLOT_MASK) * this.settings.threads + this.input.thread - 1;
   }
 
-  // ---- stats conns -----------------------------------------------------------------------------------------------
+  // ---- what every worker knows a part of ----------------------------------------------------------------------------
 
-  /** Every worker knows its own connections alone: the answer is theirs put together, and the connection waits for it. */
-  private askConns(conn: Conn): void {
-    const request = ++this.connsRequests;
-    this.connsAsked.set(request, { conn, handle: conn.handle, texts: [] });
-    this.send({ type: 'relay', message: { type: 'askConns', from: this.input.thread, request } });
+  /** Asks all workers, this one among them; the connection waits for the answers. */
+  private ask(conn: Conn, what: Question): void {
+    const request = ++this.requests;
+    const waiting = new Set(Array.from({ length: this.settings.threads }, (_, i) => i + 1));
+    this.asked.set(request, { conn, handle: conn.handle, what, waiting, answers: [] });
+    this.send({ type: 'relay', message: { type: 'ask', from: this.input.thread, request, what } });
   }
 
-  private connsArrived(request: number, text: string): void {
-    const asked = this.connsAsked.get(request);
-    if (asked === undefined) return;
-    asked.texts.push(text);
-    if (asked.texts.length < this.settings.threads) return;
-    this.connsAsked.delete(request);
-    const { conn, handle } = asked;
+  private answer(what: Question): Answer {
+    return what === 'conns' ? this.describeConns() : this.prefixes.list();
+  }
+
+  /** `answer`: undefined where the thread is gone. */
+  private answered(request: number, thread: number, answer: Answer | undefined): void {
+    const asked = this.asked.get(request);
+    if (asked === undefined || !asked.waiting.delete(thread)) return;
+    if (answer !== undefined) asked.answers.push(answer);
+    if (asked.waiting.size > 0) return;
+    this.asked.delete(request);
+    const { conn, handle, what, answers } = asked;
     if (conn.handle !== handle || conn.state !== CONN_WAIT) return;
-    this.answerDeferred(conn, `${asked.texts.sort().join('')}END\r\n`);
+    this.answerDeferred(conn, answerText(what, answers));
+  }
+
+  /** What of this worker's channel `stats` of any worker tells. */
+  private publishGauges(): void {
+    const { f64, counters } = this;
+    const { outputChunks, outputChunkBytes, poolEmpty } = this.channel.stats();
+    f64[counters + T_RESPONSES] = outputChunks;
+    f64[counters + T_RESPONSE_BYTES] = outputChunkBytes;
+    f64[counters + T_RESPONSE_OOM] += poolEmpty - this.poolEmptyCounted;
+    this.poolEmptyCounted = poolEmpty;
   }
 
   /** The rest of a reply that had to be waited for; then what was received meanwhile is next. */
@@ -691,9 +751,11 @@ class Server implements Sink, Host {
       case 'credentials':
         this.protoAuth?.replace(message.credentials);
         break;
-      case 'askConns': {
-        const { from, request } = message;
-        this.send({ type: 'relay', to: from, message: { type: 'conns', request, text: this.describeConns() } });
+      case 'ask': {
+        const { from, request, what } = message;
+        const answer = this.answer(what);
+        const { thread } = this.input;
+        this.send({ type: 'relay', to: from, message: { type: 'answer', from: thread, request, answer } });
         break;
       }
       case 'log':
@@ -703,8 +765,11 @@ class Server implements Sink, Host {
       case 'logTaken':
         this.logger.taken(message.bytes / this.settings.threads);
         break;
-      case 'conns':
-        this.connsArrived(message.request, message.text);
+      case 'answer':
+        this.answered(message.request, message.from, message.answer);
+        break;
+      case 'died':
+        for (const request of [...this.asked.keys()]) this.answered(request, message.thread, undefined);
         break;
     }
   }
@@ -733,6 +798,12 @@ const NEW_CLIENT = {
   binary: 'new binary client connection.',
 } as const;
 
+/** The reply made of all workers' answers. */
+function answerText(what: Question, answers: readonly Answer[]): string {
+  if (what === 'detail') return dumpPrefixes(answers as readonly PrefixCounts[][]);
+  return `${[...(answers as readonly string[])].sort().join('')}END\r\n`;
+}
+
 function protocolWords(protocol: Settings['protocol']): string {
   return protocol === 'auto' ? 'auto-negotiate' : protocol;
 }
@@ -752,6 +823,7 @@ if (parentPort !== null) {
   });
   const ready = (udpPortLines: string[]): WorkerMessage => {
     const { backend, backendReason } = server.channel;
+    collectStartGarbage();
     return { type: 'ready', backend, reason: backendReason, udpPortLines };
   };
   server.openUdp().then(

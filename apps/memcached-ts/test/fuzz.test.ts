@@ -205,8 +205,16 @@ const fuzzCase = fc
   })
   .map(({ commands, mutations, cuts }) => pieces(mutations.reduce(mutated, Buffer.concat(commands)), cuts));
 
-/** Numbers are times, CAS values and counters, which may differ; what stands around them may not. */
-const shape = (answer: Buffer): string => answer.toString('latin1').replace(/\d+/g, 'N');
+/** Numbers are times, CAS values and counters, which may differ; what stands around them may not. So the CAS of packets, too. */
+function shape(answer: Buffer): string {
+  const bytes = Buffer.from(answer);
+  let at = 0;
+  while (at + 24 <= bytes.length && bytes[at] === 0x81) {
+    bytes.fill(0, at + 16, at + 24);
+    at += 24 + bytes.readUInt32BE(at + 8);
+  }
+  return bytes.toString('latin1').replace(/\d+/g, 'N');
+}
 /** What tells about a whole server or about time, and so may differ. */
 const ABOUT_SERVER = /stat|\x80\x10|me |mg |ma |lru|slabs|cache_memlimit|flush|verbosity|shutdown|conns/i;
 
@@ -276,7 +284,7 @@ describe(`a fuzzer of text, meta and binary (seed ${SEED})`, () => {
         }
         for (const server of servers) await healthy(server);
       } catch (error) {
-        const list = cases.map((one) => JSON.stringify(Buffer.concat(one).toString('latin1').slice(0, 3000)));
+        const list = cases.map((one) => JSON.stringify(Buffer.concat(one).toString('latin1').slice(0, 300)));
         throw new Error(`FUZZ_SEED=${SEED}, group ${group} (fc seed ${SEED + group}):\n${list.join('\n')}`, {
           cause: error,
         });

@@ -5,6 +5,7 @@ import { CONN_CLOSING, Conn, PROTOCOL_UNKNOWN } from '../src/conn.ts';
 import { type Cache, createCache } from '../src/engine/cache.ts';
 import { checkInvariants } from '../src/engine/check.ts';
 import { DEFAULT_CACHE_CONFIG, PAGE_BYTES } from '../src/engine/layout.ts';
+import { Prefixes } from '../src/prefixes.ts';
 import { type Host, ProtoText } from '../src/proto_text.ts';
 import type { Output } from '../src/values.ts';
 import { fraction } from './arbitraries.ts';
@@ -78,6 +79,7 @@ class Session {
     flushEnabled: true,
     dumpEnabled: true,
     kick: () => {},
+    prefixes: new Prefixes(createCache(DEFAULT_CACHE_CONFIG, 'none', 1, 1).memory, ':'),
     watchEnabled: false,
     watch: () => false,
     shutdownEnabled: false,

@@ -119,6 +119,25 @@ describe.each(IO_MODES)('watch with --io %s', (io) => {
     expect(watcher.closed).toBe(false);
   });
 
+  it('tells of the background work, on a thread of its own or not', { timeout: 60_000 }, async () => {
+    await Promise.all(
+      ['1', '2'].map(async (threads) => {
+        const server = await serve(io, ['-t', threads]);
+        const watcher = await Client.connect(server.port);
+        expect(await watcher.ask('watch sysevents\r\n')).toBe('OK\r\n');
+        const client = await Client.connect(server.port);
+        await client.ask('set gone 0 1 1\r\n1\r\n');
+        await client.ask('set stays 0 0 1\r\n1\r\n');
+        // The words of Debian's.
+        expect((await watcher.until('\n')).replace(/[\d.]+/g, 'N').replace(/lru=(hot|cold)/, 'lru=L')).toBe(
+          'ts=N gid=N type=lru_crawler crawler=N lru=L low_mark=N next_reclaims=N since_run=N next_run=N elapsed=N ' +
+            'examined=N reclaimed=N\n',
+        );
+        for (const one of [watcher, client]) one.close();
+      }),
+    );
+  });
+
   it('is refused with -W, behind other commands, for unknown words, and above twenty watchers', async () => {
     const without = await serve(io, ['-t', '1', '-W']);
     const client = await Client.connect(without.port);

@@ -176,4 +176,9 @@ export interface ChannelStats {
   overflows: number;
   /** Writes answered Full. */
   full: number;
+  /** ... of these, because the memory for output was all in use. */
+  poolEmpty: number;
+  /** Pieces of that memory that hold output now, and their bytes. */
+  outputChunks: number;
+  outputChunkBytes: number;
 }

@@ -31,7 +31,7 @@ import { FileReads } from './file-reads.ts';
 import { type SocketAddress, socketAddress } from './listen.ts';
 import { cpuList, ListenGroup } from './listen-group.ts';
 import { type AllOptions, allOptions } from './options.ts';
-import { ARENA, LARGE_CHUNK_BYTES } from './output.ts';
+import { ARENA, LARGE_CHUNK_BYTES, SMALL_CHUNK_BYTES } from './output.ts';
 import { Regions } from './regions.ts';
 import { NO_SEGMENT, S, Slots } from './slots.ts';
 import { closed, failed, opened, tracedBackend, tracedSink, tracer, tracing } from './trace.ts';
@@ -94,6 +94,7 @@ export class Channel {
     stale: 0,
     overflows: 0,
     full: 0,
+    poolEmpty: 0,
   };
   /** @internal */ readonly regions: Regions = new Regions();
 
@@ -895,7 +896,15 @@ export class Channel {
 
   stats(): ChannelStats {
     const { completions, batches } = this.counters;
-    return { backend: this.backend, ...this.counters, meanBatch: batches > 0 ? completions / batches : 0 };
+    const { small, large, smallFree, largeFree } = this.arena.output;
+    const [smalls, larges] = [small.length - smallFree, large.length - largeFree];
+    return {
+      backend: this.backend,
+      ...this.counters,
+      meanBatch: batches > 0 ? completions / batches : 0,
+      outputChunks: smalls + larges,
+      outputChunkBytes: smalls * SMALL_CHUNK_BYTES + larges * LARGE_CHUNK_BYTES,
+    };
   }
 
   // ---------------------------------------------------------------- what backends report
@@ -1198,6 +1207,7 @@ export class Channel {
 
   #full(slot: number, why: number): -1 {
     this.counters.full++;
+    if (why) this.counters.poolEmpty++;
     const state = this.slots.state[slot]!;
     if (why && !(state & S.PoolWait)) this.#poolWaiters.push(slot, this.slots.generation[slot]!);
     this.slots.state[slot] = state | S.WantDrain | why;

@@ -58,6 +58,8 @@ export interface CrawlerStats {
   seen: number;
   noExpiry: number;
   reclaimed: number;
+  /** Seconds on the cache's clock. */
+  startTime: number;
   /** Seconds on the cache's clock; `complete` until the maintainer has drawn its conclusions. */
   endTime: number;
   complete: boolean;
@@ -70,6 +72,7 @@ export class Crawler {
     seen: 0,
     noExpiry: 0,
     reclaimed: 0,
+    startTime: 0,
     endTime: 0,
     complete: false,
   }));
@@ -98,6 +101,7 @@ export class Crawler {
       stats.noExpiry = 0;
       stats.reclaimed = 0;
       stats.complete = false;
+      stats.startTime = i32[W_TIME]!;
     }
     cache.memory.f64[D_CRAWLER_STARTS] += 1;
     cache.locks.unlockCache();

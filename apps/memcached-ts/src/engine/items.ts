@@ -160,6 +160,8 @@ export interface ItemLog {
   store(ref: number, result: number, mode: number): void;
   eviction(ref: number): void;
   deletion(ref: number, command: string): void;
+  /** Of the background work; no lock is held. */
+  system(text: string): void;
 }
 
 export class Items {

@@ -42,6 +42,8 @@ export const W_HASH_ITEMS = 32;
 export const W_CURR_CONNS = 48;
 /** Number of the last log line. */
 export const W_LOG_GID = 49;
+/** Workers that have yet to take the background thread's last log lines. */
+export const W_LOG_UNDERWAY = 50;
 export const W_LOCK_CACHE = 64;
 export const W_LOCK_SLABS = 80;
 export const W_LOCK_CAS = 96;
@@ -66,6 +68,9 @@ export const W_SLAB_AUTOMOVE = 138;
 export const W_SLAB_AUTOMOVE_WINDOW = 139;
 /** Counts of item sizes are kept (`stats sizes`). */
 export const W_SIZES_ENABLED = 140;
+/** `stats detail` counts; how often its counts were reset. */
+export const W_DETAIL = 141;
+export const W_DETAIL_EPOCH = 142;
 /** A line of its own for what the background work and those who ask it for something write. */
 export const W_CRAWLER_RUNNING = 144;
 /** Counts requests to the background work; it sleeps on this word. */
@@ -114,6 +119,12 @@ export const W_STORING = W_LRU + LRU_LISTS * LRU_WORDS;
 export const W_UNLINKING = W_STORING + 1;
 /** Connections that each thread has open. */
 export const W_THREAD_CONNS = W_STORING + 2;
+/** 1: this thread has connections that wait for a place among -c, and so took itself out of W_ACCEPTING. */
+export const W_THREAD_PARKS = W_STORING + 3;
+/** Of W_LOG_WATCHERS and, for each kind of lines, of W_LOG_COUNTS, what is this thread's. */
+export const W_THREAD_WATCHERS = W_STORING + 4;
+export const W_THREAD_LOG_COUNTS = W_STORING + 5;
+export const LOG_KINDS_COUNT = 7;
 /** The references that each thread holds beyond one command: an open hash table of refs for each. */
 export const W_HELD = W_STORING + THREADS_MAX * LOCK_STRIDE_WORDS;
 export const HELD_WORDS = 4096;

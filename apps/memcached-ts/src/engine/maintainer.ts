@@ -14,6 +14,7 @@ import type { Cache } from './cache.ts';
 import { CRAWL_BACKGROUND, Crawler, HISTOGRAM_MINUTES } from './crawler.ts';
 import { PULL_CRAWL_BLOCKS } from './items.ts';
 import {
+  CLASS_MASK,
   COLD_LRU,
   D_HOT_MAX_FACTOR,
   D_MAINTAINER_JUGGLES,
@@ -35,6 +36,7 @@ import {
   WARM_LRU,
 } from './layout.ts';
 import { Mover } from './mover.ts';
+import { MOVE_OK } from './slabs.ts';
 
 const SLEEP_US_MIN = 1000;
 const SLEEP_US_MAX = 999_999;
@@ -47,6 +49,8 @@ const MOVE_CHUNKS = 512;
 const MOVE_SLEEP_US = 100;
 const CRAWL_WAIT_SECONDS_MAX = 3600;
 const CRAWL_RETRY_SECONDS = 5;
+/** By segment. */
+const LRU_NAMES = ['hot', 'warm', 'cold', 'temp'];
 
 export class Maintainer {
   readonly crawler: Crawler;
@@ -100,7 +104,10 @@ export class Maintainer {
       ) {
         this.lastAutomove = this.i32[W_TIME];
         this.automove.decide();
-        if (this.automove.src >= 0) this.cache.slabs.requestMove(this.automove.src, this.automove.dst);
+        const { src, dst } = this.automove;
+        if (src >= 0 && this.cache.slabs.requestMove(src, dst) === MOVE_OK) {
+          this.cache.items.log?.system(`type=slab_move src=${src} dst=${dst}`);
+        }
       }
     }
     if (this.mover.running) {
@@ -206,6 +213,11 @@ export class Maintainer {
         if (expiring === 0) wait += 60;
         this.nextCrawlWait[list] = Math.min(wait, CRAWL_WAIT_SECONDS_MAX);
         this.nextCrawl[list] = now + this.nextCrawlWait[list] + CRAWL_RETRY_SECONDS;
+        this.cache.items.log?.system(
+          `type=lru_crawler crawler=${list & CLASS_MASK} lru=${LRU_NAMES[list >> 6]} low_mark=${enough} ` +
+            `next_reclaims=${expiring} since_run=${now - stats.endTime} next_run=${this.nextCrawl[list] - now} ` +
+            `elapsed=${stats.endTime - stats.startTime} examined=${stats.seen} reclaimed=${stats.reclaimed}`,
+        );
       }
       if (now > this.nextCrawl[list]) {
         const count = this.cache.lru.count(list);

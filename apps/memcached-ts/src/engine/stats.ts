@@ -17,6 +17,7 @@ import {
   THREAD_DOUBLES,
   THREAD_LRU_HITS,
   THREADS_MAX,
+  W_DETAIL_EPOCH,
 } from './layout.ts';
 
 // Per thread.
@@ -51,10 +52,15 @@ export const T_LOG_SENT = 27;
 export const T_LISTEN_DISABLED = 28;
 export const T_LISTEN_DISABLED_US = 29;
 export const T_READ_BUF_OOM = 30;
+export const T_RESPONSE_OOM = 31;
 /** From here on: what is, not what was counted. `stats reset` leaves it alone. */
 export const T_GAUGES = 56;
 export const T_KEPT_BUFFERS = 56;
 export const T_KEPT_BYTES = 57;
+/** Pieces of output memory in use, their bytes, and what was ever allocated for connections. */
+export const T_RESPONSES = 58;
+export const T_RESPONSE_BYTES = 59;
+export const T_CONN_STRUCTURES = 60;
 
 // Per thread and slab class.
 export const S_SET_CMDS = 0;
@@ -145,8 +151,14 @@ export function sumLruCounter(memory: CacheMemory, counter: number): number {
   return sum;
 }
 
+/** A thread is gone: what is no more, as against what was counted, is no more its. */
+export function clearGauges(memory: CacheMemory, thread: number): void {
+  memory.f64.fill(0, threadBase(thread) + T_GAUGES, threadBase(thread) + THREAD_COUNTERS);
+}
+
 /** `stats reset`: counts of other threads that fall into this very moment may survive it. */
 export function resetStats(memory: CacheMemory): void {
+  Atomics.add(memory.i32, W_DETAIL_EPOCH, 1);
   memory.f64.fill(0, D_CLASS, D_CLASS + SLAB_CLASSES_MAX * CLASS_COUNTERS);
   for (let thread = 0; thread < THREADS_MAX; thread++) {
     const base = threadBase(thread);
