@@ -14,6 +14,7 @@ import { cpusOf } from './listeners.ts';
 import { errnoOf, strerror } from './log/errno.ts';
 import { ErrorLogWriter } from './log/error-log.ts';
 import { closeLogs, openLogs } from './log/files.ts';
+import { Syslog } from './log/syslog.ts';
 import type { FromGeneration, FromWorker, GenerationStart, ToGeneration, ToWorker, WorkerStart } from './messages.ts';
 
 interface WorkerState {
@@ -27,10 +28,11 @@ interface WorkerState {
   reopened: (() => void) | null;
 }
 
+const syslog = new Syslog();
 const workers = new Set<WorkerState>();
 let start: GenerationStart | null = null;
 let logFds: number[] = [];
-let log = new ErrorLogWriter([]);
+let log = new ErrorLogWriter([], syslog);
 let ending: 'stop' | 'quit' | null = null;
 let unprivileged = false;
 let readySent = false;
@@ -49,7 +51,7 @@ function say(level: 'alert' | 'emerg' | 'notice', message: string): void {
 function begin(message: GenerationStart): void {
   start = message;
   logFds = message.logFds;
-  log = new ErrorLogWriter(logFds);
+  log = new ErrorLogWriter(logFds, syslog);
   process.title = 'nginx: worker process';
   for (let index = 0; index < message.workerProcesses; index++) startWorker(message, index);
 }
@@ -207,7 +209,7 @@ function reopen(): void {
   }
   const old = logFds;
   logFds = fds;
-  log = new ErrorLogWriter(fds);
+  log = new ErrorLogWriter(fds, syslog);
   const answers = [...workers].map(
     (each) =>
       new Promise<void>((resolve) => {

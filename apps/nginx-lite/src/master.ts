@@ -20,6 +20,7 @@ import { Listeners } from './listeners.ts';
 import { errnoOf, strerror } from './log/errno.ts';
 import { ErrorLogWriter } from './log/error-log.ts';
 import { closeLogs, giveLogs, openLogs } from './log/files.ts';
+import { Syslog } from './log/syslog.ts';
 import type { FromGeneration, GenerationStart, IoMode, MegapipeBackend, SharedFile, ToGeneration } from './messages.ts';
 import { makeTempPaths } from './temp-paths.ts';
 
@@ -29,6 +30,8 @@ const SHORT_LIFE_MS = 1000;
 const STOP_PATIENCE_MS = 3000;
 /** First descriptor of a child behind the standard ones and the channel to its parent. */
 const FIRST_FD = 4;
+
+const syslog = new Syslog();
 
 export interface MasterOptions {
   prefix: string;
@@ -69,7 +72,7 @@ export class Master {
   private started = false;
   private readonly children = new Set<Child>();
   private logFds: number[] = [];
-  private log: ErrorLogWriter = new ErrorLogWriter([]);
+  private log: ErrorLogWriter = new ErrorLogWriter([], syslog);
   private readonly status: SharedFile;
   private readonly statusView: ArrayBuffer;
   private readonly freeRows: number[] = Array.from({ length: ROWS }, (_, row) => ROWS - 1 - row);
@@ -103,7 +106,7 @@ export class Master {
     try {
       makeTempPaths(model.tempPaths, model.user);
       this.logFds = openLogs(model.files);
-      this.log = new ErrorLogWriter(this.logFds);
+      this.log = new ErrorLogWriter(this.logFds, syslog);
       await this.listeners.open(model);
     } catch (error) {
       if (!(error instanceof ConfError)) throw error;
@@ -429,7 +432,7 @@ export class Master {
     this.generation = generation;
     this.model = model;
     this.keepZones(zones);
-    this.log = new ErrorLogWriter(logFds);
+    this.log = new ErrorLogWriter(logFds, syslog);
     closeLogs(oldFds);
     for (const each of old) this.retire(each);
     this.listeners.closeOthers(model);
@@ -454,7 +457,7 @@ export class Master {
     }
     closeLogs(this.logFds);
     this.logFds = fds;
-    this.log = new ErrorLogWriter(fds);
+    this.log = new ErrorLogWriter(fds, syslog);
     for (const each of this.children) this.tell(each, { type: 'reopen' });
   }
 

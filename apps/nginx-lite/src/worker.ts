@@ -10,6 +10,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { Channel, type Handle, MegapipeError, mapSharedMemory, setAffinity } from '@megapipe/core';
 import { Engine } from './http/engine.ts';
 import { ErrorLogWriter } from './log/error-log.ts';
+import { Syslog } from './log/syslog.ts';
 import type { FromWorker, ToWorker, WorkerStart } from './messages.ts';
 import { AccessLogs } from './modules/log/writer.ts';
 import { HEADER_FILTERS, PHASES } from './modules/phases.ts';
@@ -22,9 +23,10 @@ const send = (message: FromWorker): void => port.postMessage(message);
 
 if (start.cpus.length > 0) setAffinity(start.cpus);
 
-const errorLog = new ErrorLogWriter(start.logFds);
+const syslog = new Syslog();
+const errorLog = new ErrorLogWriter(start.logFds, syslog);
 let lastLogError = 0;
-const accessLogs = new AccessLogs(start.logFds, start.http.logFormats, (file, error) => {
+const accessLogs = new AccessLogs(start.logFds, start.http.logFormats, syslog, (file, error) => {
   // Once a second at most: a full disk fails every write.
   const now = Date.now();
   if (now - lastLogError < 1000) return;
@@ -99,7 +101,8 @@ function finish(): void {
   // Not from within the channel's own callbacks.
   setImmediate(() => {
     clearTimeout(clock);
-    accessLogs.flush();
+    accessLogs.close();
+    syslog.close();
     (channel as Channel).destroy();
     send({ type: 'done' });
     port?.close();
@@ -130,7 +133,7 @@ port.on('message', (message: ToWorker) => {
       finish();
       return;
     case 'reopen':
-      accessLogs.flush();
+      accessLogs.close();
       accessLogs.fds = message.logFds;
       errorLog.fds = message.logFds;
       send({ type: 'reopened' });

@@ -17,6 +17,7 @@ import { headHash } from '../src/http/replay.ts';
 import { STATUS_BYTES } from '../src/http/status-rows.ts';
 import { normalized, normalizeUri } from '../src/http/uri.ts';
 import { ErrorLogWriter } from '../src/log/error-log.ts';
+import { Syslog } from '../src/log/syslog.ts';
 import { AccessLogs } from '../src/modules/log/writer.ts';
 import { HEADER_FILTERS, PHASES } from '../src/modules/phases.ts';
 import { parseRanges } from '../src/modules/range/filter.ts';
@@ -329,7 +330,7 @@ describe('the engine', () => {
         confPrefix: `${dir}/`,
         errorLog: new ErrorLogWriter([]),
         mainErrorLogs: [],
-        accessLogs: new AccessLogs([], http.logFormats, () => {}),
+        accessLogs: new AccessLogs([], http.logFormats, new Syslog(), () => {}),
         workerConnections: 1_000_000,
         status: new SharedArrayBuffer(STATUS_BYTES),
         statusRow: 0,

@@ -19,8 +19,10 @@ export { Channel } from './channel.ts';
 export { errnoMessage, errnoName, MegapipeError } from './errors.ts';
 export {
   closeDescriptor,
+  connectDatagram,
   getAffinity,
   type ListenTcpOptions,
+  type ListenTuning,
   type ListenUnixOptions,
   listenTcp,
   listenUnix,
@@ -28,6 +30,7 @@ export {
   type SocketAddress,
   type SocketAddress as LocalAddress,
   setAffinity,
+  tuneListener,
 } from './listen.ts';
 export { ListenGroup, type ListenGroupOptions, type ListenGroupShare, listenGroup } from './listen-group.ts';
 export { ensureCoreFiles, ensureDescriptors, lockMemory } from './process.ts';

@@ -94,6 +94,54 @@ export function listenUnix(options: ListenUnixOptions): number {
   return fd;
 }
 
+/** What the sockets that a listening socket accepts inherit, and how it accepts. */
+export interface ListenTuning {
+  /** SO_RCVBUF and SO_SNDBUF, bytes. */
+  receiveBufferBytes?: number;
+  sendBufferBytes?: number;
+  /** TCP keep-alive probes. */
+  keepAlive?: boolean;
+  keepAliveIdleSec?: number;
+  keepAliveIntervalSec?: number;
+  keepAliveProbes?: number;
+  /** TCP_DEFER_ACCEPT: a connection is accepted when its first bytes are there. */
+  deferAcceptSec?: number;
+  /** TCP_FASTOPEN: connections that may wait with data in their SYN. */
+  fastOpenQueue?: number;
+}
+
+const TUNING: [keyof ListenTuning, number, number, string][] = [
+  ['receiveBufferBytes', NET.SOL_SOCKET, NET.SO_RCVBUF, 'SO_RCVBUF'],
+  ['sendBufferBytes', NET.SOL_SOCKET, NET.SO_SNDBUF, 'SO_SNDBUF'],
+  ['keepAlive', NET.SOL_SOCKET, NET.SO_KEEPALIVE, 'SO_KEEPALIVE'],
+  ['keepAliveIdleSec', NET.IPPROTO_TCP, NET.TCP_KEEPIDLE, 'TCP_KEEPIDLE'],
+  ['keepAliveIntervalSec', NET.IPPROTO_TCP, NET.TCP_KEEPINTVL, 'TCP_KEEPINTVL'],
+  ['keepAliveProbes', NET.IPPROTO_TCP, NET.TCP_KEEPCNT, 'TCP_KEEPCNT'],
+  ['deferAcceptSec', NET.IPPROTO_TCP, NET.TCP_DEFER_ACCEPT, 'TCP_DEFER_ACCEPT'],
+  ['fastOpenQueue', NET.IPPROTO_TCP, NET.TCP_FASTOPEN, 'TCP_FASTOPEN'],
+];
+
+/** Sets options of a listening socket; what is not named stays as it is. Throws with the errno's code. */
+export function tuneListener(fd: number, tuning: ListenTuning): void {
+  for (const [key, level, option, name] of TUNING) {
+    const value = tuning[key];
+    if (value !== undefined) ok(native.setsockopt(fd, level, option, Number(value)), 'setsockopt', name, -1);
+  }
+}
+
+/**
+ * A datagram socket that is connected to an address, or to the path of a Unix socket: what is written to the descriptor is a datagram.
+ * Non-blocking. Throws with the errno's code.
+ */
+export function connectDatagram(host: string, port: number): number {
+  const unix = host.startsWith('/');
+  const domain = unix ? NET.AF_UNIX : host.includes(':') ? NET.AF_INET6 : NET.AF_INET;
+  const fd = native.socket(domain, NET.SOCK_DGRAM);
+  ok(fd, 'socket', host, -1);
+  ok(native.connect(fd, host, port), 'connect', host, fd);
+  return fd;
+}
+
 /** Whether a file is a socket that was left over: connecting to it is refused (as to any other file). */
 function abandoned(path: string): boolean {
   if (!lstatSync(path, { throwIfNoEntry: false })?.isSocket()) return false;

@@ -108,6 +108,8 @@ export class Builder {
   /** Extension → type; entry 0 is nginx's own short list. */
   readonly typeMaps: Record<string, string>[] = [{ html: 'text/html', gif: 'image/gif', jpg: 'image/jpeg' }];
   readonly files: string[] = [];
+  /** Buffers of log files, in words: there is one for each file. */
+  readonly logBuffers = new Map<number, string>();
   /** Folders of temporary files, and where they were first named. */
   readonly tempPaths = new Map<string, { levels: number[]; file: string; line: number }>();
   readonly zones: Zone[] = [];

@@ -153,6 +153,9 @@ function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: 
     level.loc.accessLogs = [
       {
         file: builder.file(`${prefix}logs/access.log`),
+        path: null,
+        syslog: null,
+        gzip: 0,
         format: formatIndex(cf, 'combined'),
         bufferBytes: 0,
         flushMs: 0,

@@ -14,15 +14,40 @@ import type { User } from './user.ts';
 export type Template = string | TemplatePart[];
 export type TemplatePart = string | { name: string };
 
+export interface SyslogTarget {
+  /** Address, or the path of a Unix socket. */
+  host: string;
+  port: number;
+  /** As syslog numbers them. */
+  facility: number;
+  severity: number;
+  tag: string;
+  /** Messages name this machine. */
+  hostname: boolean;
+}
+
 export interface ErrorLog {
   /** Index into Model.files, or -1 for stderr. */
   file: number;
   level: LogLevelName;
+  /** Instead of a file. */
+  syslog?: SyslogTarget;
+}
+
+export interface OpenLogFileCache {
+  max: number;
+  inactiveSec: number;
+  validSec: number;
+  minUses: number;
 }
 
 export interface AccessLog {
-  /** Index into Model.files. */
+  /** Index into Model.files; -1: `path` or `syslog` says where lines go. */
   file: number;
+  path: Template | null;
+  syslog: SyslogTarget | null;
+  /** Level of gzip; 0: plain. */
+  gzip: number;
   /** Index into Model.logFormats. */
   format: number;
   bufferBytes: number;
@@ -242,6 +267,7 @@ export interface LocConf {
   addHeaders: AddHeader[];
   expires: Expires;
   accessLogs: AccessLog[];
+  openLogFileCache: OpenLogFileCache | 'off';
   errorLogs: ErrorLog[];
   openFileCache: OpenFileCache | 'off' | null;
   openFileCacheValidSec: number;

@@ -9,6 +9,7 @@
 import { readlinkSync, writeSync } from 'node:fs';
 import type { LogLevelName } from '../conf/errors.ts';
 import type { ErrorLog } from '../conf/model.ts';
+import type { Syslog } from './syslog.ts';
 
 /** By severity; the index is nginx's number less one. */
 export const LEVELS = ['emerg', 'alert', 'crit', 'error', 'warn', 'notice', 'info', 'debug'] as const;
@@ -45,8 +46,12 @@ export class ErrorLogWriter {
   /** File descriptors by Model.files index; replaced as a whole when logs are reopened. */
   fds: readonly number[];
 
-  constructor(fds: readonly number[]) {
+  private readonly syslog: Syslog | null;
+
+  /** Without `syslog` lines for such servers are dropped. */
+  constructor(fds: readonly number[], syslog: Syslog | null = null) {
     this.fds = fds;
+    this.syslog = syslog;
   }
 
   /** True when some of `logs` takes `level`: callers build the message only then. */
@@ -59,13 +64,16 @@ export class ErrorLogWriter {
   /** Writes one line; `message` is latin1 (bytes as they came), control bytes are written as `\xNN`. */
   write(logs: readonly ErrorLog[], level: LogLevelName, message: string): void {
     const severity = LEVELS.indexOf(level);
+    let text: string | null = null;
     let line: Buffer | null = null;
     for (const log of logs) {
       if (LEVELS.indexOf(log.level) < severity) continue;
-      line ??= Buffer.from(
-        `${`${errorLogTime(new Date())} [${level}] ${processAndThread()}: ${message}`.slice(0, LINE_MAX - 1)}\n`,
-        'latin1',
-      );
+      text ??= `${errorLogTime(new Date())} [${level}] ${processAndThread()}: ${message}`.slice(0, LINE_MAX - 1);
+      if (log.syslog !== undefined) {
+        this.syslog?.send(log.syslog, severity, text);
+        continue;
+      }
+      line ??= Buffer.from(`${text}\n`, 'latin1');
       try {
         writeSync(log.file < 0 ? 2 : (this.fds[log.file] ?? 2), line);
       } catch {

@@ -12,6 +12,7 @@ import type { LogLevelName } from '../../conf/errors.ts';
 import type { ErrorLog } from '../../conf/model.ts';
 import { type ConfContext, INCLUDE } from '../../conf/parser.ts';
 import { accept, flag, main, msec, number, type Parse, word } from '../../conf/setters.ts';
+import { isSyslog, parseSyslog } from '../../conf/syslog.ts';
 import { parseNumber } from '../../conf/units.ts';
 import { findGroup, findUser } from '../../conf/user.ts';
 import { LEVELS } from '../../log/error-log.ts';
@@ -21,13 +22,17 @@ const { Main, Events } = Context;
 /** `error_log FILE|stderr [LEVEL]`, for every context that has it. */
 export function parseErrorLog(cf: ConfContext, args: string[], logs: ErrorLog[]): string | undefined {
   const target = args[1] as string;
-  if (target.startsWith('syslog:') || target.startsWith('memory:')) {
-    cf.fail(`"error_log ${target.slice(0, target.indexOf(':') + 1)}" is not supported by this server`);
-  }
+  // nginx keeps these in memory for a debugger, which finds nothing of the kind here.
+  if (target.startsWith('memory:')) cf.fail('"error_log memory:" is not supported by this server');
+  const syslog = isSyslog(target) ? parseSyslog(cf, target) : null;
   let level: LogLevelName = 'error';
   for (const given of args.slice(2)) {
     if (!(LEVELS as readonly string[]).includes(given)) cf.fail(`invalid log level "${given}"`);
     level = given as LogLevelName;
+  }
+  if (syslog !== null) {
+    logs.push({ file: -1, level, syslog });
+    return undefined;
   }
   if (target === 'stderr') {
     logs.push({ file: -1, level });

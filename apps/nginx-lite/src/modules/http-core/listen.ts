@@ -158,7 +158,7 @@ function canonicalV6(host: string): string {
  * Names in `listen` come from the hosts file only: the configuration is parsed in one go, and a name server that is
  * not up yet must not keep a web server from starting.
  */
-function fromHostsFile(name: string): string[] {
+export function fromHostsFile(name: string): string[] {
   let text: string;
   try {
     text = readFileSync('/etc/hosts', 'latin1');

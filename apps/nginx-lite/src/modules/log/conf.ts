@@ -1,10 +1,10 @@
-/** Directives of the log module: `log_format`, `access_log`. */
+/** Directives of the log module: `log_format`, `access_log`, `open_log_file_cache`. */
 
 import { Args, Context, type Directive, HTTP_ALL, HTTP_ALL_IF } from '../../conf/directives.ts';
 import type { LocConf, LogFormat, TemplatePart } from '../../conf/model.ts';
 import type { ConfContext } from '../../conf/parser.ts';
-import { accept, word } from '../../conf/setters.ts';
-import { parseSize, parseTimeMs } from '../../conf/units.ts';
+import { isSyslog, parseSyslog } from '../../conf/syslog.ts';
+import { parseNumber, parseSize, parseTimeMs, parseTimeSec } from '../../conf/units.ts';
 
 /** The format that needs no log_format. */
 export const COMBINED_TEXT =
@@ -12,8 +12,13 @@ export const COMBINED_TEXT =
 export const COMBINED = 'combined';
 
 const BUFFER_DEFAULT = 64 * 1024;
+/** The fastest. */
+const GZIP_DEFAULT = 1;
 
-export const LOG_DEFAULTS: Pick<LocConf, 'accessLogs'> = { accessLogs: [] };
+export const LOG_DEFAULTS: Pick<LocConf, 'accessLogs' | 'openLogFileCache'> = {
+  accessLogs: [],
+  openLogFileCache: 'off',
+};
 
 function setLogFormat(cf: ConfContext, args: string[]): undefined {
   const name = args[1] as string;
@@ -42,8 +47,8 @@ function setAccessLog(cf: ConfContext, args: string[]): string | undefined {
     }
     return cf.fail(`invalid parameter "${args[2]}"`);
   }
-  if (target.startsWith('syslog:')) cf.fail('"access_log syslog:" is not supported by this server');
-  if (target.includes('$')) cf.fail(`variables in the path of "access_log" are not supported by this server`);
+  const syslog = isSyslog(target) ? parseSyslog(cf, target) : null;
+  const path = syslog === null && target.includes('$') ? cf.builder.template(cf, cf.fullName(target)) : null;
   let words = args.slice(2);
   let formatName = COMBINED;
   if (words[0] !== undefined && !words[0].includes('=') && words[0] !== 'gzip') {
@@ -52,6 +57,7 @@ function setAccessLog(cf: ConfContext, args: string[]): string | undefined {
   }
   let bufferBytes = 0;
   let flushMs = 0;
+  let gzip = 0;
   let condition: LocConf['accessLogs'][number]['condition'] = null;
   for (const word of words) {
     if (word.startsWith('buffer=')) {
@@ -64,19 +70,56 @@ function setAccessLog(cf: ConfContext, args: string[]): string | undefined {
       flushMs = ms;
     } else if (word.startsWith('if=')) condition = cf.builder.template(cf, word.slice(3));
     else if (word === 'gzip' || word.startsWith('gzip=')) {
-      cf.fail('the "gzip" parameter of "access_log" is not supported by this server');
+      if (bufferBytes === 0) bufferBytes = BUFFER_DEFAULT;
+      const level = word === 'gzip' ? GZIP_DEFAULT : parseNumber(word.slice(5));
+      if (level === null || level < 1 || level > 9) cf.fail(`invalid compression level "${word.slice(5)}"`);
+      gzip = level;
     } else cf.fail(`invalid parameter "${word}"`);
   }
   if (flushMs > 0 && bufferBytes === 0) cf.fail(`no buffer is defined for access_log "${target}"`);
   const format = formatIndex(cf, formatName);
   if (format < 0) cf.fail(`unknown log format "${formatName}"`);
+  if (bufferBytes > 0 && path !== null) cf.fail('buffered logs cannot have variables in name');
+  if (bufferBytes > 0 && syslog !== null) cf.fail('logs to syslog cannot be buffered');
+  const file = path === null && syslog === null ? cf.builder.file(cf.fullName(target)) : -1;
+  if (bufferBytes > 0) {
+    const buffer = `${bufferBytes} ${flushMs} ${gzip}`;
+    const known = cf.builder.logBuffers.get(file);
+    if (known !== undefined && known !== buffer)
+      cf.fail(`access_log "${target}" already defined with conflicting parameters`);
+    cf.builder.logBuffers.set(file, buffer);
+  }
   logs.push({
-    file: cf.builder.file(cf.fullName(target)),
+    file,
+    path,
+    syslog,
+    gzip,
     format,
     bufferBytes: Math.min(bufferBytes, 16 * BUFFER_DEFAULT),
     flushMs,
     condition,
   });
+  return undefined;
+}
+
+function setOpenLogFileCache(cf: ConfContext, args: string[]): string | undefined {
+  const conf = cf.level.loc;
+  if (conf.openLogFileCache !== undefined) return 'is duplicate';
+  const cache = { max: 0, inactiveSec: 10, validSec: 60, minUses: 1 };
+  for (const word of args.slice(1)) {
+    const bad = (): never => cf.fail(`invalid "open_log_file_cache" parameter "${word}"`);
+    const value = word.slice(word.indexOf('=') + 1);
+    if (word === 'off') {
+      conf.openLogFileCache = 'off';
+    } else if (word.startsWith('max=')) cache.max = parseNumber(value) ?? bad();
+    else if (word.startsWith('inactive=')) cache.inactiveSec = parseTimeSec(value) ?? bad();
+    else if (word.startsWith('min_uses=')) cache.minUses = parseNumber(value) ?? bad();
+    else if (word.startsWith('valid=')) cache.validSec = parseTimeSec(value) ?? bad();
+    else bad();
+  }
+  if (conf.openLogFileCache === 'off') return undefined;
+  if (cache.max === 0) cf.fail('"open_log_file_cache" must have "max" parameter');
+  conf.openLogFileCache = cache;
   return undefined;
 }
 
@@ -90,7 +133,6 @@ export function formatIndex(cf: ConfContext, name: string): number {
 
 export const LOG_DIRECTIVES: Directive[] = [
   { name: 'log_format', contexts: Context.Http, args: Args.TwoOrMore, set: setLogFormat },
-  // Log files whose names have no variables are opened once anyway.
-  { name: 'open_log_file_cache', contexts: HTTP_ALL, args: Args.Any, set: accept(word) },
+  { name: 'open_log_file_cache', contexts: HTTP_ALL, args: Args.Take1234, set: setOpenLogFileCache },
   { name: 'access_log', contexts: HTTP_ALL_IF | Context.LimitExcept, args: Args.OneOrMore, set: setAccessLog },
 ];

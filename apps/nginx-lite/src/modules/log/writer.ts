@@ -1,36 +1,39 @@
 /**
  * The access log: lines from requests, buffers, files.
  *
- * What it is for: compiles formats once, escapes as nginx does, collects lines and writes them in batches. Invariant: a
+ * What it is for: compiles formats once, escapes as nginx does, collects lines and writes them in batches, to files, packed or not, or to
+ * a syslog server. Invariant: a
  * line is never cut between two writes unless it is longer than the buffer; lines stand in the order of the requests of
  * a worker. Lines of a log without `buffer=` wait at most FLUSH_MS. Not its job: opening and reopening files (master).
  */
 
 import { writeSync } from 'node:fs';
+import { gzipSync } from 'node:zlib';
 import type { AccessLog, LogFormat, TemplatePart } from '../../conf/model.ts';
-import { latin1Bytes, writeLatin1 } from '../../http/bytes.ts';
+import { latin1, latin1Bytes, writeLatin1 } from '../../http/bytes.ts';
 import type { Connection } from '../../http/connection.ts';
 import { formatIsoTime, formatLogTime } from '../../http/date.ts';
 import type { MemoLog } from '../../http/prepared.ts';
 import type { Request } from '../../http/request.ts';
 import { compileTemplate, type Evaluator } from '../../http/template.ts';
 import { CHANGING, type Getter, plainGetter, seconds } from '../../http/variables.ts';
+import type { Syslog } from '../../log/syslog.ts';
+import { VariableLogs } from './variable-path.ts';
 
 const FLUSH_MS = 100;
 const BUFFER_BYTES = 64 * 1024;
 
-/** Bytes on their way to one file. */
+/** Bytes on their way to one file or server. */
 class LogBuffer {
   readonly bytes: Uint8Array;
   length = 0;
-  private readonly logs: AccessLogs;
-  private readonly file: number;
+  /** Takes whole lines; the bytes are the buffer's. */
+  private readonly write: (bytes: Uint8Array) => void;
   private readonly flushMs: number;
   private timer: NodeJS.Timeout | null = null;
 
-  constructor(logs: AccessLogs, file: number, capacity: number, flushMs: number) {
-    this.logs = logs;
-    this.file = file;
+  constructor(write: (bytes: Uint8Array) => void, capacity: number, flushMs: number) {
+    this.write = write;
     this.bytes = new Uint8Array(capacity);
     this.flushMs = flushMs;
   }
@@ -49,12 +52,12 @@ class LogBuffer {
 
   line(text: string): void {
     if (this.room(text.length)) this.length += writeLatin1(this.bytes, text, this.length);
-    else this.logs.write(this.file, latin1Bytes(text));
+    else this.write(latin1Bytes(text));
   }
 
   flush(): void {
     if (this.length === 0) return;
-    this.logs.write(this.file, this.bytes.subarray(0, this.length));
+    this.write(this.bytes.subarray(0, this.length));
     this.length = 0;
   }
 }
@@ -62,17 +65,33 @@ class LogBuffer {
 /** One access_log directive at work. */
 export class RuntimeAccessLog {
   readonly buffer: LogBuffer;
+  /** A path that depends on the request; nothing is buffered then. */
+  readonly path: Evaluator | null;
   readonly condition: Evaluator | null;
   readonly parts: readonly LogPart[];
   readonly escapeText: (text: string | null) => string;
   readonly logs: AccessLogs;
 
-  constructor(logs: AccessLogs, buffer: LogBuffer, format: LogFormat, condition: Evaluator | null) {
+  constructor(
+    logs: AccessLogs,
+    buffer: LogBuffer,
+    path: Evaluator | null,
+    format: LogFormat,
+    condition: Evaluator | null,
+  ) {
     this.logs = logs;
     this.buffer = buffer;
+    this.path = path;
     this.condition = condition;
     this.parts = format.template.map(partOf);
     this.escapeText = ESCAPES[format.escape];
+  }
+
+  /** Writes the line of a request. */
+  log(r: Request): void {
+    const line = this.render(r);
+    if (this.path === null) this.buffer.line(line);
+    else this.logs.variable.write(r, this.path, latin1Bytes(line));
   }
 
   /** The line of a request, with its line break. */
@@ -121,9 +140,18 @@ export class AccessLogs {
   private localBytes: Uint8Array = new Uint8Array(0);
   private isoBytes: Uint8Array = new Uint8Array(0);
 
-  constructor(fds: readonly number[], formats: readonly LogFormat[], onError: (file: number, error: unknown) => void) {
+  readonly variable = new VariableLogs();
+  private readonly syslog: Syslog;
+
+  constructor(
+    fds: readonly number[],
+    formats: readonly LogFormat[],
+    syslog: Syslog,
+    onError: (file: number, error: unknown) => void,
+  ) {
     this.fds = fds;
     this.formats = formats;
+    this.syslog = syslog;
     this.onError = onError;
   }
 
@@ -135,7 +163,8 @@ export class AccessLogs {
       if (log === undefined) {
         const format = this.formats[conf.format] as LogFormat;
         const condition = conf.condition === null ? null : compileTemplate(conf.condition);
-        log = new RuntimeAccessLog(this, this.bufferOf(conf), format, condition);
+        const path = conf.path === null ? null : compileTemplate(conf.path);
+        log = new RuntimeAccessLog(this, this.bufferOf(conf), path, format, condition);
         this.made.set(key, log);
       }
       return log;
@@ -143,14 +172,32 @@ export class AccessLogs {
   }
 
   private bufferOf(conf: AccessLog): LogBuffer {
-    const key = `${conf.file} ${conf.bufferBytes} ${conf.flushMs}`;
+    const key = JSON.stringify([conf.file, conf.bufferBytes, conf.flushMs, conf.gzip, conf.syslog]);
     let buffer = this.buffers.get(key);
     if (buffer === undefined) {
       const capacity = conf.bufferBytes > 0 ? conf.bufferBytes : BUFFER_BYTES;
-      buffer = new LogBuffer(this, conf.file, capacity, conf.bufferBytes > 0 ? conf.flushMs : FLUSH_MS);
+      buffer = new LogBuffer(this.writerOf(conf), capacity, conf.bufferBytes > 0 ? conf.flushMs : FLUSH_MS);
       this.buffers.set(key, buffer);
     }
     return buffer;
+  }
+
+  private writerOf({ file, gzip, syslog }: AccessLog): (bytes: Uint8Array) => void {
+    if (syslog !== null) {
+      return (bytes) => {
+        // A message is a line.
+        for (const line of latin1(bytes, 0, bytes.length - 1).split('\n'))
+          this.syslog.send(syslog, syslog.severity, line);
+      };
+    }
+    if (gzip > 0) return (bytes) => this.write(file, gzipSync(bytes, { level: gzip }));
+    return (bytes) => this.write(file, bytes);
+  }
+
+  /** Writes what waits, and lets go of files that only this thread has open. */
+  close(): void {
+    this.flush();
+    this.variable.close();
   }
 
   flush(): void {
@@ -192,7 +239,7 @@ export class AccessLogs {
 export function logRequest(r: Request): void {
   for (const log of r.location.accessLogs) {
     if (log.condition !== null && isFalse(log.condition(r))) continue;
-    log.buffer.line(log.render(r));
+    log.log(r);
   }
 }
 
@@ -205,6 +252,7 @@ export function memoLog(r: Request): MemoLog | null | undefined {
   if (logs.length === 0) return null;
   const lines: MemoLine[] = [];
   for (const log of logs) {
+    if (log.path !== null) return undefined;
     if (log.condition !== null) {
       const pure = r.pure;
       const wanted = !isFalse(log.condition(r));
