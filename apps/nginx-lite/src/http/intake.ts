@@ -95,6 +95,14 @@ function serverWithoutHost(r: Request): void {
   r.location = r.server.location;
 }
 
+/** Largest Content-Length, as in nginx, and digits that are less in any case. */
+const LENGTH_MAX = 2n ** 63n - 1n;
+const LENGTH_DIGITS = 18;
+
+function validLength(text: string): boolean {
+  return /^[0-9]+$/.test(text) && (text.length <= LENGTH_DIGITS || BigInt(text) <= LENGTH_MAX);
+}
+
 /** What must hold of a complete head; the status to refuse it with, or 0. */
 function checkHead(r: Request): number {
   if (!r.hostGiven) serverWithoutHost(r);
@@ -108,8 +116,8 @@ function checkHead(r: Request): number {
   }
   const length = r.header(HeaderId.ContentLength);
   if (length !== null) {
-    const value = /^[0-9]+$/.test(length) ? Number(length) : -1;
-    if (value < 0 || value > Number.MAX_SAFE_INTEGER) {
+    const value = validLength(length) ? Number(length) : -1;
+    if (value < 0) {
       r.connection.engine.logError(
         r,
         'info',
@@ -117,7 +125,8 @@ function checkHead(r: Request): number {
       );
       return 400;
     }
-    r.contentLength = value;
+    // Nobody lives to see the difference.
+    r.contentLength = Math.min(value, Number.MAX_SAFE_INTEGER);
   }
   const encoding = r.header(HeaderId.TransferEncoding);
   if (encoding !== null) {
