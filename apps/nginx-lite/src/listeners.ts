@@ -7,7 +7,7 @@
  */
 
 import { rmSync } from 'node:fs';
-import { closeDescriptor, listenGroup, listenTcp, listenUnix, localAddress } from '@megapipe/core';
+import { closeDescriptor, listenGroup, listenTcp, listenUnix, localAddress, tuneListener } from '@megapipe/core';
 import { ConfError, type LogLevelName } from './conf/errors.ts';
 import type { Listen, Model } from './conf/model.ts';
 import { INHERITED_ENV } from './inherited.ts';
@@ -16,6 +16,8 @@ import type { IoMode } from './messages.ts';
 
 const BIND_TRIES = 5;
 const BIND_PAUSE_MS = 500;
+/** Those that do not belong to TCP. */
+const BUFFER_OPTIONS = new Set(['receiveBufferBytes', 'sendBufferBytes', 'keepAlive']);
 
 /** Sockets of one address. */
 export interface Bound {
@@ -92,13 +94,33 @@ export class Listeners {
           failed = true;
         }
       }
-      if (!failed) return made;
+      if (!failed) {
+        for (const listen of model.http?.listens ?? []) this.tune(listen);
+        return made;
+      }
       if (--tries === 0) break;
       this.report('notice', `try again to bind() after ${BIND_PAUSE_MS}ms`);
       await new Promise((resolve) => setTimeout(resolve, BIND_PAUSE_MS));
     }
     this.close(made);
     throw new ConfError('still could not bind()');
+  }
+
+  /** Options of sockets, also of those that were there: a reload may change them. What the kernel refuses is said and left. */
+  private tune(listen: Listen): void {
+    for (const [key, value] of Object.entries(listen.tuning)) {
+      if (listen.family === 'Unix' && !BUFFER_OPTIONS.has(key)) continue;
+      for (const fd of this.get(listen.text).fds) {
+        try {
+          tuneListener(fd, { [key]: value });
+        } catch (error) {
+          this.report(
+            'alert',
+            `setsockopt(${key}, ${value}) ${listen.text} failed, ignored (${strerror(errnoOf(error))})`,
+          );
+        }
+      }
+    }
   }
 
   private bind(listen: Listen, model: Model): Bound {

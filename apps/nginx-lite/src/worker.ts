@@ -13,7 +13,7 @@ import { ErrorLogWriter } from './log/error-log.ts';
 import { Syslog } from './log/syslog.ts';
 import type { FromWorker, ToWorker, WorkerStart } from './messages.ts';
 import { AccessLogs } from './modules/log/writer.ts';
-import { HEADER_FILTERS, PHASES } from './modules/phases.ts';
+import { HEADER_FILTERS, PART_FILTERS, PHASES } from './modules/phases.ts';
 
 const port = parentPort;
 if (port === null) throw new Error('worker.ts runs as a worker thread of generation.ts');
@@ -45,6 +45,7 @@ const engine = new Engine(
     http: start.http,
     phases: PHASES,
     headerFilters: HEADER_FILTERS,
+    partFilters: PART_FILTERS,
     prefix: start.prefix,
     confPrefix: start.confPrefix,
     errorLog,

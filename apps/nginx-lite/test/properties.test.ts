@@ -19,7 +19,7 @@ import { normalized, normalizeUri } from '../src/http/uri.ts';
 import { ErrorLogWriter } from '../src/log/error-log.ts';
 import { Syslog } from '../src/log/syslog.ts';
 import { AccessLogs } from '../src/modules/log/writer.ts';
-import { HEADER_FILTERS, PHASES } from '../src/modules/phases.ts';
+import { HEADER_FILTERS, PART_FILTERS, PHASES } from '../src/modules/phases.ts';
 import { parseRanges } from '../src/modules/range/filter.ts';
 import { latin1 } from './support/client.ts';
 import { FakeChannel } from './support/fake-channel.ts';
@@ -326,6 +326,7 @@ describe('the engine', () => {
         http,
         phases: PHASES,
         headerFilters: HEADER_FILTERS,
+        partFilters: PART_FILTERS,
         prefix: `${dir}/`,
         confPrefix: `${dir}/`,
         errorLog: new ErrorLogWriter([]),

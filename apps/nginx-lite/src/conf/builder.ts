@@ -5,7 +5,9 @@
  * its own directives set, so that inheritance is one walk towards the root. Not its job: defaults (modules), merging.
  */
 
+import type { ListenTuning } from '@megapipe/core';
 import type {
+  CharsetMap,
   ErrorLog,
   LocationKind,
   LocConf,
@@ -60,6 +62,7 @@ export interface ListenDecl {
   reusePort?: boolean;
   ipv6Only?: boolean;
   proxyProtocol?: boolean;
+  tuning: ListenTuning;
   /** Any socket option was given, so another listen on this address may not give any. */
   hasOptions: boolean;
 }
@@ -105,6 +108,7 @@ export class Builder {
   readonly main: MainSettings = {};
   readonly servers: ServerDecl[] = [];
   readonly logFormats: LogFormat[] = [];
+  readonly charsetMaps: CharsetMap[] = [];
   /** Extension → type; entry 0 is nginx's own short list. */
   readonly typeMaps: Record<string, string>[] = [{ html: 'text/html', gif: 'image/gif', jpg: 'image/jpeg' }];
   readonly files: string[] = [];

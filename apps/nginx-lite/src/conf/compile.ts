@@ -7,10 +7,12 @@
  */
 
 import { ACCESS_DEFAULTS } from '../modules/access/conf.ts';
+import { ADDITION_DEFAULTS } from '../modules/addition/module.ts';
 import { AUTH_BASIC_DEFAULTS } from '../modules/auth-basic/conf.ts';
 import { AUTH_REQUEST_DEFAULTS } from '../modules/auth-request/module.ts';
 import { AUTOINDEX_DEFAULTS } from '../modules/autoindex/module.ts';
 import { CHARSET_DEFAULTS } from '../modules/charset/conf.ts';
+import { missingMap } from '../modules/charset/map.ts';
 import { GZIP_DEFAULTS } from '../modules/gzip/conf.ts';
 import { HEADERS_DEFAULTS } from '../modules/headers/conf.ts';
 import { coreLocDefaults, SRV_DEFAULTS } from '../modules/http-core/conf.ts';
@@ -47,6 +49,7 @@ const NOT_INHERITED: ReadonlySet<keyof LocConf> = new Set([
 /** Fields that come from one directive and so must come from one level. */
 const TOGETHER: Partial<Record<keyof LocConf, keyof LocConf>> = {
   rootIsAlias: 'root',
+  symlinksFrom: 'disableSymlinks',
   keepaliveHeaderSec: 'keepaliveTimeoutMs',
 };
 
@@ -138,6 +141,7 @@ function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: 
     ...LIMIT_DEFAULTS,
     ...AUTH_REQUEST_DEFAULTS,
     ...MIRROR_DEFAULTS,
+    ...ADDITION_DEFAULTS,
     ...SUB_FILTER_DEFAULTS,
     ...STUB_STATUS_DEFAULTS,
     ...AUTOINDEX_DEFAULTS,
@@ -169,6 +173,11 @@ function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: 
   }
   const locations: Location[] = [];
   const servers = builder.servers.map((server) => compileServer(server, defaults, locations));
+  for (const { conf } of locations) {
+    const missing = missingMap(builder.charsetMaps, conf);
+    if (missing !== null)
+      throw new ConfError(`no "charset_map" between the charsets "${missing[0]}" and "${missing[1]}"`);
+  }
   const defined = new Set([
     ...builder.captureNames,
     ...builder.setVariables,
@@ -183,6 +192,7 @@ function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: 
     locations,
     typeMaps: builder.typeMaps,
     logFormats: builder.logFormats,
+    charsetMaps: builder.charsetMaps,
     zones: builder.zones,
     variables: builder.variables,
     setVariables: [...builder.setVariables],
@@ -259,6 +269,7 @@ function compileListens(builder: Builder, cf: ConfContext): Listen[] {
           reusePort: false,
           ipv6Only: true,
           proxyProtocol: false,
+          tuning: {},
           defaultServer: index,
           servers: [],
         };
@@ -269,6 +280,7 @@ function compileListens(builder: Builder, cf: ConfContext): Listen[] {
       if (decl.reusePort !== undefined) listen.reusePort = decl.reusePort;
       if (decl.ipv6Only !== undefined) listen.ipv6Only = decl.ipv6Only;
       if (decl.proxyProtocol) listen.proxyProtocol = true;
+      Object.assign(listen.tuning, decl.tuning);
       if (decl.defaultServer && !explicitDefaults.has(decl.text)) {
         explicitDefaults.add(decl.text);
         listen.defaultServer = index;
@@ -308,5 +320,5 @@ function refuseBadWildcards(listen: Listen): void {
 /** A server without `listen`: port 80, or 8000 where the user may not bind low ports. */
 function defaultListen(): ListenDecl {
   const address = { family: 'IPv4' as const, host: '0.0.0.0', port: process.getuid?.() === 0 ? 80 : 8000 };
-  return { ...address, text: addressText(address), defaultServer: false, hasOptions: false };
+  return { ...address, text: addressText(address), defaultServer: false, tuning: {}, hasOptions: false };
 }

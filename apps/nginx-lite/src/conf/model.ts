@@ -6,6 +6,7 @@
  * Not its job: how it came about (modules, compile.ts) or how requests use it (http/).
  */
 
+import type { ListenTuning } from '@megapipe/core';
 import type { Network } from '../net/address.ts';
 import type { LogLevelName } from './errors.ts';
 import type { User } from './user.ts';
@@ -60,6 +61,13 @@ export interface AccessLog {
 export interface TempPath {
   path: string;
   levels: number[];
+}
+
+/** A table between two charsets (lower case); `target` is one byte, or a sequence where `to` is utf-8. */
+export interface CharsetMap {
+  from: string;
+  to: string;
+  rows: { byte: number; target: number[] }[];
 }
 
 export interface LogFormat {
@@ -228,6 +236,7 @@ export interface LocConf {
   gzipStatic: 'off' | 'on' | 'always';
   gunzip: boolean;
   charset: Template;
+  sourceCharset: Template;
   charsetTypes: string[];
   chunkedTransfer: boolean;
   limitReqs: { zone: string; burst: number; delay: number }[];
@@ -279,6 +288,12 @@ export interface LocConf {
   clientBodyInFileOnly: 'off' | 'on' | 'clean';
   mirrors: string[];
   mirrorBody: boolean;
+  disableSymlinks: 'off' | 'on' | 'if_not_owner';
+  /** What is in front of the checked part of a path; '': nothing. */
+  symlinksFrom: Template;
+  addBeforeBody: string;
+  addAfterBody: string;
+  additionTypes: string[];
   sendTimeoutMs: number;
   keepaliveTimeoutMs: number;
   /** Seconds for a Keep-Alive header, 0: none. */
@@ -357,6 +372,7 @@ export interface Listen {
   reusePort: boolean;
   ipv6Only: boolean;
   proxyProtocol: boolean;
+  tuning: ListenTuning;
   defaultServer: number;
   servers: ListenServer[];
 }
@@ -380,6 +396,7 @@ export interface Http {
   /** Extension (lower case) to type. */
   typeMaps: Record<string, string>[];
   logFormats: LogFormat[];
+  charsetMaps: CharsetMap[];
   zones: Zone[];
   variables: VariableDecl[];
   /** Names that `set` gives values to. */

@@ -16,6 +16,7 @@ export interface EngineOptions {
   http: Http;
   phases: PhaseTable;
   headerFilters: HeaderFilter[];
+  partFilters: HeaderFilter[];
   /** For relative paths that variables produce. */
   prefix: string;
   /** Folder of the configuration file. */

@@ -12,6 +12,7 @@ import { type Handle, type Sink, SLOT_MASK } from '@megapipe/core';
 import type { LogLevelName } from '../conf/errors.ts';
 import { strerror } from '../log/errno.ts';
 import { printable } from '../log/error-log.ts';
+import { type Recoder, recoderMaker } from '../modules/charset/recode.ts';
 import { Zone } from '../shared/zone.ts';
 import { beginBody, dropBody } from './body.ts';
 import { bodyEnded, bodyTimedOut, readMore } from './body-reader.ts';
@@ -20,7 +21,7 @@ import { abort, afterRequest, close, finishLog, keepaliveMs, LAST_REQUEST_MS, li
 import { Connection, State } from './connection.ts';
 import { DATE_LENGTH, formatDate } from './date.ts';
 import type { EngineChannel, EngineOptions, RuntimeZone } from './engine-options.ts';
-import { FILE_CACHE_DEFAULTS, FileCache, type FileEntry } from './file-cache.ts';
+import { FILE_CACHE_DEFAULTS, FileCache, type FileEntry, failedEntry } from './file-cache.ts';
 import { HeaderId } from './headers.ts';
 import { readHead } from './intake.ts';
 import type { HeaderFilter } from './output.ts';
@@ -40,6 +41,7 @@ import {
   sumOf,
 } from './status-rows.ts';
 import { mainRequest } from './subrequest.ts';
+import { linkInPath } from './symlinks.ts';
 import { compileTemplate } from './template.ts';
 
 /** Bytes of further requests that wait while an answer is sent; above it, reading stops. */
@@ -49,12 +51,15 @@ const LAST_ACCEPT_MS = 200;
 /** Idle connections closed at a time when a new one finds no place. */
 const DRAIN_IDLE = 32;
 const TEMP_NUMBER_JUMP = 123_456;
+const RECODERS_MAX = 100;
 
 type MakeChannel = (engine: Engine) => EngineChannel;
 
 export class Engine implements Sink {
   readonly handlers: (PhaseHandler[] | null)[];
   readonly headerFilters: HeaderFilter[];
+  /** Those of subrequests whose bodies become parts of an answer. */
+  readonly partFilters: HeaderFilter[];
   /** Seconds since the engine began; files looked at hold for a number of them. */
   tick = 1;
   /** The Date header's value, prepared once a second. */
@@ -73,6 +78,7 @@ export class Engine implements Sink {
   private readonly counters: Int32Array;
   private readonly row: Float64Array;
   private readonly zones = new Map<string, RuntimeZone>();
+  private readonly recoders = new Map<string, (() => Recoder) | null>();
   readonly dateBytes = new Uint8Array(DATE_LENGTH);
   private nowSec = 0;
   private readonly virtuals: VirtualServers[];
@@ -87,6 +93,7 @@ export class Engine implements Sink {
     this.row = rowOf(options.status, options.statusRow);
     this.handlers = handlersByPhase(options.phases);
     this.headerFilters = options.headerFilters;
+    this.partFilters = options.partFilters;
     this.setTime(Date.now());
     const { listens, locations } = buildRuntime(options.http);
     for (const [index, decl] of options.http.zones.entries()) {
@@ -544,10 +551,29 @@ export class Engine implements Sink {
   findFile(r: Request, path: string, open: boolean): FileEntry {
     const { location } = r;
     const valid = location.fileValidTicks;
+    if (location.conf.disableSymlinks !== 'off') {
+      const errno = linkInPath(path, location.symlinksFrom(r), location.conf.disableSymlinks === 'if_not_owner');
+      if (errno !== 0) {
+        r.impure();
+        return failedEntry(path, 'openat', errno);
+      }
+    }
     const entry = this.files.find(path, this.tick, valid, open, location.conf.openFileCacheErrors);
     r.validUntil = Math.min(r.validUntil, entry.checked + valid);
     if (valid === 0) r.impure();
     return entry;
+  }
+
+  /** What recodes between two charsets (lower case), or null. */
+  recoder(from: string, to: string): (() => Recoder) | null {
+    const key = `${from} ${to}`;
+    let make = this.recoders.get(key);
+    if (make === undefined) {
+      make = recoderMaker(this.options.http.charsetMaps, from, to);
+      // Names may come from variables.
+      if (this.recoders.size < RECODERS_MAX) this.recoders.set(key, make);
+    }
+    return make;
   }
 
   /** A zone of the configuration by name. */

@@ -97,6 +97,14 @@ export class FileEntry {
   }
 }
 
+/** What is not to be had, without asking the file system. */
+export function failedEntry(path: string, call: string, errno: number): FileEntry {
+  const entry = new FileEntry(path);
+  entry.failed = call;
+  entry.errno = errno;
+  return entry;
+}
+
 export class FileCache {
   /** Medium bodies. */
   readonly memory: SharedArrayBuffer;

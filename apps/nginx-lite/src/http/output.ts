@@ -18,7 +18,7 @@ import { internalRedirect, namedRedirect } from './phases.ts';
 import { Prepared } from './prepared.ts';
 import { HTTP_10, HTTP_11, Method, type Request } from './request.ts';
 import { errorPage, MSIE_PADDING, serverToken, statusLine, visibleStatus } from './status.ts';
-import { chunked, chunkOf } from './stream.ts';
+import { type BodyStream, chunked, chunkOf } from './stream.ts';
 import { answered } from './subrequest.ts';
 
 export type HeaderFilter = (r: Request) => number;
@@ -169,8 +169,9 @@ export function sendFile(r: Request, file: FileEntry): void {
 function send(r: Request, body: Uint8Array | null): void {
   const engine = r.connection.engine;
   if (r.errStatus !== 0) r.status = r.errStatus;
-  // Who asked for a subrequest wants what the location says; filters are for the client's eyes.
+  // Who asked for a subrequest wants what the location says; most filters are for the client's eyes.
   if (r.done !== null) {
+    if (r.wantsBody) r.bodyStream = partOf(r, body);
     answered(r);
     return;
   }
@@ -219,6 +220,15 @@ function send(r: Request, body: Uint8Array | null): void {
     }
   }
   engine.sender.emit(r, before + engine.dateText + after, withBody ? body : null, withBody);
+}
+
+/** The body of a subrequest, after the filters that work on each part of an answer. */
+function partOf(r: Request, body: Uint8Array | null): BodyStream | null {
+  const { engine } = r.connection;
+  for (const filter of engine.partFilters) filter(r);
+  let stream = engine.sender.sourceOf(r, body);
+  if (stream !== null) for (const filter of r.bodyFilters) stream = filter(stream);
+  return stream;
 }
 
 /** Longest body that is compressed in one go, and longest answer that is kept of those. */

@@ -108,7 +108,7 @@ function accessAnswer(r: Request, code: number): boolean {
   if (r.location.conf.satisfy === 'all') {
     if (code === Code.Ok) r.handler++;
     else {
-      finalize(r, code);
+      refuse(r, code);
       return false;
     }
     return true;
@@ -128,6 +128,19 @@ function accessAnswer(r: Request, code: number): boolean {
   }
   finalize(r, code);
   return false;
+}
+
+/** Access is refused; whoever guesses passwords waits for auth_delay. */
+function refuse(r: Request, code: number): void {
+  const { authDelayMs } = r.location.conf;
+  if (code !== 401 || authDelayMs === 0) {
+    finalize(r, code);
+    return;
+  }
+  const { engine, serial } = r.connection;
+  engine.logError(r, 'info', 'delaying unauthorized request');
+  engine.suspend(r);
+  setTimeout(() => engine.resumeRequest(r, serial, () => finalize(r, code)), authDelayMs);
 }
 
 /** Phases without modules. False: the request is answered. */
@@ -154,7 +167,7 @@ function ownPhase(r: Request): boolean {
         const code = r.accessCode;
         r.accessCode = 0;
         if (code === 403) r.connection.engine.logError(r, 'error', 'access forbidden by rule');
-        finalize(r, code);
+        refuse(r, code);
         return false;
       }
     default:

@@ -13,7 +13,7 @@ import { Head, Method } from './head.ts';
 import { hostHeader } from './intake.ts';
 import type { RequestBody } from './request-body.ts';
 import type { RuntimeLocation, RuntimeServer } from './runtime.ts';
-import type { BodyFilter } from './stream.ts';
+import type { BodyFilter, BodyStream } from './stream.ts';
 
 export { HTTP_09, HTTP_10, HTTP_11, Method } from './head.ts';
 
@@ -54,6 +54,9 @@ export class Request extends Head {
   authStatus = 0;
   /** Of a subrequest: who waits for its answer. */
   done: ((sub: Request) => void) | null = null;
+  /** Of a subrequest: whether its body is wanted, and the body. */
+  wantsBody = false;
+  bodyStream: BodyStream | null = null;
   /** Outcome of limit_req and limit_conn, for their variables; '': not asked. */
   limitReqStatus = '';
   limitConnStatus = '';

@@ -41,6 +41,8 @@ export class RuntimeLocation {
   readonly tryFiles: RuntimeTryFile[];
   readonly program: RuntimeOp[];
   readonly charset: Evaluator;
+  readonly sourceCharset: Evaluator;
+  readonly symlinksFrom: Evaluator;
   readonly subFilters: { search: Evaluator; replacement: Evaluator }[];
   readonly authRequestSets: { name: string; value: Evaluator }[];
   readonly secureLink: Evaluator | null;
@@ -76,6 +78,8 @@ export class RuntimeLocation {
     }));
     this.program = compileProgram(conf.rewriteOps);
     this.charset = compileTemplate(conf.charset);
+    this.sourceCharset = compileTemplate(conf.sourceCharset);
+    this.symlinksFrom = compileTemplate(conf.symlinksFrom);
     this.subFilters = conf.subFilters.map((each) => ({
       search: compileTemplate(each.search),
       replacement: compileTemplate(each.replacement),

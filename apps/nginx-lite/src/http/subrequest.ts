@@ -2,8 +2,9 @@
  * Subrequests: another URI asked on behalf of a request, for what it answers.
  *
  * What it is for: a request object of its own that goes through the phases with the head of its parent. Invariants: it never writes
- * to the connection: its answer, whatever way it comes about, goes to `done`; it lives no longer than its parent.
- * Not its job: bodies of subrequests (nobody needs them yet).
+ * to the connection: its answer, whatever way it comes about, goes to `done`; it lives no longer than its parent;
+ * the body of an answer is a stream, where somebody wants it.
+ * Not its job: what becomes of its body (whoever asked for it).
  */
 
 import { Phase, runPhases } from './phases.ts';
@@ -13,6 +14,8 @@ import { Method, Request } from './request.ts';
 export interface SubrequestOptions {
   method?: number;
   args?: string;
+  /** Its body is wanted: `bodyStream` of the request that `done` gets, which closes it. */
+  body?: boolean;
 }
 
 /** Asks for `uri`; `done` gets the request when its answer's header stands. It may be called before this returns. */
@@ -32,6 +35,9 @@ export function subrequest(
     args: options.args ?? '',
     contentLength: -1,
     chunked: false,
+    wantsBody: options.body ?? false,
+    bodyStream: null,
+    file: null,
     // The body is the parent's business.
     discarding: true,
     expectTested: true,

@@ -7,6 +7,7 @@
 import type { HeaderFilter } from '../http/output.ts';
 import type { PhaseTable } from '../http/phases.ts';
 import { accessHandler } from './access/handler.ts';
+import { additionFilter, additionJoinFilter } from './addition/module.ts';
 import { authBasicHandler } from './auth-basic/handler.ts';
 import { authRequestHandler } from './auth-request/module.ts';
 import { autoindexHandler } from './autoindex/module.ts';
@@ -40,8 +41,13 @@ export const HEADER_FILTERS: HeaderFilter[] = [
   notModifiedFilter,
   headersFilter,
   gunzipFilter,
+  additionFilter,
   subFilter,
   charsetFilter,
+  additionJoinFilter,
   gzipFilter,
   rangeFilter,
 ];
+
+/** What works on each part of an answer that subrequests are parts of. */
+export const PART_FILTERS: HeaderFilter[] = [gunzipFilter, subFilter];

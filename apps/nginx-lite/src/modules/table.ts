@@ -8,6 +8,7 @@ import type { Directive } from '../conf/directives.ts';
 import type { DirectiveTable } from '../conf/parser.ts';
 import { absentModule } from './absent.ts';
 import { ACCESS_DIRECTIVES } from './access/conf.ts';
+import { ADDITION_DIRECTIVES } from './addition/module.ts';
 import { AUTH_BASIC_DIRECTIVES } from './auth-basic/conf.ts';
 import { AUTH_REQUEST_DIRECTIVES } from './auth-request/module.ts';
 import { AUTOINDEX_DIRECTIVES } from './autoindex/module.ts';
@@ -44,6 +45,7 @@ export const ALL_DIRECTIVES: readonly Directive[] = [
   ...LIMIT_DIRECTIVES,
   ...AUTH_REQUEST_DIRECTIVES,
   ...MIRROR_DIRECTIVES,
+  ...ADDITION_DIRECTIVES,
   ...SUB_FILTER_DIRECTIVES,
   ...STUB_STATUS_DIRECTIVES,
   ...AUTOINDEX_DIRECTIVES,

@@ -1,9 +1,10 @@
-/** Directives of the charset module that name a charset; recoding (charset_map, source_charset) is not here. */
+/** Directives of the charset module: naming a charset, and recoding to it. */
 
-import { Args, type Directive, HTTP_ALL, HTTP_ALL_IF } from '../../conf/directives.ts';
+import { Args, Context, type Directive, HTTP_ALL, HTTP_ALL_IF } from '../../conf/directives.ts';
 import type { LocConf } from '../../conf/model.ts';
 import { accept, flag, loc } from '../../conf/setters.ts';
 import { setTypes } from '../gzip/conf.ts';
+import { setCharsetMap } from './map.ts';
 
 const TYPES = [
   'text/html',
@@ -14,7 +15,11 @@ const TYPES = [
   'application/rss+xml',
 ];
 
-export const CHARSET_DEFAULTS: Pick<LocConf, 'charset' | 'charsetTypes'> = { charset: 'off', charsetTypes: TYPES };
+export const CHARSET_DEFAULTS: Pick<LocConf, 'charset' | 'sourceCharset' | 'charsetTypes'> = {
+  charset: 'off',
+  sourceCharset: 'off',
+  charsetTypes: TYPES,
+};
 
 export const CHARSET_DIRECTIVES: Directive[] = [
   {
@@ -23,6 +28,13 @@ export const CHARSET_DIRECTIVES: Directive[] = [
     args: Args.Take1,
     set: loc('charset', (cf, args) => cf.builder.template(cf, args[1] as string)),
   },
+  {
+    name: 'source_charset',
+    contexts: HTTP_ALL_IF,
+    args: Args.Take1,
+    set: loc('sourceCharset', (cf, args) => cf.builder.template(cf, args[1] as string)),
+  },
+  { name: 'charset_map', contexts: Context.Http, args: Args.Take2, block: true, set: setCharsetMap },
   { name: 'charset_types', contexts: HTTP_ALL, args: Args.OneOrMore, set: setTypes('charsetTypes', ['text/html']) },
   // Concerns answers that come with a charset of their own, which files do not.
   { name: 'override_charset', contexts: HTTP_ALL_IF, args: Args.Flag, set: accept(flag) },

@@ -44,7 +44,10 @@ const PROXIED: GzipProxied[] = [
 ];
 
 /** MIME types of a filter: `text/html` is always one of them; `*` stands for all. */
-export function setTypes(key: 'gzipTypes' | 'charsetTypes' | 'subFilterTypes', defaults: readonly string[]) {
+export function setTypes(
+  key: 'gzipTypes' | 'charsetTypes' | 'additionTypes' | 'subFilterTypes',
+  defaults: readonly string[],
+) {
   return (cf: ConfContext, args: string[]): undefined => {
     const types = (cf.level.loc[key] ??= [...defaults]);
     for (const word of args.slice(1)) {

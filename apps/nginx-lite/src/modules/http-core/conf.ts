@@ -41,6 +41,8 @@ export type CoreLocConf = Pick<
   | 'openFileCache'
   | 'openFileCacheValidSec'
   | 'openFileCacheErrors'
+  | 'disableSymlinks'
+  | 'symlinksFrom'
   | 'clientMaxBodySize'
   | 'clientBodyBufferSize'
   | 'clientBodyTimeoutMs'
@@ -83,6 +85,8 @@ export function coreLocDefaults(prefix: string): CoreLocConf {
     openFileCache: null,
     openFileCacheValidSec: 60,
     openFileCacheErrors: false,
+    disableSymlinks: 'off',
+    symlinksFrom: '',
     clientMaxBodySize: 1024 * 1024,
     // Two pages.
     clientBodyBufferSize: 16 * 1024,
@@ -314,6 +318,22 @@ function setOpenFileCache(cf: ConfContext, args: string[]): string | undefined {
   return undefined;
 }
 
+function setDisableSymlinks(cf: ConfContext, args: string[]): string | undefined {
+  const conf = cf.level.loc;
+  if (conf.disableSymlinks !== undefined) return 'is duplicate';
+  for (const word of args.slice(1)) {
+    if (word === 'off' || word === 'on' || word === 'if_not_owner') conf.disableSymlinks = word;
+    else if (word.startsWith('from=')) conf.symlinksFrom = cf.builder.template(cf, word.slice(5));
+    else cf.fail(`invalid parameter "${word}"`);
+  }
+  if (conf.disableSymlinks === undefined)
+    cf.fail('"disable_symlinks" must have "off", "on" or "if_not_owner" parameter');
+  if (args.length === 2) return undefined;
+  if (conf.symlinksFrom === undefined) cf.fail(`duplicate parameters "${args[1]} ${args[2]}"`);
+  if (conf.disableSymlinks === 'off') cf.fail('"from=" cannot be used with "off" parameter');
+  return undefined;
+}
+
 /** A size, or a word with variables that gives one. */
 function rate(cf: ConfContext, args: string[]): Template {
   const template = cf.builder.template(cf, args[1] as string);
@@ -372,6 +392,7 @@ export const HTTP_CORE_DIRECTIVES: Directive[] = [
   { name: 'open_file_cache_min_uses', contexts: HTTP_ALL, args: Args.Take1, set: accept(number) },
   { name: 'open_file_cache_errors', contexts: HTTP_ALL, args: Args.Flag, set: loc('openFileCacheErrors', flag) },
   { name: 'open_file_cache_events', contexts: HTTP_ALL, args: Args.Flag, set: accept(flag) },
+  { name: 'disable_symlinks', contexts: HTTP_ALL, args: Args.Take12, set: setDisableSymlinks },
   { name: 'client_max_body_size', contexts: HTTP_ALL, args: Args.Take1, set: loc('clientMaxBodySize', offset) },
   { name: 'client_body_buffer_size', contexts: HTTP_ALL, args: Args.Take1, set: loc('clientBodyBufferSize', size) },
   { name: 'client_body_timeout', contexts: HTTP_ALL, args: Args.Take1, set: loc('clientBodyTimeoutMs', msec) },

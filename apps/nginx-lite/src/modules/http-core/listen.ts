@@ -7,9 +7,10 @@
 
 import { readFileSync } from 'node:fs';
 import { isIPv4, isIPv6 } from 'node:net';
+import type { ListenTuning } from '@megapipe/core';
 import type { ListenDecl } from '../../conf/builder.ts';
 import type { ConfContext } from '../../conf/parser.ts';
-import { parseFlag, parseNumber } from '../../conf/units.ts';
+import { parseFlag, parseNumber, parseSize, parseTimeSec } from '../../conf/units.ts';
 
 interface Address {
   family: 'IPv4' | 'IPv6' | 'Unix';
@@ -27,6 +28,7 @@ export function parseListen(cf: ConfContext, args: string[]): ListenDecl[] {
       ...address,
       text: addressText(address),
       defaultServer: false,
+      tuning: {},
       hasOptions: false,
     }),
   );
@@ -49,8 +51,12 @@ function applyOption(cf: ConfContext, decl: ListenDecl, option: string): void {
       decl.defaultServer = true;
       return;
     case 'bind':
+      // Every address has a socket of its own here.
+      decl.hasOptions = true;
+      return;
     case 'deferred':
       decl.hasOptions = true;
+      decl.tuning.deferAcceptSec = DEFER_SEC;
       return;
     case 'reuseport':
       decl.hasOptions = true;
@@ -67,12 +73,12 @@ function applyOption(cf: ConfContext, decl: ListenDecl, option: string): void {
     case 'sndbuf=':
     case 'fastopen=':
     case 'setfib=':
-      if (!/^[0-9]+[kKmM]?$/.test(value)) cf.fail(`invalid ${name} "${value}"`);
       decl.hasOptions = true;
+      tuneBySize(cf, decl.tuning, name, value);
       return;
     case 'so_keepalive=':
-      if (!/^(?:on|off|[0-9smhd]*:[0-9smhd]*:[0-9]*)$/.test(value)) cf.fail(`invalid so_keepalive value: "${value}"`);
       decl.hasOptions = true;
+      tuneKeepAlive(cf, decl.tuning, value);
       return;
     case 'ipv6only=': {
       const only = parseFlag(value);
@@ -96,6 +102,31 @@ function applyOption(cf: ConfContext, decl: ListenDecl, option: string): void {
     default:
       cf.fail(`invalid parameter "${option}"`);
   }
+}
+
+/** nginx waits for the first bytes of a connection for about a second. */
+const DEFER_SEC = 1;
+
+function tuneBySize(cf: ConfContext, tuning: ListenTuning, name: string, value: string): void {
+  const counted = name === 'fastopen' || name === 'setfib';
+  const number = counted ? parseNumber(value) : parseSize(value);
+  if (number === null) cf.fail(`invalid ${name} "${value}"`);
+  if (name === 'rcvbuf') tuning.receiveBufferBytes = number;
+  if (name === 'sndbuf') tuning.sendBufferBytes = number;
+  if (name === 'fastopen') tuning.fastOpenQueue = number;
+}
+
+/** `on`, `off`, or `idle:interval:probes`, each of which may be left out. */
+function tuneKeepAlive(cf: ConfContext, tuning: ListenTuning, value: string): void {
+  const bad = (): never => cf.fail(`invalid so_keepalive value: "${value}"`);
+  tuning.keepAlive = value !== 'off';
+  if (value === 'on' || value === 'off') return;
+  const words = value.split(':');
+  if (words.length !== 3 || value === '::') bad();
+  const [idle = '', interval = '', probes = ''] = words;
+  if (idle !== '') tuning.keepAliveIdleSec = parseTimeSec(idle) ?? bad();
+  if (interval !== '') tuning.keepAliveIntervalSec = parseTimeSec(interval) ?? bad();
+  if (probes !== '') tuning.keepAliveProbes = parseNumber(probes) ?? bad();
 }
 
 function parseAddresses(cf: ConfContext, text: string): Address[] {

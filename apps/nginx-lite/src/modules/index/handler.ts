@@ -4,7 +4,7 @@ import { Code } from '../../http/codes.ts';
 import { FileKind } from '../../http/file-cache.ts';
 import { internalRedirect } from '../../http/phases.ts';
 import { Method, type Request } from '../../http/request.ts';
-import { EACCES, ENAMETOOLONG, ENOENT, ENOTDIR, strerror } from '../../log/errno.ts';
+import { EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, strerror } from '../../log/errno.ts';
 
 export function indexHandler(r: Request): number {
   if (!r.uri.endsWith('/')) return Code.Declined;
@@ -12,7 +12,8 @@ export function indexHandler(r: Request): number {
   const engine = r.connection.engine;
   const directory = engine.pathOf(r);
   let directoryTested = false;
-  for (const evaluate of r.location.index) {
+  const { location } = r;
+  for (const evaluate of location.index) {
     const name = evaluate(r);
     if (name.startsWith('/')) return internalRedirect(r, name, r.args);
     const path = directory + name;
@@ -21,6 +22,7 @@ export function indexHandler(r: Request): number {
       // nginx redirects to whatever is there; a directory then gets its slash from the static handler.
       return internalRedirect(r, r.uri + name, r.args);
     }
+    if (entry.errno === ELOOP && location.conf.disableSymlinks !== 'off') return 403;
     if (entry.errno === ENOTDIR || entry.errno === ENAMETOOLONG || entry.errno === EACCES) {
       return failed(r, path, entry.errno);
     }
