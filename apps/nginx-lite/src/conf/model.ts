@@ -309,6 +309,7 @@ export interface LocConf {
   portInRedirect: boolean;
   msiePadding: boolean;
   logNotFound: boolean;
+  logSubrequest: boolean;
   recursiveErrorPages: boolean;
   serverTokens: 'on' | 'off' | 'build';
   etag: boolean;

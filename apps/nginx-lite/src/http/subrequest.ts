@@ -7,6 +7,7 @@
  * Not its job: what becomes of its body (whoever asked for it).
  */
 
+import { logRequest } from '../modules/log/writer.ts';
 import { Phase, runPhases } from './phases.ts';
 import { Method, Request } from './request.ts';
 
@@ -71,6 +72,7 @@ export function subrequest(
 export function answered(sub: Request): void {
   const { done } = sub;
   sub.done = null;
+  if (sub.location.conf.logSubrequest) logRequest(sub);
   sub.runCleanups();
   done?.(sub);
 }

@@ -146,6 +146,24 @@ describe.each(modes)('%s', (_name, start) => {
     );
   });
 
+  test('log_subrequest: lines of subrequests before that of the request', async () => {
+    await run(
+      `types { text/html html; } log_format short '$uri $status'; server { listen 127.0.0.1:%PORT%; root html; access_log logs/s.log short;
+        location /on/ { log_subrequest on; default_type text/html; alias html/; add_before_body /on/a.txt; add_after_body /off/none; }
+        location /off/ { alias html/; log_not_found off; }
+        location /auth/ { alias html/; auth_request /on/a.txt; } location /mirrored/ { alias html/; mirror /on/none; } }`,
+      async (server) => {
+        for (const path of ['/on/a.txt', '/auth/a.txt', '/mirrored/a.txt']) {
+          await exchange(server.port, get(path, 'Connection: close'));
+        }
+        const text = await server.logged('s.log', '/mirrored/a.txt 200\n');
+        expect(text).toBe(
+          '/on/a.txt 200\n/on/a.txt 200\n/on/a.txt 200\n/auth/a.txt 200\n/on/none 404\n/mirrored/a.txt 200\n',
+        );
+      },
+    );
+  });
+
   test('paths with variables, and no files for roots that do not exist', async () => {
     await run(
       `log_format short '$request_uri $status'; server { listen 127.0.0.1:%PORT%; root %DIR%/$arg_r;

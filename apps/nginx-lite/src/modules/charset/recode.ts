@@ -2,7 +2,8 @@
  * Recoding between charsets by the tables of `charset_map`.
  *
  * What it is for: bytes to bytes, bytes to UTF-8, UTF-8 to bytes, piece by piece. Invariant: the result does not depend on where the
- * text was cut. What a table does not name: ASCII stays, a byte becomes `?`, a character becomes `&#number;` (as in nginx).
+ * text was cut. What a table does not name: ASCII stays, a byte becomes `?`, a character becomes `&#number;`, and what is no UTF-8 becomes `?`,
+ * as in nginx.
  */
 
 import type { CharsetMap } from '../../conf/model.ts';
@@ -116,38 +117,46 @@ class FromUtf8 implements Recoder {
     return Uint8Array.from(out);
   }
 
+  /** As nginx decodes: a sequence is looked at when it has its length, and a wrong byte within it goes with what was before it. */
   private more(byte: number, out: number[]): void {
-    const { held } = this;
-    if (held.length > 0 && (byte & 0xc0) !== 0x80) {
-      // The sequence was cut off: one sign for it, and the byte stands for itself.
-      this.held = [];
-      out.push(QUESTION);
-      if (byte < ASCII_END) out.push(byte);
-      else this.more(byte, out);
-      return;
-    }
-    held.push(byte);
-    const length = sequenceLength(held[0] as number);
-    if (held.length < length) return;
+    this.held.push(byte);
+    const sequence = this.held;
+    const length = sequenceLength(sequence[0] as number);
+    if (sequence.length < length) return;
     this.held = [];
-    if (length === 0) {
+    const wrong = sequence.findIndex((each, i) => i > 0 && each < ASCII_END);
+    if (length === 0 || wrong >= 0) {
       out.push(QUESTION);
+      for (const each of sequence.slice(Math.max(1, wrong + 1))) {
+        if (this.held.length === 0 && each < ASCII_END) out.push(each);
+        else this.more(each, out);
+      }
       return;
     }
-    const code = codePoint(held);
+    const code = decode(sequence);
     const known = this.bytes.get(code);
     if (known !== undefined) out.push(known);
+    else if (code === 0) out.push(QUESTION);
     else for (const char of `&#${code};`) out.push(char.charCodeAt(0));
   }
 
+  /** What was cut off by the end of the text is left out. */
   end(): Uint8Array {
-    return this.held.length === 0 ? NOTHING : Uint8Array.of(QUESTION);
+    return NOTHING;
   }
+}
+
+/** The character of a sequence that has its length; 0: it is longer than it needs to be, or no character. */
+function decode(sequence: readonly number[]): number {
+  const least = [0, 0, 0x80, 0x800, 0x10000][sequence.length] as number;
+  let code = (sequence[0] as number) & (0xff >> (sequence.length + 1));
+  for (const byte of sequence.slice(1)) code = (code << 6) | (byte & 0x3f);
+  return code < least || code > 0x10ffff ? 0 : code;
 }
 
 /** By its first byte; 0: it begins none. */
 function sequenceLength(first: number): number {
   if (first >= 0xc2 && first < 0xe0) return 2;
   if (first >= 0xe0 && first < 0xf0) return 3;
-  return first >= 0xf0 && first < 0xf5 ? 4 : 0;
+  return first >= 0xf0 ? SEQUENCE_MAX : 0;
 }

@@ -62,6 +62,7 @@ export type CoreLocConf = Pick<
   | 'portInRedirect'
   | 'msiePadding'
   | 'logNotFound'
+  | 'logSubrequest'
   | 'recursiveErrorPages'
   | 'serverTokens'
   | 'etag'
@@ -107,6 +108,7 @@ export function coreLocDefaults(prefix: string): CoreLocConf {
     portInRedirect: true,
     msiePadding: true,
     logNotFound: true,
+    logSubrequest: false,
     recursiveErrorPages: false,
     serverTokens: 'on',
     etag: true,
@@ -430,7 +432,7 @@ export const HTTP_CORE_DIRECTIVES: Directive[] = [
   { name: 'msie_padding', contexts: HTTP_ALL, args: Args.Flag, set: loc('msiePadding', flag) },
   { name: 'msie_refresh', contexts: HTTP_ALL, args: Args.Flag, set: accept(flag) },
   { name: 'log_not_found', contexts: HTTP_ALL, args: Args.Flag, set: loc('logNotFound', flag) },
-  { name: 'log_subrequest', contexts: HTTP_ALL, args: Args.Flag, set: accept(flag) },
+  { name: 'log_subrequest', contexts: HTTP_ALL, args: Args.Flag, set: loc('logSubrequest', flag) },
   { name: 'recursive_error_pages', contexts: HTTP_ALL, args: Args.Flag, set: loc('recursiveErrorPages', flag) },
   {
     name: 'server_tokens',
