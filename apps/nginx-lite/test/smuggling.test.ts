@@ -178,19 +178,19 @@ const requests = (paths: string[]): string[] =>
 compareWithNginx(FILES, [
   {
     name: 'dropped bodies',
-    http: 'server { listen 127.0.0.1:%PORT%; root html; location /r { return 200 "returned\\n"; } }',
+    http: 'server { listen 127.0.0.1:%PORT%; root html; lingering_timeout 200ms; location /r { return 200 "returned\\n"; } }',
     requests: [...HEADS, ...requests(['/a.txt']), ...requests(['/r']).filter((_, i) => i % 3 === 1)],
   },
   {
     name: 'read bodies',
-    http: `server { listen 127.0.0.1:%PORT%; root html; client_body_temp_path %DIR%/temp; client_body_timeout 2s; mirror /m; add_header X-Body "<$request_body>" always;
+    http: `server { listen 127.0.0.1:%PORT%; root html; lingering_timeout 200ms; client_body_temp_path %DIR%/temp; client_body_timeout 2s; mirror /m; add_header X-Body "<$request_body>" always;
       location = /m { return 204; } }`,
     // A line break within $request_body would break the header that shows it.
     requests: requests(['/a.txt']),
   },
   {
     name: 'refused bodies',
-    http: `server { listen 127.0.0.1:%PORT%; root html; client_max_body_size 4; location /x/ { deny all; alias html/; } location /m/ { mirror /n; alias html/; }
+    http: `server { listen 127.0.0.1:%PORT%; root html; lingering_timeout 200ms; client_max_body_size 4; location /x/ { deny all; alias html/; } location /m/ { mirror /n; alias html/; }
       location = /n { return 204; } client_body_temp_path %DIR%/temp; }`,
     requests: ['/x/a.txt', '/m/a.txt'].flatMap((path) => requests([path]).filter((_, i) => i % 3 === 0)),
   },

@@ -196,7 +196,7 @@ describe.each(modes)('%s', (_name, start) => {
 
   test('open_log_file_cache keeps files open, a few of them, and for a while', async () => {
     await run(
-      `log_format short '$request_uri'; server { listen 127.0.0.1:%PORT%; root html; open_log_file_cache max=2 inactive=20s valid=3s min_uses=1;
+      `log_format short '$request_uri'; server { listen 127.0.0.1:%PORT%; root html; open_log_file_cache max=2 inactive=20s valid=2s min_uses=1;
         access_log logs/$arg_name.log short; }`,
       async (server) => {
         const ask = async (name: string): Promise<void> => {
@@ -208,7 +208,7 @@ describe.each(modes)('%s', (_name, start) => {
         // Still open: the line goes where the file went, until it is looked at again.
         await exchange(server.port, get('/a.txt?name=a'));
         await until(() => server.log('moved.log') === '/a.txt?name=a\n/a.txt?name=a\n');
-        await sleep(4000);
+        await sleep(3100);
         // nginx loses the line with which it finds out.
         while (!existsSync(join(server.dir, 'logs/a.log'))) await exchange(server.port, get('/a.txt?name=a'));
         await until(() => server.log('a.log') === '/a.txt?name=a\n');
