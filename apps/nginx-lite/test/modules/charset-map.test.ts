@@ -18,7 +18,13 @@ const FILES = {
 compareWithNginx(FILES, [
   {
     name: 'charset_map',
-    explained: [{ why: 'chunks are cut differently', apply: unpacked }],
+    explained: [
+      { why: 'chunks are cut differently', apply: unpacked },
+      {
+        why: 'a recoded body has no ranges here',
+        apply: (text) => (text.includes('; charset=') ? text.replace('Accept-Ranges: bytes\r\n', '') : text),
+      },
+    ],
     http: `types { text/html html; text/plain txt; text/css css; }
     charset_map iso-8859-2 utf-8 { A4 C2A4; B3 C582; E9 C3A9; 80 E282AC; }
     charset_map koi iso-8859-2 { C1 B3; C2 E9; }
