@@ -33,7 +33,7 @@ compareWithNginx(FILES, [
       location /from/ { alias html/; charset iso-8859-2; source_charset utf-8; }
       location /bytes/ { alias html/; charset koi; source_charset iso-8859-2; }
       location /back/ { alias html/; charset iso-8859-2; source_charset koi; }
-      location /same/ { alias html/; charset UTF-8; source_charset utf-8; }
+      location /same/ { alias html/; charset utf-8; source_charset utf-8; }
       location /off/ { alias html/; charset off; source_charset utf-8; }
       location /types/ { alias html/; charset utf-8; source_charset iso-8859-2; charset_types text/css; }
       location /gz/ { alias html/; charset utf-8; source_charset iso-8859-2; gzip on; gzip_min_length 0; }
