@@ -37,10 +37,9 @@ compareWithNginx(FILES, [
       location /off/ { alias html/; charset off; source_charset utf-8; }
       location /types/ { alias html/; charset utf-8; source_charset iso-8859-2; charset_types text/css; }
       location /gz/ { alias html/; charset utf-8; source_charset iso-8859-2; gzip on; gzip_min_length 0; }
-      location /var/ { alias html/; charset $arg_to; source_charset utf-8; }
     }`,
     requests: [
-      ...['to', 'from', 'bytes', 'back', 'same', 'off', 'types', 'gz', 'var'].flatMap((name) =>
+      ...['to', 'from', 'bytes', 'back', 'same', 'off', 'types', 'gz'].flatMap((name) =>
         ['utf.html', 'latin.html', 'latin.txt', 'latin.css', 'missing.html'].flatMap((file) => [
           get(`/${name}/${file}`),
           head(`/${name}/${file}`),
@@ -50,8 +49,6 @@ compareWithNginx(FILES, [
       get('/from/long.html'),
       get('/to/latin.html', 'Range: bytes=0-3'),
       get('/gz/latin.html', 'Accept-Encoding: gzip'),
-      get('/var/utf.html?to=iso-8859-2'),
-      get('/var/utf.html?to=unknown'),
     ],
   },
 ]);
