@@ -1,10 +1,22 @@
 /** Files: changes are seen, large ones stream whole, ones that shrink do not hang, types and logs are right. */
 
-import { appendFileSync, renameSync, rmSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import {
+  appendFileSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { collect, exchange, get, open, parseResponses, request } from './support/client.ts';
+import { collect, exchange, get, open, parseResponses, receiveUntil, request } from './support/client.ts';
 import { conf, IO_MODES, type Running, startLite, writeUnder } from './support/server.ts';
 
 const pattern = (bytes: number): string => {
@@ -14,16 +26,47 @@ const pattern = (bytes: number): string => {
 };
 const SIZES = [0, 1, 8191, 8192, 8193, 16_384, 65_535, 65_536, 131_072, 131_073, 1_048_576, 1_048_577, 5_000_001];
 
+/** A process and all below it. */
+function descendants(root: number): number[] {
+  const children = readdirSync(`/proc/${root}/task`).flatMap((task) =>
+    readFileSync(`/proc/${root}/task/${task}/children`, 'latin1').trim().split(' ').filter(Boolean).map(Number),
+  );
+  return [root, ...children.flatMap(descendants)];
+}
+
+/** How many descriptors on a file a server has. */
+function openFiles(root: number, path: string): number {
+  let count = 0;
+  for (const pid of descendants(root)) {
+    for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+      try {
+        if (readlinkSync(`/proc/${pid}/fd/${fd}`) === path) count++;
+      } catch {
+        // Closed meanwhile.
+      }
+    }
+  }
+  return count;
+}
+
+const residentKiB = (pid: number): number =>
+  Number(/^VmRSS:\s*(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]);
+
 describe.each(IO_MODES)('--io %s', (io) => {
   let server: Running;
   beforeAll(async () => {
     const files: Record<string, string> = { 'html/a.txt': 'one\n' };
     for (const size of SIZES) files[`html/${size}.bin`] = pattern(size);
     server = await startLite(
-      conf(`types { text/plain txt; } server { listen 127.0.0.1:%PORT%; root html; access_log off;
+      conf(
+        `types { text/plain txt; } server { listen 127.0.0.1:%PORT%; root html; access_log off;
+        location /filtered/ { alias html/; sub_filter one two; sub_filter_types *; }
         location /now/ { alias html/; open_file_cache off; }
         location /long/ { alias html/; open_file_cache max=10; open_file_cache_valid 1h; }
-        location /long-errors/ { alias html/; open_file_cache max=10; open_file_cache_valid 1h; open_file_cache_errors on; } }`),
+        location /long-errors/ { alias html/; open_file_cache max=10; open_file_cache_valid 1h; open_file_cache_errors on; } }`,
+        undefined,
+        'worker_connections 400;',
+      ),
       { io, files },
     );
   });
@@ -112,6 +155,76 @@ describe.each(IO_MODES)('--io %s', (io) => {
     expect(received.length).toBeLessThan(40_000_000);
     expect(await server.logged('error.log', 'was truncated while it was sent')).toContain('[alert]');
     appendFileSync(path, 'x');
+  });
+
+  test('clients that leave in the middle of a file leave no descriptor and no memory behind', async () => {
+    const path = join(server.dir, 'html/left.bin');
+    writeFileSync(path, Buffer.alloc(30_000_000, 'l'));
+    for (let round = 0; round < 4; round++) {
+      const sockets = Array.from({ length: 25 }, () => open(server.port));
+      await Promise.all(
+        sockets.map(async (socket, i) => {
+          socket.on('error', () => {});
+          const begun = receiveUntil(socket, (text) => text.length > 0);
+          // Half of them before anything has come: the first read may be under way.
+          socket.write('GET /left.bin HTTP/1.1\r\nHost: x\r\n\r\n');
+          if (i % 2 === 0) await begun;
+          else begun.catch(() => {});
+          socket.resetAndDestroy();
+        }),
+      );
+    }
+    while (openFiles(server.child.pid as number, path) > 0) await sleep(20);
+    expect((await get(server.port, '/left.bin')).body.length).toBe(30_000_000);
+    expect(openFiles(server.child.pid as number, path)).toBe(0);
+  });
+
+  test('many slow readers of a large file hold bounded memory, and fast ones are served beside them', async () => {
+    const path = join(server.dir, 'html/slow.bin');
+    writeFileSync(path, Buffer.alloc(30_000_000, 's'));
+    const pids = descendants(server.child.pid as number);
+    const before = pids.reduce((sum, pid) => sum + residentKiB(pid), 0);
+    const slow = Array.from({ length: 300 }, () => open(server.port));
+    await Promise.all(
+      slow.map(async (socket) => {
+        socket.on('error', () => {});
+        const begun = receiveUntil(socket, (text) => text.length > 0);
+        socket.write('GET /slow.bin HTTP/1.1\r\nHost: x\r\n\r\n');
+        await begun;
+        socket.pause();
+      }),
+    );
+    expect((await get(server.port, '/slow.bin')).body.length).toBe(30_000_000);
+    const after = pids.reduce((sum, pid) => sum + residentKiB(pid), 0);
+    // 64 MiB of pieces, and what 300 connections and a collector that was not in a hurry take.
+    expect(after - before).toBeLessThan((64 + 96) * 1024);
+    // One of them takes it all after all.
+    const first = slow[0] as Socket;
+    let bytes = 0;
+    first.on('data', (data) => {
+      bytes += data.length;
+    });
+    first.resume();
+    while (bytes < 29_900_000) await sleep(20);
+    for (const socket of slow) socket.destroy();
+    while (openFiles(server.child.pid as number, path) > 0) await sleep(20);
+  });
+
+  test('a file that shrinks behind a body filter breaks the connection, too', async () => {
+    const path = join(server.dir, 'html/filtered.txt');
+    writeFileSync(path, randomBytes(30_000_000).toString('latin1'), 'latin1');
+    const socket = open(server.port);
+    const text = collect(socket);
+    socket.pause();
+    socket.write('GET /filtered/filtered.txt HTTP/1.1\r\nHost: x\r\n\r\n');
+    await new Promise((resolve) => socket.once('readable', resolve));
+    truncateSync(path, 1000);
+    socket.resume();
+    const received = await text;
+    expect(received).toContain('Transfer-Encoding: chunked');
+    expect(received.endsWith('0\r\n\r\n')).toBe(false);
+    await server.logged('error.log', `file "${path}" was truncated while it was sent`);
+    while (openFiles(server.child.pid as number, path) > 0) await sleep(20);
   });
 
   test('names with bytes above ASCII are found as they are', async () => {

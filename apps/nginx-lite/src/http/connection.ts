@@ -9,6 +9,7 @@
 import { latin1Bytes } from './bytes.ts';
 import type { Engine } from './engine.ts';
 import type { FileEntry } from './file-cache.ts';
+import type { FileReader } from './file-pieces.ts';
 import type { Memo } from './prepared.ts';
 import type { Proxied } from './proxy-protocol.ts';
 import type { Request } from './request.ts';
@@ -41,13 +42,12 @@ export interface OutItem {
   bytes: Uint8Array | null;
   /** A kept file whose bytes lie in the region; null for the other kinds. */
   file: FileEntry | null;
-  /** A descriptor to read pieces from, or -1. */
-  fd: number;
-  /** Next byte: in the region or in the file. */
+  /** A file that is read as it is sent; null for the other kinds. */
+  reader: FileReader | null;
+  /** Next byte of a kept file in the region. */
   offset: number;
+  /** Bytes of a file that the channel does not have yet. */
   left: number;
-  /** For the error log. */
-  path: string;
   /** A body that is asked for piece by piece, and the piece that did not fit. */
   stream: BodyStream | null;
   rest: Uint8Array | null;
@@ -96,7 +96,6 @@ export class Connection {
   readonly queue: OutItem[] = [];
   inFlight = 0;
   inFlightBytes = 0;
-  waiting = false;
   failed = false;
   /** The peer has ended its side. */
   ended = false;
@@ -147,7 +146,6 @@ export class Connection {
     this.closeLinger = false;
     this.inFlight = 0;
     this.inFlightBytes = 0;
-    this.waiting = false;
     this.failed = false;
     this.ended = false;
     this.proxied = null;

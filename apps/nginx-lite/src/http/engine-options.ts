@@ -65,6 +65,7 @@ export type EngineChannel = Pick<
   | 'commit'
   | 'writeCopy'
   | 'write'
+  | 'readFile'
   | 'registerRegion'
   | 'outputBytes'
   | 'disconnect'

@@ -262,6 +262,10 @@ export class Engine implements Sink {
     this.sender.onWritten(handle, token, errno);
   }
 
+  onReadFile(token: number, bytes: number, errno: number): void {
+    this.sender.pieces.onReadFile(token, bytes, errno);
+  }
+
   onConnect(): void {
     // This server opens no connections.
   }

@@ -6,7 +6,6 @@
  * of a kept file is released only by onWritten. Not its job: what an answer says (output.ts), what follows its end (closing.ts).
  */
 
-import { closeSync, readSync } from 'node:fs';
 import { type Handle, SLOT_MASK, Write } from '@megapipe/core';
 import { parseSize } from '../conf/units.ts';
 import { strerror } from '../log/errno.ts';
@@ -15,24 +14,20 @@ import { abort, requestDone } from './closing.ts';
 import { type Connection, type OutItem, State } from './connection.ts';
 import type { Engine } from './engine.ts';
 import type { EngineChannel } from './engine-options.ts';
-import { Extents } from './extents.ts';
 import type { FileCache, FileEntry } from './file-cache.ts';
+import { FilePieces, FileReader } from './file-pieces.ts';
 import { CONTINUE } from './output.ts';
 import { MEMO_HEAD_MAX, type Prepared } from './prepared.ts';
 import type { Request } from './request.ts';
 import { type BodyStream, BytesStream, END, FileStream, NOT_YET, type Piece } from './stream.ts';
 
-/** A file that is not kept is read and sent in pieces of this size. */
-const PIECE_BYTES = 128 * 1024;
 /** A kept file goes out in one piece: a MiB in pieces of 128 KiB costs 1.5 times as much. */
 const KEPT_PIECE_BYTES = 1024 * 1024;
 /** How much of an answer may be under way for one send_timeout: within a piece no progress is to be seen. */
 const PROGRESS_BYTES = 256 * 1024;
 const PIECES_IN_FLIGHT = 2;
-/** Memory for pieces of files that are not kept. */
-const STREAM_BYTES = 64 * 1024 * 1024;
-/** Pieces get smaller when memory does: many slow clients share what there is. */
-const SMALL_PIECE_BYTES = 16 * 1024;
+/** A paced answer goes on when so much is allowed: not at the first byte, since pieces of some size cost less. */
+const PACED_BYTES = 16 * 1024;
 /** Longest answer that is put together in one reservation. */
 const RESERVE_MAX = 65_536;
 
@@ -42,11 +37,7 @@ export class Sender {
   private readonly memory: Uint8Array;
   private readonly files: FileCache;
   private readonly fileRegion: number;
-  private readonly pieces = new Extents(STREAM_BYTES);
-  private readonly pieceBytes: Uint8Array;
-  private readonly pieceRegion: number;
-  /** Connections that wait for a piece. */
-  private readonly waiters: Handle[] = [];
+  readonly pieces: FilePieces;
 
   /* Writes in flight, by token: a kept file, or a piece's place and size. */
   private readonly tokenFile: (FileEntry | null)[] = [];
@@ -61,9 +52,7 @@ export class Sender {
     this.memory = channel.memory;
     this.files = files;
     this.fileRegion = channel.registerRegion(files.memory);
-    const streams = new SharedArrayBuffer(STREAM_BYTES);
-    this.pieceBytes = new Uint8Array(streams);
-    this.pieceRegion = channel.registerRegion(streams);
+    this.pieces = new FilePieces(channel);
   }
 
   /** Sends an answer that can be kept, and keeps it. */
@@ -120,7 +109,7 @@ export class Sender {
     const kept = this.files.view(file);
     if (kept !== null) return new BytesStream(kept.slice());
     const fd = this.files.openFile(file);
-    if (fd >= 0) return new FileStream(fd, file.size);
+    if (fd >= 0) return new FileStream(this.pieces, fd, file.path, file.size);
     this.engine.logError(r, 'crit', `open() "${file.path}" failed (${strerror(fd)})`);
     return null;
   }
@@ -172,13 +161,19 @@ export class Sender {
       c.failed = true;
       return;
     }
-    c.queue.push({ ...bytesItem(null), fd, offset: start, left: end - start, path: file.path });
+    const { serial } = c;
+    const reader = new FileReader(this.pieces, fd, file.path, start, end, () => {
+      if (c.serial !== serial || c.state !== State.Busy) return;
+      this.pump(c);
+      this.sendDeadline(c);
+    });
+    c.queue.push({ ...bytesItem(null), reader, left: end - start });
   }
 
   /** Bytes of a kept file; the item holds a reference until it is done. */
   queueKept(c: Connection, file: FileEntry, start: number, end: number): void {
     this.files.retain(file);
-    c.queue.push({ ...bytesItem(null), file, offset: file.offset + start, left: end - start, path: file.path });
+    c.queue.push({ ...bytesItem(null), file, offset: file.offset + start, left: end - start });
   }
 
   /** Header and body in one piece of output. */
@@ -244,7 +239,10 @@ export class Sender {
         continue;
       }
       if (c.inFlight >= PIECES_IN_FLIGHT) return;
-      const more = item.file !== null ? this.pumpKept(c, item, item.file, allowed) : this.pumpStream(c, item, allowed);
+      const more =
+        item.file !== null
+          ? this.pumpKept(c, item, item.file, allowed)
+          : this.pumpFile(c, item, item.reader as FileReader, allowed);
       if (!more) return;
       if (item.left === 0) {
         this.release(item);
@@ -276,8 +274,7 @@ export class Sender {
     c.ratePaused = true;
     const { serial } = c;
     this.channel.setDeadline(c.handle, 0);
-    // Not at the first byte that is allowed: pieces of some size cost less.
-    const ms = Math.ceil(((deficit + Math.min(c.rate / 10, SMALL_PIECE_BYTES)) * 1000) / c.rate);
+    const ms = Math.ceil(((deficit + Math.min(c.rate / 10, PACED_BYTES)) * 1000) / c.rate);
     setTimeout(() => {
       if (c.serial !== serial) return;
       c.ratePaused = false;
@@ -333,55 +330,48 @@ export class Sender {
     return true;
   }
 
-  private pumpStream(c: Connection, item: OutItem, allowed: number): boolean {
-    const half = this.pieces.size >> 1;
-    const wanted = this.pieces.free > half ? PIECE_BYTES : SMALL_PIECE_BYTES;
-    const space = Math.min(wanted, item.left, allowed);
-    const at = this.pieces.take(space);
-    if (at < 0) {
-      if (!c.waiting) {
-        c.waiting = true;
-        this.waiters.push(c.handle);
-      }
+  /** Sends the piece that was read, and has the next one read meanwhile. */
+  private pumpFile(c: Connection, item: OutItem, reader: FileReader, allowed: number): boolean {
+    const { at, length, space } = reader;
+    if (length === 0) {
+      if (reader.failure === 0) reader.ahead(allowed);
+      else this.fileFailed(c, reader);
       return false;
     }
-    let count = -1;
-    let errno = 0;
-    try {
-      count = readSync(item.fd, this.pieceBytes, at, space, item.offset);
-    } catch (error) {
-      errno = Math.abs((error as NodeJS.ErrnoException).errno ?? 5);
-    }
-    if (count <= 0) {
-      this.pieces.give(at, space);
-      if (c.request !== null) {
-        const text =
-          count === 0
-            ? `file "${item.path}" was truncated while it was sent, at ${item.offset}`
-            : `read() "${item.path}" failed (${strerror(errno)})`;
-        this.engine.logError(c.request, 'alert', text);
-      }
-      // The promised length cannot be kept; only a broken connection tells the client.
-      abort(c);
-      return false;
-    }
-    const token = this.token(null, at, count, space);
-    if (this.channel.write(c.handle, this.pieceRegion, at, count, token) === Write.Full) {
+    const token = this.token(null, at, length, space);
+    if (this.channel.write(c.handle, this.pieces.region, at, length, token) === Write.Full) {
       this.freeTokens.push(token);
-      this.pieces.give(at, space);
       return false;
     }
+    reader.taken();
     c.inFlight++;
-    c.inFlightBytes += count;
-    c.rateSent += count;
-    item.offset += count;
-    item.left -= count;
+    c.inFlightBytes += length;
+    c.rateSent += length;
+    item.left -= length;
+    // What a paced answer may send next is not known yet.
+    if (c.rate === 0) reader.ahead(allowed);
     return true;
   }
 
-  /** While an answer is under way: the time until the next piece of it must have been taken. */
+  /** The promised length cannot be kept; only a broken connection tells the client. */
+  private fileFailed(c: Connection, reader: FileReader): void {
+    if (c.request !== null) {
+      const text =
+        reader.failure < 0
+          ? `file "${reader.path}" was truncated while it was sent, at ${reader.offset}`
+          : `read() "${reader.path}" failed (${strerror(reader.failure)})`;
+      this.engine.logError(c.request, 'alert', text);
+    }
+    abort(c);
+  }
+
+  /** While an answer is under way: the time until the next piece of it must have been taken. None while a disk is waited for. */
   sendDeadline(c: Connection): void {
     if (c.state !== State.Busy || c.ratePaused) return;
+    if (c.inFlight === 0 && c.queue[0]?.reader?.reading === true) {
+      this.channel.setDeadline(c.handle, 0);
+      return;
+    }
     const share = 1 + Math.floor(c.inFlightBytes / PROGRESS_BYTES);
     this.channel.setDeadline(c.handle, c.location.conf.sendTimeoutMs * share);
   }
@@ -395,34 +385,18 @@ export class Sender {
     return token;
   }
 
-  private wakeWaiter(): void {
-    while (this.waiters.length > 0) {
-      const handle = this.waiters.shift() as Handle;
-      const c = this.engine.connections[handle & SLOT_MASK];
-      if (c === undefined || c.handle !== handle || !c.waiting) continue;
-      c.waiting = false;
-      if (c.state !== State.Busy) continue;
-      this.pump(c);
-      this.sendDeadline(c);
-      return;
-    }
-  }
-
   /** The connection is gone: nothing of its answer goes out any more. */
   clearQueue(c: Connection): void {
     for (const item of c.queue) this.release(item);
     c.queue.length = 0;
-    c.waiting = false;
   }
 
   private release(item: OutItem): void {
     if (item.file !== null) this.files.release(item.file);
     item.stream?.close();
     item.stream = null;
-    if (item.fd >= 0) {
-      closeSync(item.fd);
-      item.fd = -1;
-    }
+    item.reader?.close();
+    item.reader = null;
   }
 
   /** The channel is done with a write: its memory is free, and there is room for more. */
@@ -432,10 +406,7 @@ export class Sender {
     this.tokenFile[token] = null;
     this.freeTokens.push(token);
     if (file !== null) this.files.release(file);
-    else {
-      this.pieces.give(this.tokenOffset[token] as number, this.tokenSpace[token] as number);
-      this.wakeWaiter();
-    }
+    else this.pieces.give(this.tokenOffset[token] as number, this.tokenSpace[token] as number);
     const c = this.engine.connections[handle & SLOT_MASK] as Connection;
     if (c.handle !== handle || c.state === State.Free) return;
     c.inFlight--;
@@ -453,5 +424,5 @@ export class Sender {
 }
 
 function bytesItem(bytes: Uint8Array | null): OutItem {
-  return { bytes, file: null, fd: -1, offset: 0, left: 0, path: '', stream: null, rest: null };
+  return { bytes, file: null, reader: null, offset: 0, left: 0, stream: null, rest: null };
 }

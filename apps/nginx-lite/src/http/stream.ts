@@ -7,8 +7,9 @@
  * changes (engine.ts sends those from where they lie).
  */
 
-import { closeSync, readSync } from 'node:fs';
+import { strerror } from '../log/errno.ts';
 import { latin1Bytes } from './bytes.ts';
+import { type FilePieces, FileReader } from './file-pieces.ts';
 
 export const NOT_YET = 0;
 export const END = 1;
@@ -48,31 +49,45 @@ export class BytesStream implements BodyStream {
   }
 }
 
-/** A file, read as it is asked for. Throws where reading fails or the file became shorter. */
+/** A file, read a piece ahead. Throws where reading fails or the file became shorter. */
 export class FileStream implements BodyStream {
-  wake = nobody;
-  private readonly fd: number;
-  private readonly buffer = new Uint8Array(READ_BYTES);
+  private readonly pieces: FilePieces;
+  private readonly reader: FileReader;
   private readonly size: number;
   private at = 0;
-  private open = true;
+  /** Not the memory that is read into: that is shared, and wanted for the next piece. */
+  private readonly buffer: Uint8Array;
 
-  constructor(fd: number, size: number) {
-    this.fd = fd;
+  /** Takes the descriptor over. */
+  constructor(pieces: FilePieces, fd: number, path: string, size: number) {
+    this.pieces = pieces;
     this.size = size;
+    this.buffer = new Uint8Array(Math.min(size, READ_BYTES));
+    this.reader = new FileReader(pieces, fd, path, 0, size, nobody);
+  }
+
+  set wake(wake: () => void) {
+    this.reader.wake = wake;
   }
 
   next(): Piece {
     if (this.at >= this.size) return END;
-    const count = readSync(this.fd, this.buffer, 0, Math.min(READ_BYTES, this.size - this.at), this.at);
-    if (count === 0) throw new Error(`the file was truncated while it was sent, at ${this.at}`);
-    this.at += count;
-    return this.buffer.subarray(0, count);
+    const { pieces, reader } = this;
+    const { at, length, space, failure } = reader;
+    if (failure < 0) throw new Error(`file "${reader.path}" was truncated while it was sent, at ${this.at}`);
+    if (failure > 0) throw new Error(`read() "${reader.path}" failed (${strerror(failure)})`);
+    if (length > 0) {
+      this.buffer.set(pieces.bytes.subarray(at, at + length));
+      reader.taken();
+      pieces.give(at, space);
+      this.at += length;
+    }
+    reader.ahead(READ_BYTES);
+    return length === 0 ? NOT_YET : this.buffer.subarray(0, length);
   }
 
   close(): void {
-    if (this.open) closeSync(this.fd);
-    this.open = false;
+    this.reader.close();
   }
 }
 

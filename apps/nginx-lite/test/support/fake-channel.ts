@@ -5,6 +5,7 @@
  * one it never calls the sink from inside a call, and bytes are valid only during onRead. Not its job: sockets, time.
  */
 
+import { readSync } from 'node:fs';
 import type { Handle, Sink, WriteResult } from '@megapipe/core';
 import type { EngineChannel } from '../../src/http/engine-options.ts';
 
@@ -30,6 +31,7 @@ export class FakeChannel implements EngineChannel {
   private reading = false;
   private readonly regions: Uint8Array[] = [];
   private readonly written: Sent[] = [];
+  private readonly reads: { token: number; bytes: number }[] = [];
   private drain = false;
   private shut = false;
   private nextHandle = 1;
@@ -94,6 +96,12 @@ export class FakeChannel implements EngineChannel {
     return SENT;
   }
 
+  readFile(fd: number, position: number, region: number, offset: number, length: number, token: number): void {
+    const bytes = this.regions[region];
+    if (bytes === undefined || offset + length > bytes.length) throw new Error('a read outside a region');
+    this.reads.push({ token, bytes: readSync(fd, bytes, offset, length, position) });
+  }
+
   registerRegion(memory: SharedArrayBuffer): number {
     return this.regions.push(new Uint8Array(memory)) - 1;
   }
@@ -150,6 +158,11 @@ export class FakeChannel implements EngineChannel {
       const sent = this.written.shift();
       if (sent !== undefined) {
         this.sink.onWritten(sent.handle, 0, sent.token, 0);
+        continue;
+      }
+      const read = this.reads.shift();
+      if (read !== undefined) {
+        this.sink.onReadFile?.(read.token, read.bytes, 0);
         continue;
       }
       if (!this.drain || this.closed) return;
