@@ -68,6 +68,8 @@ export interface Target {
   workload: string;
   atMost?: number;
   atLeast?: number;
+  /** Not divided: `subject`'s metric less `against`'s, in the metric's unit. */
+  difference?: boolean;
 }
 
 export interface Experiment {
@@ -88,8 +90,11 @@ export interface Experiment {
   byNameOnly?: boolean;
   /** What tables and plots show. Default: throughput and CPU per transaction. */
   metrics?: readonly MetricName[];
-  /** load (default): throughput, CPU and latency under load. memory: what a fresh server and each stored item take. */
-  kind?: 'load' | 'memory';
+  /**
+   * load (default): throughput, CPU and latency under load. memory: what a fresh server and each stored item take. idle: what a
+   * server takes when the workload's connections have each been served once and say nothing more.
+   */
+  kind?: 'load' | 'memory' | 'idle';
   /** apart (default): servers on one core, the load generator on another. shared: both on both. */
   cores?: 'apart' | 'shared';
 }

@@ -1,14 +1,14 @@
 /**
- * What a memcached takes: resident memory when it has just started, and what each stored item adds, by the kernel's count and
- * by the server's own. Not its job: starting the server; deciding what is much.
+ * What a server takes: resident memory when it has just started, and what is added by each item stored in a memcached (by the
+ * kernel's count and by the server's own), or by connections that idle. Not its job: starting the server; deciding what is much.
  */
 import { readFileSync } from 'node:fs';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Load } from './experiment.ts';
 import { preload } from './loadgen/memcached.ts';
 import { processTree } from './procstat.ts';
-import type { Sample } from './results.ts';
+import type { MemoryUse, Sample } from './results.ts';
 
 const HOST = '127.0.0.1';
 /** A server that still allocates after its start has this long to come to rest. */
@@ -54,6 +54,74 @@ export function statsOf(host: string, port: number): Promise<Map<string, string>
   });
 }
 
+/** A sample without a load: only memory was measured. */
+function unloaded(
+  transactions: number,
+  seconds: number,
+  memory: MemoryUse,
+  errorTexts: string[],
+): Omit<Sample, 'server' | 'workload' | 'round'> {
+  return {
+    transactions,
+    seconds,
+    throughput: transactions / seconds,
+    cpuUs: 0,
+    serverCores: 0,
+    clientCores: 0,
+    latencyUs: { mean: 0, p50: 0, p90: 0, p99: 0, p999: 0, max: 0 },
+    errors: errorTexts.length,
+    errorTexts,
+    othersCpuSeconds: 0,
+    memory,
+  };
+}
+
+/** Opens one connection and has one GET of the load answered on it. */
+function servedOnce(port: number, load: Load): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host: HOST, port }, () => {
+      socket.write(`GET ${load.path} HTTP/1.1\r\nHost: ${HOST}\r\n\r\n`);
+    });
+    let got = 0;
+    let header = -1;
+    socket.on('data', (data: Buffer) => {
+      if (got === 0) header = data.indexOf('\r\n\r\n') + 4;
+      got += data.length;
+      if (got >= header + load.size) resolve(socket);
+    });
+    socket.setTimeout(10_000, () => socket.destroy(new Error('no answer in 10 s')));
+    socket.on('error', reject);
+    socket.on('close', () => reject(new Error('closed by the server')));
+  });
+}
+
+/** How many connections are opened at a time: no more than wait in anybody's listen queue. */
+const OPENING = 200;
+
+/** Has each of the load's connections served once, and says what the server takes while they idle. */
+export async function measureIdle(
+  pid: number,
+  port: number,
+  load: Load,
+): Promise<Omit<Sample, 'server' | 'workload' | 'round'>> {
+  const rssStartBytes = await atRest(pid);
+  const start = performance.now();
+  const sockets: Socket[] = [];
+  try {
+    while (sockets.length < load.connections) {
+      const count = Math.min(OPENING, load.connections - sockets.length);
+      sockets.push(...(await Promise.all(Array.from({ length: count }, () => servedOnce(port, load)))));
+    }
+    const seconds = (performance.now() - start) / 1000;
+    const rssIdleBytes = await atRest(pid);
+    const gone = sockets.filter((socket) => socket.destroyed || socket.readableEnded).length;
+    const errorTexts = gone === 0 ? [] : [`${gone} of ${load.connections} connections did not stay`];
+    return unloaded(load.connections, seconds, { rssStartBytes, rssIdleBytes }, errorTexts);
+  } finally {
+    for (const socket of sockets) socket.destroy();
+  }
+}
+
 /** Stores the load's keys in a server that has just started, and says what that took. */
 export async function measureMemory(
   pid: number,
@@ -72,22 +140,8 @@ export async function measureMemory(
   const seconds = (performance.now() - start) / 1000;
   const stats = await statsOf(HOST, port);
   const items = Number(stats.get('curr_items'));
-  const errors = items === keys ? 0 : 1;
-  return {
-    transactions: keys,
-    seconds,
-    throughput: keys / seconds,
-    cpuUs: 0,
-    serverCores: 0,
-    clientCores: 0,
-    latencyUs: { mean: 0, p50: 0, p90: 0, p99: 0, p999: 0, max: 0 },
-    errors,
-    errorTexts: errors === 0 ? [] : [`curr_items: expected ${keys}, got ${stats.get('curr_items')}`],
-    othersCpuSeconds: 0,
-    memory: {
-      rssStartBytes,
-      rssItemBytes: (rssBytes - rssHalfBytes) / (keys - half),
-      statsItemBytes: Number(stats.get('bytes')) / items,
-    },
-  };
+  const rssItemBytes = (rssBytes - rssHalfBytes) / (keys - half);
+  const statsItemBytes = Number(stats.get('bytes')) / items;
+  const errorTexts = items === keys ? [] : [`curr_items: expected ${keys}, got ${stats.get('curr_items')}`];
+  return unloaded(keys, seconds, { rssStartBytes, rssItemBytes, statsItemBytes }, errorTexts);
 }

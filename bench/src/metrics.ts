@@ -48,6 +48,13 @@ export const METRICS = {
     better: 'less',
     of: (sample) => sample.memory?.rssItemBytes ?? null,
   },
+  rssIdle: {
+    title: 'RSS with the idle connections',
+    unit: 'RSS with the idle connections, MB',
+    scale: MB,
+    better: 'less',
+    of: (sample) => sample.memory?.rssIdleBytes ?? null,
+  },
   statsItem: {
     title: 'bytes per item by its stats',
     unit: 'bytes by stats / item',

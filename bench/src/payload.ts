@@ -1,7 +1,11 @@
 /**
  * The bytes that travel: deterministic, printable, different for each index, so that a response that belongs to
- * another request, was cut, or came twice is seen. Both ends of an experiment build them from here.
+ * another request, was cut, or came twice is seen. Both ends of an experiment build them from here. Bytes of more than PERIOD repeat:
+ * so a GiB is written and compared without a GiB of memory.
  */
+
+/** Prime, so that a server that errs by a page, a buffer or a MiB is found out. */
+export const PERIOD = 1_048_583;
 
 /** Fills `target[start … end)` with the pattern of `index`. */
 export function fillPattern(target: Uint8Array, start: number, end: number, index: number): void {
@@ -16,6 +20,7 @@ export function fillPattern(target: Uint8Array, start: number, end: number, inde
 /** `size` bytes of pattern `index`. */
 export function pattern(size: number, index = 0): Uint8Array {
   const bytes = new Uint8Array(size);
-  fillPattern(bytes, 0, size, index);
+  fillPattern(bytes, 0, Math.min(size, PERIOD), index);
+  for (let at = PERIOD; at < size; at += PERIOD) bytes.copyWithin(at, 0, Math.min(PERIOD, size - at));
   return bytes;
 }

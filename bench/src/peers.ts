@@ -1,6 +1,7 @@
 /** Where the programs are that experiments start: Debian's, the C references, the project's own. */
 import { accessSync, constants } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { createRequire } from 'node:module';
+import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Launch, Missing } from './experiment.ts';
 
@@ -38,6 +39,25 @@ export function referenceProgram(name: string): string {
   return path;
 }
 
+/** The program that the npm package `bun` brings for this machine; throws {@link Missing} where it is not installed. */
+export function bunProgram(): string {
+  try {
+    const bun = createRequire(import.meta.url).resolve('bun/package.json');
+    const arch = process.arch === 'arm64' ? 'aarch64' : 'x64';
+    const platform = createRequire(bun).resolve(`@oven/bun-linux-${arch}/package.json`);
+    const path = join(dirname(platform), 'bin', 'bun');
+    if (executable(path)) return path;
+  } catch {
+    // Optional: not there.
+  }
+  throw new Missing('the optional npm package bun is not installed (pnpm install)');
+}
+
+/** Path of a file of src/servers/. */
+export function serverFile(file: string): string {
+  return fromBench(`src/servers/${file}`);
+}
+
 /** Executable of one of the workspace's applications. */
 export function application(name: string): string {
   return fromBench(`../apps/${name}/bin/${name}`);
@@ -49,7 +69,7 @@ export function nodeServer(file: string, ...args: string[]): Launch {
     command: [
       process.execPath,
       '--disable-warning=ExperimentalWarning',
-      fromBench(`src/servers/${file}`),
+      serverFile(file),
       '-l',
       '0.0.0.0',
       '-p',

@@ -7,7 +7,7 @@ import type { Role, Target } from './experiment.ts';
 import type { Instructions } from './instructions.ts';
 import type { LatencyUs } from './loadgen/latency.ts';
 import { METRICS, type MetricName } from './metrics.ts';
-import { ratioOf, type Spread, spreadOf } from './statistics.ts';
+import { differenceOf, ratioOf, type Spread, spreadOf } from './statistics.ts';
 
 /** A server that used this share of its core was the limit; below, the client or the machine was. */
 export const SATURATED_CORES = 0.95;
@@ -30,7 +30,7 @@ export interface Sample {
   errorTexts: string[];
   /** CPU seconds that the servers which had nothing to do used meanwhile. */
   othersCpuSeconds: number;
-  /** Only of experiments of the kind `memory`. */
+  /** Only of experiments of the kinds `memory` and `idle`. */
   memory?: MemoryUse;
 }
 
@@ -38,9 +38,11 @@ export interface MemoryUse {
   /** Resident memory of the process tree when it listens and has served nothing. */
   rssStartBytes: number;
   /** What resident memory grew by for each item of the second half of those stored. */
-  rssItemBytes: number;
+  rssItemBytes?: number;
   /** `bytes` ÷ `curr_items` of the server's own stats. */
-  statsItemBytes: number;
+  statsItemBytes?: number;
+  /** Resident memory with the idle connections. */
+  rssIdleBytes?: number;
 }
 
 export interface ServerRecord {
@@ -199,7 +201,12 @@ export function verdictOf(result: ExperimentResult, target: Target): Verdict {
   const ratio =
     against === undefined
       ? scaled(spreadAt(result, subject, workload, metric), METRICS[metric].scale)
-      : ratioAt(result, subject, against, workload, metric);
+      : target.difference === true
+        ? scaled(
+            differenceOf(byRound(result, subject, workload, metric), byRound(result, against, workload, metric)),
+            METRICS[metric].scale,
+          )
+        : ratioAt(result, subject, against, workload, metric);
   if (ratio === null) {
     const missing = result.servers.find(
       (server) => server.status !== 'measured' && (server.id === subject || server.id === against),

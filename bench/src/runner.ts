@@ -14,7 +14,7 @@ import { fileURLToPath } from 'node:url';
 import type { BackendName } from '@megapipe/core';
 import { type Experiment, loadArguments, Missing, type Server, type Workload } from './experiment.ts';
 import type { LoadReport } from './loadgen/report.ts';
-import { measureMemory } from './memory.ts';
+import { measureIdle, measureMemory } from './memory.ts';
 import { Children, describeExit, freePort, type RunningProcess, waitForLine, waitForPort } from './process.ts';
 import { cpuSeconds, processTree } from './procstat.ts';
 import type { ExperimentResult, Sample, ServerRecord } from './results.ts';
@@ -136,7 +136,7 @@ export async function runExperiment(experiment: Experiment, options: RunOptions)
       }
       options.onServer?.(record);
     }
-    if (experiment.kind === 'memory') {
+    if (experiment.kind === 'memory' || experiment.kind === 'idle') {
       await memoryRounds(children, live, experiment, options, cores, folder, result);
       return result;
     }
@@ -188,7 +188,8 @@ async function memoryRounds(
         if (record.status !== 'measured') continue;
         try {
           const fresh = await start(children, server, record, await folder(), cores.server);
-          const sample = await measureMemory(fresh.process.pid, fresh.port, workload.load);
+          const take = experiment.kind === 'idle' ? measureIdle : measureMemory;
+          const sample = await take(fresh.process.pid, fresh.port, workload.load);
           await children.stop(fresh.process);
           const whole: Sample = { ...sample, server: server.id, workload: workload.id, round };
           result.samples.push(whole);

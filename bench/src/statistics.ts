@@ -30,10 +30,24 @@ export function spreadOf(values: readonly number[]): Spread | null {
  * both sides met the same machine, so the ratios are taken first and the median after.
  */
 export function ratioOf(a: ReadonlyMap<number, number>, b: ReadonlyMap<number, number>): Spread | null {
-  const ratios: number[] = [];
-  for (const [round, value] of a) {
+  return pairwise(a, b, (mine, other) => (other > 0 ? mine / other : null));
+}
+
+/** The same of a - b. */
+export function differenceOf(a: ReadonlyMap<number, number>, b: ReadonlyMap<number, number>): Spread | null {
+  return pairwise(a, b, (mine, other) => mine - other);
+}
+
+function pairwise(
+  a: ReadonlyMap<number, number>,
+  b: ReadonlyMap<number, number>,
+  of: (mine: number, other: number) => number | null,
+): Spread | null {
+  const values: number[] = [];
+  for (const [round, mine] of a) {
     const other = b.get(round);
-    if (other !== undefined && other > 0) ratios.push(value / other);
+    const value = other === undefined ? null : of(mine, other);
+    if (value !== null) values.push(value);
   }
-  return spreadOf(ratios);
+  return spreadOf(values);
 }

@@ -38,7 +38,7 @@ const http = (
 ): { header: string; response: Buffer; matcher: Matcher } => {
   const body = pattern(length);
   const header = ['HTTP/1.1 200 OK', 'Server: x', ...fields, `Content-Length: ${length}`, '', ''].join('\r\n');
-  const { matcher } = httpExchange({ host: 'h', path: '/', body }, 4);
+  const { matcher } = httpExchange({ host: 'h', path: '/', size: length }, 4);
   return { header, response: Buffer.concat([Buffer.from(header), body]), matcher };
 };
 
@@ -330,7 +330,7 @@ describe('requests', () => {
     const getkq = memcachedExchange({ ...batch, shape: 'getkq' }, 1);
     expect(tableEntry(getkq.requests, 9)).toHaveLength(2 * (24 + 18) + 24);
     expect(tableEntry(getkq.responses, 9)).toHaveLength(2 * (24 + 4 + 18 + 3) + 24);
-    const get = httpExchange({ host: 'name', path: '/x', body: pattern(1) }, 1);
+    const get = httpExchange({ host: 'name', path: '/x', size: 1 }, 1);
     expect(text(get.requests, 0)).toBe('GET /x HTTP/1.1\r\nHost: name\r\n\r\n');
   });
 });

@@ -55,6 +55,8 @@ export interface Matcher {
   match(connection: number, memory: Memory, offset: number, length: number): Verdict;
   /** Why the last `Wrong` of this connection was wrong. */
   complaint(connection: number): string;
+  /** How much of the outstanding response has come, 0 … 1. Only where responses are so long that a window ends amid them. */
+  progress?(connection: number): number;
 }
 
 export interface Exchange {

@@ -34,6 +34,10 @@ const ERROR_TEXTS_MAX = 5;
 const CONNECT_MS_MAX = 10_000;
 /** How long responses that were on their way at the end may take before they count as missing. */
 const DRAIN_MS_MAX = 2_000;
+/** More for long responses: so many bytes a millisecond should come at least. */
+const DRAIN_BYTES_PER_MS = 50_000;
+/** A window is short for responses above this: what has come of one counts as that part of a transaction. */
+const PARTIAL_BYTES_MIN = 1024 * 1024;
 /**
  * Receive buffers for responses above this are larger and fewer: with 4 KiB each, the client of a 100 KiB response would
  * spend its time on 25 completions, and be the limit long before the server is.
@@ -71,6 +75,8 @@ export class Generator implements Sink {
   /** When the outstanding transaction began (closed loop) or was due (open loop), ms. */
   private readonly startedAt: Float64Array;
   private readonly limit: number;
+  /** Parts of responses that had come at the last `clear`. */
+  private partsBefore = 0;
   private nextHost = 0;
   private sending = true;
   private outstanding = 0;
@@ -150,19 +156,35 @@ export class Generator implements Sink {
 
   /** Starts counting anew: what came before was warm-up. Errors stay. */
   clear(): void {
+    this.partsBefore = this.parts();
     this.transactions = 0;
     this.connects = 0;
     this.latency.clear();
   }
 
+  /** Transactions since the last `clear`, with the parts of long ones that are under way. */
+  counted(): number {
+    return this.transactions + this.parts() - this.partsBefore;
+  }
+
+  private parts(): number {
+    const { matcher } = this.exchange;
+    if (this.plan.responseBytes < PARTIAL_BYTES_MIN || matcher.progress === undefined) return 0;
+    let sum = 0;
+    for (let connection = 0; connection < this.plan.connections; connection++)
+      if (this.state[connection] === WAITING) sum += matcher.progress(connection);
+    return sum;
+  }
+
   /** Sends nothing more, waits for the responses on their way, closes everything. Missing ones are errors. */
   finish(): void {
     this.sending = false;
-    const deadline = performance.now() + DRAIN_MS_MAX;
+    const drainMsMax = DRAIN_MS_MAX + (this.plan.responseBytes * this.plan.connections) / DRAIN_BYTES_PER_MS;
+    const deadline = performance.now() + drainMsMax;
     while (this.outstanding > 0 && this.errors < ERRORS_MAX && performance.now() < deadline) this.channel.dispatch(10);
     if (this.errors < ERRORS_MAX) {
       for (let connection = 0; connection < this.plan.connections; connection++) {
-        if (this.state[connection] === WAITING) this.fail(connection, `no complete response in ${DRAIN_MS_MAX} ms`);
+        if (this.state[connection] === WAITING) this.fail(connection, `no complete response in ${drainMsMax} ms`);
       }
     }
     // What closes from here on was meant to.

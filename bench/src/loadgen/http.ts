@@ -7,7 +7,17 @@
  * so each position is checked again and again at a fraction of the cost; a body that came with a parsed header is
  * compared whole. Not its job: chunked or close-delimited bodies; they are reported as wrong.
  */
-import { byteTable, type Exchange, excerpt, type Matcher, type Memory, memoryOf, Verdict } from './exchange.ts';
+import { PERIOD, pattern } from '../payload.ts';
+import {
+  byteTable,
+  type Exchange,
+  excerpt,
+  firstDifference,
+  type Matcher,
+  type Memory,
+  memoryOf,
+  Verdict,
+} from './exchange.ts';
 
 const HEADER_BYTES_MAX = 16_384;
 const SAMPLES = 8;
@@ -18,7 +28,8 @@ const LF = 10;
 export interface HttpOptions {
   host: string;
   path: string;
-  body: Uint8Array;
+  /** Bytes of the body, which is `pattern(size)`. */
+  size: number;
 }
 
 /** Length of the header including its empty line, or -1 when it is not complete in `bytes[0 … end)`. */
@@ -30,6 +41,7 @@ export function headerLength(bytes: Uint8Array, end: number): number {
 }
 
 export class HttpMatcher implements Matcher {
+  /** The body, or as much of it as comes before it repeats. */
   private readonly body: Memory;
   private readonly bodyLength: number;
   /** Bytes of the body received, or -1 while in the header. */
@@ -47,11 +59,12 @@ export class HttpMatcher implements Matcher {
   private digitsEnd = 0;
   private sample = 0;
 
-  constructor(body: Uint8Array, connections: number) {
+  constructor(size: number, connections: number) {
+    const body = pattern(Math.min(size, PERIOD));
     const padded = new Uint8Array((body.length + 3) & ~3);
     padded.set(body);
     this.body = memoryOf(padded);
-    this.bodyLength = body.length;
+    this.bodyLength = size;
     this.bodyGot = new Int32Array(connections).fill(-1);
     this.whole = new Uint8Array(connections);
     this.carry = new Array<Uint8Array | null>(connections).fill(null);
@@ -79,6 +92,10 @@ export class HttpMatcher implements Matcher {
     return this.complaints[connection]!;
   }
 
+  progress(connection: number): number {
+    return this.bodyLength === 0 ? 0 : Math.max(0, this.bodyGot[connection]!) / this.bodyLength;
+  }
+
   private looksKnown(bytes: Uint8Array, offset: number): boolean {
     const known = this.known;
     const end = offset + this.knownLength;
@@ -97,23 +114,44 @@ export class HttpMatcher implements Matcher {
     }
     const expected = this.body.bytes;
     const bytes = memory.bytes;
-    const stride = this.whole[connection] === 1 ? 1 : total <= SAMPLES ? 1 : (total / SAMPLES) | 0;
-    // First sampled position at or after `at`.
-    const phase = stride === 1 ? 0 : this.sample;
-    let i = at <= phase ? phase : phase + Math.ceil((at - phase) / stride) * stride;
-    for (; i < at + length; i += stride) {
-      if (bytes[offset + i - at] !== expected[i]) {
-        return this.wrong(
-          connection,
-          `byte ${i} of the body: expected ${excerpt(expected, i, total)}, ` +
-            `got ${excerpt(bytes, offset + i - at, offset + length)}`,
-        );
+    const stride = total <= SAMPLES ? 1 : (total / SAMPLES) | 0;
+    if (this.whole[connection] === 1) {
+      const i = this.difference(memory, offset, at, length);
+      if (i >= 0) return this.wrongByte(connection, i, bytes, offset + i - at, offset + length);
+    } else {
+      // First sampled position at or after `at`.
+      const phase = stride === 1 ? 0 : this.sample;
+      let i = at <= phase ? phase : phase + Math.ceil((at - phase) / stride) * stride;
+      for (; i < at + length; i += stride) {
+        if (bytes[offset + i - at] !== expected[i < PERIOD ? i : i % PERIOD])
+          return this.wrongByte(connection, i, bytes, offset + i - at, offset + length);
       }
     }
     this.bodyGot[connection] = at + length;
     if (at + length < total) return Verdict.More;
     if (stride > 1 && ++this.sample >= stride) this.sample = 0;
     return Verdict.Done;
+  }
+
+  /** Position in the body of the first byte that is not what it should be, or -1. */
+  private difference(memory: Memory, offset: number, at: number, length: number): number {
+    for (let done = 0; done < length; ) {
+      const start = (at + done) % PERIOD;
+      const run = Math.min(length - done, PERIOD - start);
+      const found = firstDifference(memory, offset + done, this.body, start, run);
+      if (found >= 0) return at + done + found;
+      done += run;
+    }
+    return -1;
+  }
+
+  private wrongByte(connection: number, i: number, bytes: Uint8Array, at: number, end: number): Verdict {
+    const expected = this.body.bytes;
+    const start = i % PERIOD;
+    return this.wrong(
+      connection,
+      `byte ${i} of the body: expected ${excerpt(expected, start, Math.min(PERIOD, this.bodyLength))}, got ${excerpt(bytes, at, end)}`,
+    );
   }
 
   private matchHeader(connection: number, memory: Memory, offset: number, length: number): Verdict {
@@ -166,5 +204,5 @@ export class HttpMatcher implements Matcher {
 
 export function httpExchange(options: HttpOptions, connections: number): Exchange {
   const request = Buffer.from(`GET ${options.path} HTTP/1.1\r\nHost: ${options.host}\r\n\r\n`);
-  return { requests: byteTable([request]), matcher: new HttpMatcher(options.body, connections), pick: () => 0 };
+  return { requests: byteTable([request]), matcher: new HttpMatcher(options.size, connections), pick: () => 0 };
 }

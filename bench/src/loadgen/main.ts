@@ -4,7 +4,6 @@
  * Prints one JSON line (report.ts). Exit status: 0, 1 when any response was wrong or missing (the JSON is printed all the
  * same), 2 for a command line it does not understand.
  */
-import { pattern } from '../payload.ts';
 import { cpuSeconds, processTree } from '../procstat.ts';
 import { echoExchange } from './echo.ts';
 import type { Exchange } from './exchange.ts';
@@ -24,7 +23,7 @@ async function exchangeOf(options: LoadOptions): Promise<Exchange> {
       return exchange;
     }
     case 'http':
-      return httpExchange({ host: options.host, path: options.path, body: pattern(options.size) }, options.connections);
+      return httpExchange({ host: options.host, path: options.path, size: options.size }, options.connections);
   }
 }
 
@@ -57,7 +56,8 @@ async function measure(options: LoadOptions): Promise<LoadReport> {
   const seconds = generator.errors === 0 ? generator.run(options.seconds) : 0;
   const client = process.cpuUsage(clientBefore);
   const serverCpuSeconds = tree === null ? null : cpuSeconds(tree) - serverBefore;
-  const { transactions, connects } = generator;
+  const { connects } = generator;
+  const transactions = generator.counted();
   const latencyUs = generator.latency.summary();
   const backlog = generator.backlog();
   const backend = generator.channel.backend;

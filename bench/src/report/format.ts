@@ -34,8 +34,10 @@ export function figure(result: ExperimentResult, target: Target): string {
   const label = (id: string): string => result.servers.find((server) => server.id === id)?.label ?? id;
   const workload = result.workloads.find((one) => one.id === target.workload)?.label ?? target.workload;
   const { title, unit } = METRICS[target.metric];
-  const metric = worded(target.against === undefined ? unit : title, result.transaction);
-  const against = target.against === undefined ? '' : ` / ${label(target.against)}`;
+  const absolute = target.against === undefined || target.difference === true;
+  const metric = worded(absolute ? unit : title, result.transaction);
+  const against =
+    target.against === undefined ? '' : ` ${target.difference === true ? '−' : '/'} ${label(target.against)}`;
   return `${metric} at ${`${workload} ${result.axis}`.trim()}: ${label(target.subject)}${against}`;
 }
 

@@ -6,11 +6,11 @@ import { type Experiment, type Load, lengths, type Server, type Target, type Wor
 import type { MetricName } from '../../metrics.ts';
 import { pattern } from '../../payload.ts';
 import { nodeServer } from '../../peers.ts';
-import { debianNginx, nginxLite, type Site } from './servers.ts';
+import { bunServe, debianNginx, nginxLite, type Site } from './servers.ts';
 
 const FILE_BYTES = 1024;
 const PATH = `/${FILE_BYTES}.html`;
-const page: Site = { files: { [PATH]: pattern(FILE_BYTES) } };
+const page: Site = { files: { [PATH]: FILE_BYTES } };
 const get = { protocol: 'http', connections: 250, size: FILE_BYTES, path: PATH } as const;
 
 const three = (site: Site): Server[] => [
@@ -19,7 +19,11 @@ const three = (site: Site): Server[] => [
   debianNginx(site),
 ];
 
-const against = (metric: MetricName, limit: Pick<Target, 'atMost' | 'atLeast'>, workload = 'inf'): Target => ({
+const against = (
+  metric: MetricName,
+  limit: Pick<Target, 'atMost' | 'atLeast' | 'difference'>,
+  workload = 'inf',
+): Target => ({
   subject: 'megapipe',
   against: 'nginx',
   metric,
@@ -34,6 +38,9 @@ const open = (id: string, label: string, load: Partial<Load> = {}, more: Partial
   load: { ...get, perConnection: Infinity, ...load },
   ...more,
 });
+
+/** Connections that wait for their next request. */
+const IDLE = 10_000;
 
 /** An experiment of the family, with what they have in common. */
 const experiment = (
@@ -80,8 +87,9 @@ const SIZES: readonly (readonly [id: string, label: string, bytes: number, conne
   ['100k', '100 KiB', 100 * 1024, 32, 1],
   ['1m', '1 MiB', 1024 * 1024, 32, 1.3],
   ['64m', '64 MiB', 64 * 1024 * 1024, 4, 1],
+  ['1g', '1 GiB', 1024 * 1024 * 1024, 2, 1],
 ];
-const larger: Site = { files: Object.fromEntries(SIZES.map(([id, , bytes]) => [`/${id}.html`, pattern(bytes)])) };
+const larger: Site = { files: Object.fromEntries(SIZES.map(([id, , bytes]) => [`/${id}.html`, bytes])) };
 
 const TEXT = Buffer.from(pattern(64)).toString('latin1');
 /** A body that is not in a file: both programs make it from the configuration. */
@@ -92,7 +100,7 @@ const LOCATIONS = 30;
 
 /** What a site grows into over the years: virtual servers, locations of each kind, a map, an access log. */
 const grown: Site = {
-  files: { [`/static/section-7${PATH}`]: pattern(FILE_BYTES) },
+  files: { [`/static/section-7${PATH}`]: FILE_BYTES },
   http: (port) => [
     'log_format timed \'$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent $request_time\';',
     "map $uri $cache_time { default '1h'; ~^/static/ '30d'; ~*\\.(css|js)$ '7d'; }",
@@ -156,5 +164,23 @@ export const nginxExperiments: readonly Experiment[] = [
     servers: three(page),
     workloads: [open('inf', 'half load', {}, { rateOfPeer: 0.5 })],
     targets: [against('p99', { atMost: 1 })],
+  }),
+  experiment('bun', {
+    title: 'nginx-lite and Bun.serve with a static route, the same 1 KiB, 250 connections, one worker',
+    claim: 'A third more requests than from Bun on a core.',
+    servers: [nginxLite(page, 'megapipe', 'nginx-lite megapipe', 'megapipe', 'megapipe'), bunServe(FILE_BYTES)],
+    peer: 'bun',
+    workloads: [open('inf', '1 KiB')],
+    targets: [{ subject: 'megapipe', against: 'bun', metric: 'throughput', workload: 'inf', atLeast: 1.3 }],
+  }),
+  experiment('idle', {
+    title: `nginx, resident memory with ${IDLE.toLocaleString('en-US')} idle kept-alive connections that were served once`,
+    claim: 'Idle connections cost no more than in C, beside what a JavaScript engine takes.',
+    transaction: 'connection',
+    kind: 'idle',
+    metrics: ['rssStart', 'rssIdle'],
+    servers: three(page),
+    workloads: [open('idle', 'idle', { connections: IDLE })],
+    targets: [against('rssIdle', { atMost: 60, difference: true }, 'idle')],
   }),
 ];

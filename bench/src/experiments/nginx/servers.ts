@@ -1,13 +1,14 @@
 /** nginx-lite and Debian's nginx around the same configuration and the same files. */
-import { mkdir, writeFile } from 'node:fs/promises';
+import { link, mkdir, open, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Role, Server, ServerContext } from '../../experiment.ts';
-import { application, debianProgram } from '../../peers.ts';
+import { PERIOD, pattern } from '../../payload.ts';
+import { application, bunProgram, debianProgram, serverFile } from '../../peers.ts';
 
 /** What both programs serve. */
 export interface Site {
-  /** Files below the root, by path. */
-  files: Readonly<Record<string, Uint8Array>>;
+  /** Sizes of the files below the root, by path: each holds `pattern(size)`. */
+  files: Readonly<Record<string, number>>;
   /** Lines of `http { … }` beside the common ones and the server; `port` is the server's. */
   http?: (port: number) => readonly string[];
   /** Lines of `server { … }` beside `listen` and `root`; `folder` is where logs may go. */
@@ -22,6 +23,30 @@ const TEMPORARY = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
 
 const indented = (lines: readonly string[], by: string): string => lines.map((line) => `${by}${line}\n`).join('');
 
+/** Files are the same for all servers of a run, also to the page cache: a GiB is written once, the others get a link. */
+const written = new Map<number, string>();
+
+async function putFile(path: string, size: number): Promise<void> {
+  await mkdir(dirname(path), { recursive: true });
+  const known = written.get(size);
+  if (known !== undefined) {
+    try {
+      await link(known, path);
+      return;
+    } catch {
+      // The folder of an earlier experiment is gone.
+    }
+  }
+  const file = await open(path, 'w');
+  try {
+    const piece = pattern(Math.min(size, PERIOD));
+    for (let at = 0; at < size; at += piece.length) await file.write(piece, 0, Math.min(piece.length, size - at));
+  } finally {
+    await file.close();
+  }
+  written.set(size, path);
+}
+
 /** Writes the files and the configuration; `http` is what only one of the programs needs. */
 async function configure(
   context: ServerContext,
@@ -30,10 +55,8 @@ async function configure(
   http: readonly string[] = [],
 ): Promise<string> {
   const root = join(context.folder, 'html');
-  for (const [path, bytes] of Object.entries(site.files)) {
-    await mkdir(dirname(join(root, path)), { recursive: true });
-    await writeFile(join(root, path), bytes);
-  }
+  await mkdir(root, { recursive: true });
+  for (const [path, size] of Object.entries(site.files)) await putFile(join(root, path), size);
   const config = `worker_processes 1;
 daemon off;
 pid ${join(context.folder, 'nginx.pid')};
@@ -75,6 +98,19 @@ export function nginxLite(site: Site, id: string, label: string, role: Role, io:
       const port = await context.freePort();
       const config = await configure(context, site, port);
       return { command: [application('nginx-lite'), '-c', config, '--io', io], port };
+    },
+  };
+}
+
+/** Bun.serve with the body as a static route; the npm package `bun` brings the program. */
+export function bunServe(size: number): Server {
+  return {
+    id: 'bun',
+    label: 'Bun.serve, static route',
+    role: 'peer',
+    launch: async (context) => {
+      const port = await context.freePort();
+      return { command: [bunProgram(), serverFile('http-bun.ts'), String(port), String(size)], port };
     },
   };
 }
