@@ -179,7 +179,8 @@ export class Generator implements Sink {
   /** Sends nothing more, waits for the responses on their way, closes everything. Missing ones are errors. */
   finish(): void {
     this.sending = false;
-    const drainMsMax = DRAIN_MS_MAX + (this.plan.responseBytes * this.plan.connections) / DRAIN_BYTES_PER_MS;
+    const bytesMax = this.plan.responseBytes * this.plan.connections;
+    const drainMsMax = DRAIN_MS_MAX + Math.floor(bytesMax / DRAIN_BYTES_PER_MS);
     const deadline = performance.now() + drainMsMax;
     while (this.outstanding > 0 && this.errors < ERRORS_MAX && performance.now() < deadline) this.channel.dispatch(10);
     if (this.errors < ERRORS_MAX) {

@@ -132,7 +132,7 @@ export function parseLoadOptions(args: string[]): LoadOptions {
       'size',
       values.size ?? (protocol === 'http' ? '1024' : '64'),
       1,
-      protocol === 'http' ? 2 ** 27 : 2 ** 20,
+      protocol === 'http' ? 2 ** 30 : 2 ** 20,
       true,
     ),
     rate: number('rate', values.rate, 0, 1e8, false),
