@@ -149,4 +149,26 @@ describe('FileReader', () => {
     late.close();
     last.close();
   });
+
+  test('where free memory lies in parts, a piece is as large as there is room for in a row', () => {
+    const disk = new Disk();
+    const pieces = new FilePieces(disk as unknown as EngineChannel);
+    const reader = new FileReader(pieces, openSync(path, 'r'), path, 0, FILE_BYTES, () => {});
+    const taken: { at: number; space: number }[] = [];
+    while (pieces.free > 0) {
+      const at = pieces.take(reader, 64 * 1024);
+      taken.push({ at, space: reader.space });
+    }
+    // A page in each 256 KiB stays with somebody who is slow.
+    const kept = new Set<number>();
+    for (const { at, space } of taken) {
+      const part = at >> 18;
+      if (kept.has(part)) pieces.give(at, space);
+      else kept.add(part);
+    }
+    expect(pieces.free).toBeGreaterThan(40 << 20);
+    expect(pieces.take(reader, 1 << 20)).toBeGreaterThanOrEqual(0);
+    expect(reader.space).toBe(128 * 1024);
+    reader.close();
+  });
 });

@@ -54,7 +54,12 @@ export class FilePieces {
     const { free } = this.extents;
     if (free < STREAM_BYTES / 8) wanted = Math.min(wanted, PIECE_MIN);
     else if (free < STREAM_BYTES / 2) wanted = Math.min(wanted, PIECE_SMALL);
-    const at = this.extents.take(wanted);
+    let at = this.extents.take(wanted);
+    // What is free may lie in parts: a smaller piece now is better than a larger one when some slow client lets go.
+    while (at < 0 && wanted > PIECE_MIN) {
+      wanted = Math.max(PIECE_MIN, wanted >> 1);
+      at = this.extents.take(wanted);
+    }
     if (at < 0) this.waiters.push(reader);
     else reader.space = wanted;
     return at;

@@ -25,6 +25,7 @@ import { type BodyStream, BytesStream, END, FileStream, NOT_YET, type Piece } fr
 const KEPT_PIECE_BYTES = 1024 * 1024;
 /** How much of an answer may be under way for one send_timeout: within a piece no progress is to be seen. */
 const PROGRESS_BYTES = 256 * 1024;
+/** Pieces of a kept file that the channel has at a time. Of other files one, while the next is read. */
 const PIECES_IN_FLIGHT = 2;
 /** A paced answer goes on when so much is allowed: not at the first byte, since pieces of some size cost less. */
 const PACED_BYTES = 16 * 1024;
@@ -238,7 +239,7 @@ export class Sender {
         queue.shift();
         continue;
       }
-      if (c.inFlight >= PIECES_IN_FLIGHT) return;
+      if (c.inFlight >= (item.reader === null ? PIECES_IN_FLIGHT : 1)) return;
       const more =
         item.file !== null
           ? this.pumpKept(c, item, item.file, allowed)
