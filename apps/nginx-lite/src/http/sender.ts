@@ -414,6 +414,8 @@ export class Sender {
     c.inFlightBytes -= length;
     if (errno !== 0) {
       c.failed = true;
+      // A client that had ended its side before: its end was told already, and nothing else will be.
+      if (c.state === State.Busy) abort(c);
       return;
     }
     if (c.request !== null) c.request.bytesSent += length;
