@@ -129,13 +129,13 @@ export function environmentLine({ environment, connections, transactions }: Inst
   return `Guest: Linux ${environment.guest} under QEMU's TCG, 3 virtual CPUs, the server alone on one; ${connections} connections, ${transactions} transactions counted for each figure. Counts, not times.`;
 }
 
-/** Runs it: the result, or why there is none. Takes about fifteen minutes. */
+/** Runs it: the result, or why there is none. Takes about ten minutes. */
 export function measureInstructions(): Instructions | string {
   const folder = mkdtempSync(join(tmpdir(), 'megapipe-instructions-'));
   try {
     const json = join(folder, 'counts.json');
     const program = fileURLToPath(new URL('../../kernel/measure/main.ts', import.meta.url));
-    const run = spawnSync(process.execPath, [program, '--parts', 'counts,exact,steering,throughput', '--json', json], {
+    const run = spawnSync(process.execPath, [program, '--parts', 'counts,steering,throughput', '--json', json], {
       encoding: 'utf8',
     });
     if (run.status !== 0) return run.stderr.trim().split('\n').at(-1) || `exit status ${run.status}`;
