@@ -33,6 +33,17 @@ export function ensureCoreFiles(): boolean {
   return limitOf(RLIMIT_CORE, 'RLIMIT_CORE').soft !== 0;
 }
 
+/**
+ * Gives the whole pages among `bytes` of shared memory from `offset` on back to the system; they read as zeros from then on.
+ * False where it keeps them (they are locked).
+ */
+export function discardMemory(shared: SharedArrayBuffer, offset: number, bytes: number): boolean {
+  const { id } = native.memoryAttach(new Uint8Array(shared));
+  const result = native.discardMemory(id, offset, bytes);
+  native.memoryRelease(id);
+  return result === 0;
+}
+
 /** Keeps the pages of shared memory in RAM. Throws EPERM, ENOMEM. */
 export function lockMemory(shared: SharedArrayBuffer): void {
   const { id } = native.memoryAttach(new Uint8Array(shared));

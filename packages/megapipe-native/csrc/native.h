@@ -155,6 +155,7 @@ VERB(mp_get_affinity);
 VERB(mp_get_rlimit);
 VERB(mp_set_rlimit);
 VERB(mp_lock_memory);
+VERB(mp_discard_memory);
 VERB(mp_loop_backend_fd);
 VERB(mp_loop_attach);
 VERB(mp_loop_detach);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "native.h"
 
@@ -48,19 +49,40 @@ VERB(mp_set_rlimit) {
   return mp_i32(env, setrlimit((int)resource, &limit) < 0 ? -errno : 0);
 }
 
+/* Argument (region, offset, length): its first byte, or NULL with an exception. */
+static uint8_t *range_args(napi_env env, napi_callback_info info, const char *verb, size_t *length) {
+  napi_value argv[3];
+  uint32_t region;
+  size_t offset;
+  if (!mp_args(env, info, 3, argv, verb) || !mp_uint(env, argv[0], &region, verb, "region") ||
+      !mp_size(env, argv[1], &offset, verb, "offset") || !mp_size(env, argv[2], length, verb, "length"))
+    return NULL;
+  return mp_range(env, mp_instance(env), region, offset, *length, verb);
+}
+
 /*
  * lockMemory(region, offset, length) -> 0 or -errno: these pages stay in memory. Not mlockall: V8 gives pages back with
  * madvise, which fails on locked ones, and V8 aborts then.
  */
 VERB(mp_lock_memory) {
-  napi_value argv[3];
-  uint32_t region;
-  size_t offset, length;
-  static const char verb[] = "lockMemory";
-  if (!mp_args(env, info, 3, argv, verb) || !mp_uint(env, argv[0], &region, verb, "region") ||
-      !mp_size(env, argv[1], &offset, verb, "offset") || !mp_size(env, argv[2], &length, verb, "length"))
-    return NULL;
-  uint8_t *base = mp_range(env, mp_instance(env), region, offset, length, verb);
+  size_t length;
+  uint8_t *base = range_args(env, info, "lockMemory", &length);
   if (!base) return NULL;
   return mp_i32(env, mlock(base, length) < 0 ? -errno : 0);
+}
+
+/*
+ * discardMemory(region, offset, length) -> 0 or -errno: the whole pages among these bytes go back to the system, and read as
+ * zeros from then on. Of a file, its space, too.
+ */
+VERB(mp_discard_memory) {
+  size_t length;
+  uint8_t *base = range_args(env, info, "discardMemory", &length);
+  if (!base) return NULL;
+  uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+  uintptr_t from = ((uintptr_t)base + page - 1) & ~(page - 1), to = ((uintptr_t)base + length) & ~(page - 1);
+  if (from >= to) return mp_i32(env, 0);
+  /* A private mapping has nothing to be removed from: EINVAL. */
+  if (madvise((void *)from, to - from, MADV_REMOVE) == 0) return mp_i32(env, 0);
+  return mp_i32(env, madvise((void *)from, to - from, MADV_DONTNEED) < 0 ? -errno : 0);
 }

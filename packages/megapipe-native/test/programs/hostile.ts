@@ -111,6 +111,7 @@ const verbs: Record<Exclude<keyof typeof native, 'abiTable' | 'setAffinity' | 's
   getAffinity: [],
   getRlimit: [small],
   lockMemory: [region, size, size],
+  discardMemory: [region, size, size],
   loopBackendFd: [],
   loopAttach: [small, ring, drain, region, size, size, small],
   loopDetach: [small, ring],
