@@ -7,6 +7,7 @@
  * the background work itself, in slices between two batches, from a timer (`BackgroundTimer`).
  * Not its job: what is done.
  */
+import { createRequire } from 'node:module';
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { Cache } from './engine/cache.ts';
 import { CacheMemory, W_BACKGROUND_STOP, W_BACKGROUND_WAKE, W_LOG_FLAGS, W_LOG_UNDERWAY } from './engine/layout.ts';
@@ -82,6 +83,11 @@ function runThread({ shared, settings, thread }: BackgroundInput, port: MessageP
     port.postMessage({ type: 'relay', message: { type: 'log', from: thread, bytes, log } } satisfies WorkerMessage);
   };
   const cache = new Cache(memory, settings.lock, thread);
+  cache.slabs.discard = (offset, bytes) => {
+    // Seldom needed, and megabytes in a thread that needs nothing else of it. At once: this thread never turns its event loop.
+    const core = createRequire(import.meta.url)('@megapipe/core') as typeof import('@megapipe/core');
+    core.discardMemory(shared, offset, bytes);
+  };
   const maintainer = new Maintainer(cache);
   const { i32 } = memory;
   const logger = new Logger(cache, settings.workerLogbufBytes, send, NO_WATCHERS, false);

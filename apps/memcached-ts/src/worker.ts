@@ -8,7 +8,15 @@
  */
 import { isIP } from 'node:net';
 import { parentPort, workerData } from 'node:worker_threads';
-import { type AcceptedSocket, Channel, type Handle, type Sink, SLOT_MASK, setAffinity } from '@megapipe/core';
+import {
+  type AcceptedSocket,
+  Channel,
+  discardMemory,
+  type Handle,
+  type Sink,
+  SLOT_MASK,
+  setAffinity,
+} from '@megapipe/core';
 import type { Credential } from './auth_file.ts';
 import { BackgroundTimer } from './background.ts';
 import {
@@ -203,6 +211,7 @@ class Server implements Sink, Host {
     this.idleMs = settings.idleTimeoutSeconds * 1000;
     const memory = new CacheMemory(input.shared, settings.cache);
     this.cache = new Cache(memory, settings.threads === 1 ? 'none' : settings.lock, thread);
+    this.cache.slabs.discard = (offset, bytes) => void discardMemory(input.shared, offset, bytes);
     this.i32 = memory.i32;
     this.f64 = memory.f64;
     this.counters = threadBase(thread);

@@ -71,6 +71,8 @@ export const MOVE_SAME = 4;
 export class Slabs {
   /** The class of the largest chunks. */
   readonly largest: number;
+  /** Gives memory that nobody uses back to the system: offset and bytes. */
+  discard: (offset: number, bytes: number) => void = () => {};
   private readonly i32: Int32Array;
   private readonly locks: Locks;
   private readonly pagesByte: number;
@@ -211,6 +213,7 @@ export class Slabs {
       if (page < 0) return;
       i32[W_PAGE_CLASS + page] = PAGE_RELEASED;
       i32[W_PAGES_RELEASED] = i32[W_PAGES_RELEASED] + 1;
+      this.discard(this.pagesByte + page * PAGE_BYTES, PAGE_BYTES);
     }
   }
 
