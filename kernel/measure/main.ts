@@ -9,8 +9,9 @@
  *                sends it, as loopback does: the server's CPU does the client's half of receiving, and the other way round
  *   exact        everything on one virtual CPU whose time goes by its instructions (-icount), so that what the host does is not counted.
  *                It cannot be divided (the stack does much of its work in threads of the kernel): what is counted is the
- *                client, both halves of TCP and the server. Name --servers: device-partition does not get through yet (no
- *                transaction is ever counted; why is not known)
+ *                client, both halves of TCP and the server. Not with several servers in one run yet: on one CPU a
+ *                listening socket that was shared outlives its server for a moment (the kernel closes it in a thread of
+ *                its own), and the next one then finds the port taken
  *   steering     counts, with receive flow steering: each side receives on its own CPU, but for what comes before its first call
  *   throughput   server and clients on 1, 2, 4 virtual CPUs: how the servers compare, not how fast they are
  *   --profile    also where the instructions went, by function of the kernel
