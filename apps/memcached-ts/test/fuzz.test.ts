@@ -3,10 +3,12 @@
  * lengths that lie, huge numbers, NULs), in pieces, to live servers of both io modes. After each group of cases a fresh
  * connection must be answered over all three protocols; at the end the counters add up, no connection is left over, and the
  * invariant checker walks the whole memory.
- * Each case goes to both io modes; what it answers must agree between them (numbers apart) when it is played alone.
+ * Each case goes to both io modes; what it answers must agree between them (numbers apart) when it is played alone. The
+ * others also go by UDP, a datagram each.
  *
  * `FUZZ_CASES` (default 2,000; a million for a night), `FUZZ_SEED` to repeat a run; a failure prints seed and case.
  */
+import { createSocket, type Socket } from 'node:dgram';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { fraction } from './arbitraries.ts';
@@ -247,19 +249,32 @@ async function healthy(server: Server): Promise<void> {
   socket.destroy();
 }
 
+/** A case as one request by UDP, as much of it as fits; most have the header that they need. */
+function sendDatagram(socket: Socket, port: number, one: readonly Buffer[]): number {
+  const bytes = Buffer.concat(one).subarray(0, 1392);
+  const header = Buffer.from([0, 7, 0, 0, 0, 1, 0, 0]);
+  // Every eighth, by its length, lies about how many datagrams there are, or ends in its header.
+  if (bytes.length % 16 === 3) header[5] = 2;
+  socket.send(bytes.length % 16 === 11 ? bytes.subarray(0, 8) : Buffer.concat([header, bytes]), port, '127.0.0.1');
+  return 1;
+}
+
 describe(`a fuzzer of text, meta and binary (seed ${SEED})`, () => {
   const servers: Awaited<ReturnType<typeof startChecked>>[] = [];
+  const udp = createSocket('udp4');
 
   beforeAll(async () => {
     // The second thread and the small memory: races and evictions belong to it.
-    for (const io of IO_MODES) servers.push(await startChecked(io, ['-t', '2', '-m', '32']));
+    for (const io of IO_MODES) servers.push(await startChecked(io, ['-t', '2', '-m', '32', '-U', '-1']));
   });
   afterAll(async () => {
+    udp.close();
     for (const server of servers) await server.stop();
   });
 
   it(`${CASES} cases leave both servers sound`, { timeout: CASES * 60 + 120_000 }, async () => {
     let compared = 0;
+    let datagrams = 0;
     let group = 0;
     for (let done = 0; done < CASES; done += GROUP, group++) {
       const cases = fc.sample(fuzzCase, { numRuns: GROUP, seed: SEED + group });
@@ -280,6 +295,8 @@ describe(`a fuzzer of text, meta and binary (seed ${SEED})`, () => {
             compared++;
           }
         } else {
+          // Also as a datagram each, of which nobody can say when it is carried out: the checker tells what came of it.
+          for (const { udpPort } of servers) for (const one of cases) datagrams += sendDatagram(udp, udpPort!, one);
           await Promise.all(servers.flatMap((server) => cases.map((one) => within(play(server.port, one), 'a case'))));
         }
         for (const server of servers) await healthy(server);
@@ -305,6 +322,7 @@ describe(`a fuzzer of text, meta and binary (seed ${SEED})`, () => {
       expect(said.slice(-200)).toMatch(/^CHECK ok\n$/m);
       expect(said).not.toMatch(/^(worker|background) thread.* died/m);
     }
+    expect(datagrams).toBeGreaterThan(CASES / 2);
     expect(compared).toBeGreaterThan(CASES / COMPARED / 100);
   });
 });

@@ -17,6 +17,8 @@ export const hasDebians = existsSync(DEBIANS);
 
 export interface Server {
   port: number;
+  /** With -U -1. */
+  udpPort?: number;
   pid: number;
   /** Everything written to stderr so far. */
   stderr(): string;
@@ -49,10 +51,12 @@ export async function start(
       throw new Error(`${command} ${args.join(' ')} ended with ${child.exitCode}: ${errors}`);
     await sleep(10);
   }
-  const port = Number(/TCP INET: (\d+)/.exec(readFileSync(portFile, 'utf8'))![1]);
+  const ports = readFileSync(portFile, 'utf8');
+  const port = Number(/TCP INET: (\d+)/.exec(ports)![1]);
   rmSync(folder, { recursive: true });
   return {
     port,
+    udpPort: Number(/UDP INET: (\d+)/.exec(ports)?.[1] ?? 0),
     pid: child.pid!,
     stderr: () => errors,
     stop: (signal = 'SIGTERM') => {
