@@ -118,7 +118,8 @@ export class Engine implements Sink {
     if (sec === this.nowSec) return;
     this.nowSec = sec;
     this.tick++;
-    if (this.open > 0) this.publishStatus();
+    // Once more when the last one has gone: its row would go on counting it.
+    if (this.open > 0 || this.row[Status.Active] !== 0) this.publishStatus();
     this.dateText = formatDate(sec);
     writeLatin1(this.dateBytes, this.dateText, 0);
   }

@@ -102,14 +102,18 @@ describe.each(IO_MODES)('--io %s', (io) => {
       { io, files: FILES },
     );
     for (let i = 0; i < 5; i++) await ask(server.port, '/a.txt');
-    const page = await ask(server.port, '/s');
+    let asked = 6;
+    let page = await ask(server.port, '/s');
+    // The other worker may not have seen yet that the client before is gone.
+    for (; !page.body.startsWith('Active connections: 1 '); asked++) page = await ask(server.port, '/s');
     expect(page.header('Content-Type')).toBe('text/plain');
-    expect(page.body).toMatch(
-      /^Active connections: 1 \nserver accepts handled requests\n 6 6 6 \nReading: 0 Writing: 1 Waiting: 0 \n$/,
+    expect(page.body).toBe(
+      `Active connections: 1 \nserver accepts handled requests\n ${asked} ${asked} ${asked} \nReading: 0 Writing: 1 Waiting: 0 \n`,
     );
     server.child.kill('SIGHUP');
     await server.logged('error.log', /worker process \d+ exited with code 0/);
-    expect((await ask(server.port, '/s')).body).toContain('\n 7 7 7 \n');
+    asked++;
+    expect((await ask(server.port, '/s')).body).toContain(`\n ${asked} ${asked} ${asked} \n`);
     await server.stop();
     rmSync(server.dir, { recursive: true, force: true });
   });

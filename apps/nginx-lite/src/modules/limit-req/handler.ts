@@ -28,14 +28,21 @@ export function limitReqHandler(r: Request): number {
   let excessMax = 0;
   let zoneMax = '';
   let limited = false;
-  const passed: { zone: Zone; key: Uint8Array; excess: number }[] = [];
-  for (const limit of conf.limitReqs) {
+  let counted = false;
+  const passed: { zone: Zone; key: Uint8Array; rate: number }[] = [];
+  for (const [i, limit] of conf.limitReqs.entries()) {
     const { zone, decl, key: evaluate } = engine.zone(limit.zone);
     const text = evaluate(r);
     if (text === '') continue;
     const key = zoneKey(text);
     zone.lock();
     const excess = excessOf(zone, key, decl.rate, now);
+    // The last one decides, and counts before another worker can look at the same number.
+    const decides = i === conf.limitReqs.length - 1;
+    if (decides && excess <= limit.burst) {
+      count(zone, key, excess, now);
+      counted = true;
+    }
     zone.unlock();
     if (excess > limit.burst) {
       limited = true;
@@ -43,7 +50,7 @@ export function limitReqHandler(r: Request): number {
       zoneMax = limit.zone;
       break;
     }
-    passed.push({ zone, key, excess });
+    if (!decides) passed.push({ zone, key, rate: decl.rate });
     const wait = excess <= limit.delay ? 0 : ((excess - limit.delay) * SCALE) / decl.rate;
     if (wait > delayMs) {
       delayMs = wait;
@@ -58,9 +65,13 @@ export function limitReqHandler(r: Request): number {
     r.limitReqStatus = dry === '' ? 'REJECTED' : 'REJECTED_DRY_RUN';
     return dry === '' ? conf.limitReqStatus : Code.Declined;
   }
-  if (passed.length === 0) return Code.Declined;
+  if (passed.length === 0 && !counted) return Code.Declined;
   // Only a request that passes all limits counts in any.
-  for (const { zone, key, excess } of passed) account(zone, key, excess, now);
+  for (const { zone, key, rate } of passed) {
+    zone.lock();
+    count(zone, key, excessOf(zone, key, rate, now), now);
+    zone.unlock();
+  }
   delayMs = Math.floor(delayMs);
   if (delayMs === 0) {
     r.limitReqStatus = 'PASSED';
@@ -83,8 +94,8 @@ function excessOf(zone: Zone, key: Uint8Array, rate: number, now: number): numbe
   return Math.max(0, zone.get(entry, COUNT) - Math.floor((rate * ms) / 1000) + SCALE);
 }
 
-function account(zone: Zone, key: Uint8Array, excess: number, now: number): void {
-  zone.lock();
+/** Lets a request in, in a zone whose lock is held. */
+function count(zone: Zone, key: Uint8Array, excess: number, now: number): void {
   let entry = zone.find(key);
   if (entry < 0) {
     entry = zone.add(key);
@@ -95,11 +106,9 @@ function account(zone: Zone, key: Uint8Array, excess: number, now: number): void
       entry = zone.add(key);
     }
   }
-  if (entry >= 0) {
-    zone.set(entry, COUNT, excess);
-    if (now > zone.time(entry)) zone.setTime(entry, now);
-  }
-  zone.unlock();
+  if (entry < 0) return;
+  zone.set(entry, COUNT, excess);
+  if (now > zone.time(entry)) zone.setTime(entry, now);
 }
 
 /** What is only delayed is logged one level below what is refused. */
