@@ -245,15 +245,28 @@ static inline int close_handle(struct channel *ch, uint32_t index, uint32_t gene
 
 /* ---- sockets */
 
-static inline int listen_on(uint16_t *port)
+/* -1 where that fails: for the random driver, whose threads close each other's descriptors. */
+static inline int try_listen(uint16_t *port)
 {
 	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
 	socklen_t len = sizeof(a);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	MUST(fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0 && listen(fd, 1024) == 0);
-	MUST(getsockname(fd, (struct sockaddr *)&a, &len) == 0);
+	if (fd < 0)
+		return -1;
+	if (bind(fd, (struct sockaddr *)&a, sizeof(a)) || listen(fd, 1024) || getsockname(fd, (struct sockaddr *)&a, &len)) {
+		close(fd);
+		return -1;
+	}
 	*port = ntohs(a.sin_port);
+	return fd;
+}
+
+static inline int listen_on(uint16_t *port)
+{
+	int fd = try_listen(port);
+
+	MUST(fd >= 0);
 	return fd;
 }
 

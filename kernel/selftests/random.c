@@ -168,7 +168,7 @@ static int fresh_socket(void)
 		close(pair[1]);
 		return pair[0];
 	case 3:
-		return listen_on(&ports[below(2)]);
+		return try_listen(&ports[below(2)]);
 	case 4:
 		if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
 			return -1;
