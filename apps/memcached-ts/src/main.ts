@@ -37,6 +37,8 @@ import type { ToWorker, WorkerInput, WorkerMessage } from './worker.ts';
 const TICK_MS = 250;
 /** A worker in a long operation, or a client in the middle of a value, must not keep the process. */
 const STOP_MS = 2000;
+/** A place's next thread may die this many times before it begins to serve. */
+const STARTS_MAX = 2;
 /** What a limit that is raised may reach at least. */
 const RESERVE_BYTES_MIN = 1024 * PAGE_BYTES;
 
@@ -53,6 +55,8 @@ class Workers {
   /** Threads that were started and have not ended; those of them that have begun to serve. */
   private readonly alive = new Set<number>();
   private readonly serving = new Set<number>();
+  /** Starts in a row that came to nothing, of threads that replace one. */
+  private readonly failedStarts = new Map<number, number>();
   private stopping = false;
   private onShutdown: (graceful: boolean) => void = () => {};
   private onStop: () => void = () => {};
@@ -93,7 +97,10 @@ class Workers {
     this.watch(worker, input.thread, 'background thread', () => this.startBackground(input));
   }
 
-  /** One that dies while it serves is replaced; one that cannot even begin takes the server with it. */
+  /**
+   * One that dies is replaced. The first of its place that cannot even begin takes the server with it, and so does the
+   * third in a row of those that were to replace one.
+   */
   private watch(worker: Worker, thread: number, name: string, again: () => void): void {
     this.alive.add(thread);
     let why = 'it was ended';
@@ -104,7 +111,9 @@ class Workers {
       this.alive.delete(thread);
       if (this.stopping) return;
       this.silence(thread);
-      if (!this.serving.delete(thread)) fail(`${name} failed: ${why}`, EX_OSERR);
+      const beganAfter = this.serving.delete(thread) ? 0 : (this.failedStarts.get(thread) ?? STARTS_MAX) + 1;
+      if (beganAfter > STARTS_MAX) fail(`${name} failed: ${why}`, EX_OSERR);
+      this.failedStarts.set(thread, beganAfter);
       this.recovery!.died(thread, this.alive, why, again);
     });
   }

@@ -78,6 +78,16 @@ describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
     120_000,
   );
 
+  it('replaces a thread that ends before it has begun to serve', async () => {
+    const server = await startMortal(io, ['-t', '1']);
+    // The worker, the background thread, and the worker that has just been started for the first: it takes a while to begin.
+    for (let kill = 0; kill < 3; kill++) await killOne(server);
+    const client = await Client.connect(server.port);
+    expect(await client.ask('set a 0 0 1\r\n1\r\n')).toBe('STORED\r\n');
+    client.close();
+    expect(await server.stop('SIGTERM')).toBe(0);
+  });
+
   it('nobody waits for the answer of a worker that died, and nothing of it stays behind', {
     timeout: 60_000,
   }, async () => {
