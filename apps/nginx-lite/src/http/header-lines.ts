@@ -1,8 +1,8 @@
 /**
  * The parser of header lines, as strict as nginx's.
  *
- * What it is for: goes over bytes once, in any cut, and notes where names and values stand. Invariant: a byte is examined once; an
- * accepted head is one that nginx accepts, within client_header_buffer_size and large_client_header_buffers. Not its job: what
+ * What it is for: goes over bytes once, in any cut, and notes where names and values stand. Invariant: a byte is examined once (but
+ * for a bare LF, which ends a line in the state that it leads to); an accepted head is one that nginx accepts, within client_header_buffer_size and large_client_header_buffers. Not its job: what
  * headers mean, but for Host (it decides the server, and so how the rest is parsed) and Connection.
  */
 
@@ -78,18 +78,12 @@ function scanHeaders(head: Head, buf: Uint8Array, base: number, stop: number): P
         } else if (kind === 0) head.invalidName = true;
         else if (kind === 4) {
           if (!head.server.conf.underscoresInHeaders) head.invalidName = true;
-        } else if (ch === CR) {
+        } else if (ch === CR || ch === LF) {
           head.nameEnd = p - base;
           head.valueStart = p - base;
           head.valueEnd = p - base;
           state = HeaderAlmostDone;
-        } else if (ch === LF) {
-          head.nameEnd = p - base;
-          head.valueStart = p - base;
-          head.valueEnd = p - base;
-          const result = addHeader(head, buf, base);
-          if (result !== Parse.Done) return result;
-          state = HeaderStart;
+          if (ch === LF) p--;
         } else return Parse.InvalidHeader;
         break;
       }
@@ -97,11 +91,9 @@ function scanHeaders(head: Head, buf: Uint8Array, base: number, stop: number): P
         if (ch === SPACE) break;
         head.valueStart = p - base;
         head.valueEnd = p - base;
-        if (ch === CR) state = HeaderAlmostDone;
-        else if (ch === LF) {
-          const result = addHeader(head, buf, base);
-          if (result !== Parse.Done) return result;
-          state = HeaderStart;
+        if (ch === CR || ch === LF) {
+          state = HeaderAlmostDone;
+          if (ch === LF) p--;
         } else if (ch === 0) return Parse.InvalidHeader;
         else state = Value;
         break;
@@ -117,23 +109,17 @@ function scanHeaders(head: Head, buf: Uint8Array, base: number, stop: number): P
         if (ch === SPACE) {
           head.valueEnd = p - base;
           state = SpaceAfterValue;
-        } else if (ch === CR) {
+        } else if (ch === CR || ch === LF) {
           head.valueEnd = p - base;
           state = HeaderAlmostDone;
-        } else if (ch === LF) {
-          head.valueEnd = p - base;
-          const result = addHeader(head, buf, base);
-          if (result !== Parse.Done) return result;
-          state = HeaderStart;
+          if (ch === LF) p--;
         } else if (ch === 0) return Parse.InvalidHeader;
         break;
       case SpaceAfterValue:
         if (ch === SPACE) break;
-        if (ch === CR) state = HeaderAlmostDone;
-        else if (ch === LF) {
-          const result = addHeader(head, buf, base);
-          if (result !== Parse.Done) return result;
-          state = HeaderStart;
+        if (ch === CR || ch === LF) {
+          state = HeaderAlmostDone;
+          if (ch === LF) p--;
         } else if (ch === 0) return Parse.InvalidHeader;
         else state = Value;
         break;

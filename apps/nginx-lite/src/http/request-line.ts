@@ -36,6 +36,14 @@ const MinorDigit = 22;
 const SpacesAfterDigit = 23;
 const AlmostDone = 24;
 
+const HASH = 0x23;
+const PERCENT = 0x25;
+const PLUS = 0x2b;
+const DOT = 0x2e;
+const SLASH = 0x2f;
+const QUESTION = 0x3f;
+const DEL = 0x7f;
+
 const METHODS: Record<string, number> = {
   GET: Method.Get,
   HEAD: Method.Head,
@@ -89,7 +97,7 @@ function scanLine(head: Head, buf: Uint8Array, base: number, stop: number): Pars
         } else if (!isMethodChar(ch)) return Parse.InvalidMethod;
         break;
       case SpacesBeforeUri:
-        if (ch === 0x2f) {
+        if (ch === SLASH) {
           head.uriStart = p - base;
           state = AfterSlashInUri;
         } else if (isLetter(ch)) {
@@ -104,11 +112,11 @@ function scanLine(head: Head, buf: Uint8Array, base: number, stop: number): Pars
         state = SchemaSlash;
         break;
       case SchemaSlash:
-        if (ch !== 0x2f) return Parse.InvalidRequest;
+        if (ch !== SLASH) return Parse.InvalidRequest;
         state = SchemaSlashSlash;
         break;
       case SchemaSlashSlash:
-        if (ch !== 0x2f) return Parse.InvalidRequest;
+        if (ch !== SLASH) return Parse.InvalidRequest;
         state = HostStart;
         break;
       case HostStart:
@@ -128,18 +136,8 @@ function scanLine(head: Head, buf: Uint8Array, base: number, stop: number): Pars
         break;
       case HostEnd:
         head.hostEnd = p - base;
-        if (ch === COLON) state = Port;
-        else if (ch === 0x2f) {
-          head.uriStart = p - base;
-          state = AfterSlashInUri;
-        } else if (ch === 0x3f) {
-          head.uriStart = p - base;
-          head.argsStart = p + 1 - base;
-          head.emptyPathInUri = true;
-          state = Uri;
-        } else if (ch === SPACE) emptyUri(head);
-        else return Parse.InvalidRequest;
-        if (ch === SPACE) state = Http09;
+        state = ch === COLON ? Port : afterHost(head, ch, p - base);
+        if (state < 0) return Parse.InvalidRequest;
         break;
       case HostIpLiteral:
         if (isDigit(ch) || isLetter(ch)) break;
@@ -148,110 +146,22 @@ function scanLine(head: Head, buf: Uint8Array, base: number, stop: number): Pars
         break;
       case Port:
         if (isDigit(ch)) break;
-        if (ch === 0x2f) {
-          head.uriStart = p - base;
-          state = AfterSlashInUri;
-        } else if (ch === 0x3f) {
-          head.uriStart = p - base;
-          head.argsStart = p + 1 - base;
-          head.emptyPathInUri = true;
-          state = Uri;
-        } else if (ch === SPACE) {
-          emptyUri(head);
-          state = Http09;
-        } else return Parse.InvalidRequest;
+        state = afterHost(head, ch, p - base);
+        if (state < 0) return Parse.InvalidRequest;
         break;
       case AfterSlashInUri:
-        switch (ch) {
-          case SPACE:
-            head.uriEnd = p - base;
-            state = Http09;
-            break;
-          case CR:
-            head.uriEnd = p - base;
-            head.minor = 9;
-            state = AlmostDone;
-            break;
-          case LF:
-            head.uriEnd = p - base;
-            head.minor = 9;
-            return lineDone(head, p, base);
-          case 0x2e:
-          case 0x2f:
-          case 0x23:
-            head.complexUri = true;
-            state = Uri;
-            break;
-          case 0x25:
-            head.quotedUri = true;
-            state = Uri;
-            break;
-          case 0x3f:
-            head.argsStart = p + 1 - base;
-            state = Uri;
-            break;
-          case 0x2b:
-            break;
-          default:
-            if (ch < 0x20 || ch === 0x7f) return Parse.InvalidRequest;
-            state = CheckUri;
-        }
-        break;
       case CheckUri:
-        switch (ch) {
-          case SPACE:
-            head.uriEnd = p - base;
-            state = Http09;
-            break;
-          case CR:
-            head.uriEnd = p - base;
-            head.minor = 9;
-            state = AlmostDone;
-            break;
-          case LF:
-            head.uriEnd = p - base;
-            head.minor = 9;
-            return lineDone(head, p, base);
-          case 0x2f:
-            state = AfterSlashInUri;
-            break;
-          case 0x25:
-            head.quotedUri = true;
-            state = Uri;
-            break;
-          case 0x3f:
-            head.argsStart = p + 1 - base;
-            state = Uri;
-            break;
-          case 0x23:
-            head.complexUri = true;
-            state = Uri;
-            break;
-          default:
-            if (ch < 0x20 || ch === 0x7f) return Parse.InvalidRequest;
-        }
-        break;
       case Uri:
-        switch (ch) {
-          case SPACE:
-            head.uriEnd = p - base;
-            state = Http09;
-            break;
-          case CR:
-            head.uriEnd = p - base;
-            head.minor = 9;
-            state = AlmostDone;
-            break;
-          case LF:
-            head.uriEnd = p - base;
-            head.minor = 9;
-            return lineDone(head, p, base);
-          case 0x23:
-            head.complexUri = true;
-            break;
-          default:
-            if (ch < 0x20 || ch === 0x7f) return Parse.InvalidRequest;
-        }
+        if (ch > SPACE && ch !== DEL) state = inUri(head, state, ch, p - base);
+        else if (ch === SPACE) {
+          head.uriEnd = p - base;
+          state = Http09;
+        } else if (ch === CR || ch === LF) {
+          head.uriEnd = p - base;
+          head.minor = 9;
+          if (ch === LF) return lineDone(head, p, base);
+          state = AlmostDone;
+        } else return Parse.InvalidRequest;
         break;
       case Http09:
         if (ch === SPACE) break;
@@ -277,7 +187,7 @@ function scanLine(head: Head, buf: Uint8Array, base: number, stop: number): Pars
         state = HttpHTTP;
         break;
       case HttpHTTP:
-        if (ch !== 0x2f) return Parse.InvalidRequest;
+        if (ch !== SLASH) return Parse.InvalidRequest;
         state = FirstMajorDigit;
         break;
       case FirstMajorDigit:
@@ -330,10 +240,46 @@ function scanLine(head: Head, buf: Uint8Array, base: number, stop: number): Pars
   return Parse.Again;
 }
 
-/** `GET http://host HTTP/1.1`: the path is the second slash of the scheme. */
-function emptyUri(head: Head): void {
+/** The state that a visible byte of the URI leads to. */
+function inUri(head: Head, state: number, ch: number, at: number): number {
+  if (ch === HASH) {
+    head.complexUri = true;
+    return Uri;
+  }
+  if (state === Uri) return Uri;
+  if (ch === QUESTION) {
+    head.argsStart = at + 1;
+    return Uri;
+  }
+  if (ch === PERCENT) {
+    head.quotedUri = true;
+    return Uri;
+  }
+  if (state === CheckUri) return ch === SLASH ? AfterSlashInUri : CheckUri;
+  if (ch === DOT || ch === SLASH) {
+    head.complexUri = true;
+    return Uri;
+  }
+  return ch === PLUS ? AfterSlashInUri : CheckUri;
+}
+
+/** The state that what stands behind the host of an absolute URI leads to; -1: it may not stand there. */
+function afterHost(head: Head, ch: number, at: number): number {
+  if (ch === SLASH) {
+    head.uriStart = at;
+    return AfterSlashInUri;
+  }
+  if (ch === QUESTION) {
+    head.uriStart = at;
+    head.argsStart = at + 1;
+    head.emptyPathInUri = true;
+    return Uri;
+  }
+  if (ch !== SPACE) return -1;
+  // `GET http://host HTTP/1.1`: the path is the second slash of the scheme.
   head.uriStart = head.schemaEnd + 1;
   head.uriEnd = head.schemaEnd + 2;
+  return Http09;
 }
 
 function lineDone(head: Head, lf: number, base: number): ParseResult {
