@@ -2,8 +2,8 @@
  * The evaluation: `node src/main.ts [--quick|--full] [--only NAME] [--rounds N] [--seconds S]`.
  *
  * Runs the experiments one after the other with live progress, prints the tables, writes results/TIME.json and
- * results/TIME.html; the last line printed is the path of the latter. Exit status 1 when a server failed or any response
- * was wrong: such figures are shown, but must not be quoted. Missed targets do not change the status: they are results.
+ * results/TIME.html; the last line printed is the path of the latter. Exit status 1 when a server failed, any response was
+ * wrong, or a server that should have been idle used the core during a sample: such figures are shown, but must not be quoted. Missed targets do not change the status: they are results.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';

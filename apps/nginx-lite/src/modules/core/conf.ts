@@ -106,7 +106,7 @@ export const CORE_DIRECTIVES: Directive[] = [
     }),
   },
   { name: 'worker_cpu_affinity', contexts: Main, args: Args.OneOrMore, set: main('workerAffinity', affinity) },
-  // Node.js cannot change the limits of a process: raising them is the service manager's business.
+  // Taken, but not applied: the limits are those that the server was started with.
   { name: 'worker_rlimit_nofile', contexts: Main, args: Args.Take1, set: main('workerRlimitNofile', number) },
   { name: 'worker_rlimit_core', contexts: Main, args: Args.Take1, set: accept(word) },
   { name: 'worker_priority', contexts: Main, args: Args.Take1, set: main('workerPriority', priority) },
