@@ -1,19 +1,10 @@
 /** Commands for operators: word for word with Debian's memcached, and what they do to a server that works. */
 import { readFileSync } from 'node:fs';
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { uriEncode } from '../src/engine/dump.ts';
-import { ask, Client, DEBIANS, hasDebians, IO_MODES, type Server, start, startOurs } from './servers.ts';
+import { ask, Client, DEBIANS, endsWithTest, hasDebians, IO_MODES, type Server, start, startOurs } from './servers.ts';
 
-const running: Server[] = [];
-afterEach(async () => {
-  await Promise.all(running.splice(0).map((server) => server.stop('SIGKILL')));
-});
-
-async function serve(io: string, args: string[] = []): Promise<Server> {
-  const server = await startOurs(io, args);
-  running.push(server);
-  return server;
-}
+const serve = async (io: string, args: string[] = []): Promise<Server> => endsWithTest(await startOurs(io, args));
 
 /** In this order: some change what later ones answer. */
 const SCRIPT = `cache_memlimit|cache_memlimit 4|cache_memlimit 100|cache_memlimit 100 noreply|cache_memlimit x
@@ -55,7 +46,7 @@ async function dump(client: Client, what: string, end: string): Promise<string> 
 describe.skipIf(!hasDebians)("compared with Debian's memcached (skipped where it is not installed)", () => {
   it('every command for operators gets the same reply', async () => {
     const theirs = await start(DEBIANS, ['-t', '1', '-U', '0']);
-    running.push(theirs);
+    endsWithTest(theirs);
     const wanted = await replies(theirs.port, SCRIPT);
     for (const [io, threads] of [
       ['megapipe', '1'],
@@ -78,7 +69,7 @@ describe.skipIf(!hasDebians)("compared with Debian's memcached (skipped where it
       return stats as Record<string, string>[];
     };
     const theirs = await start(DEBIANS, ['-t', '1', '-U', '0']);
-    running.push(theirs);
+    endsWithTest(theirs);
     const [wanted, wantedSlabs, wantedItems] = await fill(theirs.port);
     const [got, gotSlabs, gotItems] = await fill((await serve('megapipe', ['-t', '1'])).port);
     for (const name of ['bytes', 'curr_items', 'total_items', 'limit_maxbytes']) {
@@ -102,7 +93,7 @@ describe.skipIf(!hasDebians)("compared with Debian's memcached (skipped where it
       `${'z'.repeat(70)}\r\n`,
     ];
     const play = async (server: Server): Promise<string> => {
-      running.push(server);
+      endsWithTest(server);
       await ask(server.port, `${lines.join('')}delete c\r\nset a 0 0 500\r\n${'x'.repeat(500)}\r\n`);
       return ask(server.port, 'stats sizes\r\nstats cachedump 9 0\r\n');
     };

@@ -1,18 +1,9 @@
 /** `stats detail`: the same counts as Debian's memcached, in text and binary, over all workers. */
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { deltaExtras, packet, u32 } from './packets.ts';
-import { ask, Client, DEBIANS, hasDebians, IO_MODES, type Server, start, startOurs } from './servers.ts';
+import { ask, Client, DEBIANS, endsWithTest, hasDebians, IO_MODES, type Server, start, startOurs } from './servers.ts';
 
-const running: Server[] = [];
-afterEach(async () => {
-  await Promise.all(running.splice(0).map((server) => server.stop('SIGKILL')));
-});
-
-async function serve(command: Promise<Server>): Promise<Server> {
-  const server = await command;
-  running.push(server);
-  return server;
-}
+const serve = async (command: Promise<Server>): Promise<Server> => endsWithTest(await command);
 
 /** The order of prefixes is that of a hash table. */
 function sorted(dump: string): string {

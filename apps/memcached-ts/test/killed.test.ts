@@ -1,20 +1,13 @@
 /** The whole server with threads that are killed under load: it serves on, with all it can prove sound. */
-import { afterEach, describe, expect, it } from 'vitest';
-import { Client, IO_MODES, type Server, startOurs } from './servers.ts';
-
-const running: Server[] = [];
-afterEach(async () => {
-  await Promise.all(running.splice(0).map((server) => server.stop('SIGKILL')));
-});
+import { describe, expect, it } from 'vitest';
+import { Client, endsWithTest, IO_MODES, type Server, startOurs } from './servers.ts';
 
 const KILLS = 4;
 
 /** A server whose threads end, each in turn, on SIGUSR2. */
 async function startMortal(io: string, args: string[]): Promise<Server> {
   const preload = new URL('./kill_preload.mjs', import.meta.url).pathname;
-  const server = await startOurs(io, args, { NODE_OPTIONS: `--import=${preload}` });
-  running.push(server);
-  return server;
+  return endsWithTest(await startOurs(io, args, { NODE_OPTIONS: `--import=${preload}` }));
 }
 
 /** Ends a thread, and waits until the server has repaired what it left. */

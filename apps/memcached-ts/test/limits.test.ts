@@ -1,18 +1,9 @@
 /** Bounds on connections and on memory: -c with and without maxconns_fast, read_buf_mem_limit, resp_obj_mem_limit. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, describe, expect, it } from 'vitest';
-import { Client, IO_MODES, type Server, startOurs } from './servers.ts';
+import { describe, expect, it } from 'vitest';
+import { Client, endsWithTest, IO_MODES, type Server, startOurs } from './servers.ts';
 
-const running: Server[] = [];
-afterEach(async () => {
-  await Promise.all(running.splice(0).map((server) => server.stop('SIGKILL')));
-});
-
-async function serve(io: string, args: string[] = []): Promise<Server> {
-  const server = await startOurs(io, args);
-  running.push(server);
-  return server;
-}
+const serve = async (io: string, args: string[] = []): Promise<Server> => endsWithTest(await startOurs(io, args));
 
 describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
   it('without maxconns_fast has clients above -c wait, and tells so in its stats', async () => {

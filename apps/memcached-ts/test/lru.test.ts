@@ -1,6 +1,6 @@
 /** The segmented LRU, its maintainer and its crawler: against a model of the lists, and against Debian's memcached. */
 import fc from 'fast-check';
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { CRAWL_BACKGROUND, Crawler, parseLists } from '../src/engine/crawler.ts';
 import { STORE_SET, STORED } from '../src/engine/items.ts';
 import {
@@ -27,12 +27,7 @@ import {
   sumLruCounter,
 } from '../src/engine/stats.ts';
 import { Fixture } from './fixture.ts';
-import { Client, DEBIANS, hasDebians, IO_MODES, type Server, start, startOurs } from './servers.ts';
-
-const running: Server[] = [];
-afterEach(async () => {
-  await Promise.all(running.splice(0).map((server) => server.stop('SIGKILL')));
-});
+import { Client, DEBIANS, endsWithTest, hasDebians, IO_MODES, start, startOurs } from './servers.ts';
 
 function fixtureWith(lru: Partial<LruConfig>, memoryBytes = 64 * PAGE_BYTES): Fixture {
   return new Fixture({ memoryBytes, lru: { ...DEFAULT_CACHE_CONFIG.lru, ...lru } });
@@ -332,12 +327,12 @@ describe.skipIf(!hasDebians)("evictions compared with Debian's memcached (skippe
   it('a flat LRU evicts the same items in the same order', async () => {
     const args = ['-t', '1', '-m', '8', '-o', 'no_lru_maintainer'];
     const theirs = await start(DEBIANS, [...args, '-U', '0']);
-    running.push(theirs);
+    endsWithTest(theirs);
     const wanted = await survivors(theirs.port);
     expect(Number(wanted.stats['evictions'])).toBeGreaterThan(500);
     for (const io of IO_MODES) {
       const ours = await startOurs(io, args);
-      running.push(ours);
+      endsWithTest(ours);
       const got = await survivors(ours.port);
       expect(got.alive).toEqual(wanted.alive);
       for (const name of ['evictions', 'curr_items', 'bytes', 'evicted_unfetched']) {
@@ -363,11 +358,11 @@ describe.skipIf(!hasDebians)("evictions compared with Debian's memcached (skippe
       }
     };
     const theirs = await start(DEBIANS, ['-t', '1', '-U', '0']);
-    running.push(theirs);
+    endsWithTest(theirs);
     const wanted = await fill(theirs.port);
     for (const threads of ['1', '2']) {
       const ours = await startOurs('megapipe', ['-t', threads]);
-      running.push(ours);
+      endsWithTest(ours);
       const got = await fill(ours.port);
       expect(Object.keys(got)).toEqual(Object.keys(wanted));
       for (const name of ['number', 'mem_requested', 'evicted']) {

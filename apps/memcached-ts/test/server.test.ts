@@ -4,12 +4,13 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs
 import { createConnection, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import {
   ask,
   Client,
   connect,
   DEBIANS,
+  endsWithTest,
   hasDebians,
   IO_MODES,
   OURS,
@@ -19,16 +20,7 @@ import {
   startOurs,
 } from './servers.ts';
 
-const running: Server[] = [];
-afterEach(async () => {
-  await Promise.all(running.splice(0).map((server) => server.stop('SIGKILL')));
-});
-
-async function serve(io: string, args: string[] = []): Promise<Server> {
-  const server = await startOurs(io, args);
-  running.push(server);
-  return server;
-}
+const serve = async (io: string, args: string[] = []): Promise<Server> => endsWithTest(await startOurs(io, args));
 
 function rssMegabytes(server: Server): number {
   const status = readFileSync(`/proc/${server.pid}/status`, 'latin1');
@@ -205,7 +197,7 @@ describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
 
   it('goes on when descriptors run out', async () => {
     const server = await start(OURS, ['--io', io, '-t', '1', '-c', '80'], 80);
-    running.push(server);
+    endsWithTest(server);
     const first = await Client.connect(server.port);
     expect(await first.ask('version\r\n')).toBe('VERSION 1.6.45\r\n');
     const clients = await Promise.all(Array.from({ length: 120 }, () => Client.connect(server.port)));
@@ -358,7 +350,7 @@ describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
 
   it.skipIf(!hasDebians)("tells everything that Debian's stats tell, but its event library", async () => {
     const debian = await start(DEBIANS, []);
-    running.push(debian);
+    endsWithTest(debian);
     const server = await serve(io);
     const theirs = await (await Client.connect(debian.port)).stats();
     const ours = await (await Client.connect(server.port)).stats();

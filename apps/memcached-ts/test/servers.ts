@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { onTestFinished } from 'vitest';
 
 export const OURS = fileURLToPath(new URL('../bin/memcached-ts', import.meta.url));
 export const DEBIANS = '/usr/bin/memcached';
@@ -72,6 +73,14 @@ export function startOurs(
   environment: Readonly<Record<string, string>> = {},
 ): Promise<Server> {
   return start(OURS, ['--io', io, ...args], undefined, environment);
+}
+
+/** Ends a server with the test that is under way, whatever comes of it. */
+export function endsWithTest(server: Server): Server {
+  onTestFinished(async () => {
+    await server.stop('SIGKILL');
+  });
+  return server;
 }
 
 /** As `startOurs`; `stop` also walks the whole cache memory, and `verdict` then gives what that found (checked.ts). */

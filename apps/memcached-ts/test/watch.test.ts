@@ -1,18 +1,9 @@
 /** `watch`: what a worker does is told to watchers on any worker, in memcached's lines. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, describe, expect, it } from 'vitest';
-import { Client, DEBIANS, hasDebians, IO_MODES, type Server, start, startOurs } from './servers.ts';
+import { describe, expect, it } from 'vitest';
+import { Client, DEBIANS, endsWithTest, hasDebians, IO_MODES, type Server, start, startOurs } from './servers.ts';
 
-const running: Server[] = [];
-afterEach(async () => {
-  await Promise.all(running.splice(0).map((server) => server.stop('SIGKILL')));
-});
-
-async function serve(io: string, args: string[] = []): Promise<Server> {
-  const server = await startOurs(io, args);
-  running.push(server);
-  return server;
-}
+const serve = async (io: string, args: string[] = []): Promise<Server> => endsWithTest(await startOurs(io, args));
 
 /** What changes from run to run: time, number, connection, port. */
 function lasting(lines: string): string {
@@ -43,7 +34,7 @@ async function watched(server: Server, kinds: string): Promise<string> {
 describe.each(IO_MODES)('watch with --io %s', (io) => {
   it.skipIf(!hasDebians)('tells of look-ups and stores in the lines of Debian’s memcached', async () => {
     const oracle = await start(DEBIANS, ['-t', '1']);
-    running.push(oracle);
+    endsWithTest(oracle);
     const server = await serve(io, ['-t', '1']);
     expect(await watched(server, 'fetchers mutations')).toBe(await watched(oracle, 'fetchers mutations'));
   });

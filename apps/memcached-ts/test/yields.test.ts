@@ -1,18 +1,9 @@
 /** -R: a connection gives way after that many requests; `conn_yields` counts as Debian's memcached does. */
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { packet } from './packets.ts';
-import { ask, Client, DEBIANS, hasDebians, IO_MODES, type Server, start, startOurs } from './servers.ts';
+import { ask, Client, DEBIANS, endsWithTest, hasDebians, IO_MODES, type Server, start, startOurs } from './servers.ts';
 
-const running: Server[] = [];
-afterEach(async () => {
-  await Promise.all(running.splice(0).map((server) => server.stop('SIGKILL')));
-});
-
-async function serve(command: Promise<Server>): Promise<Server> {
-  const server = await command;
-  running.push(server);
-  return server;
-}
+const serve = async (command: Promise<Server>): Promise<Server> => endsWithTest(await command);
 
 const COMMANDS: Readonly<Record<string, string>> = {
   mn: 'mn\r\n',
@@ -45,7 +36,8 @@ describe.each(IO_MODES)('-R with --io %s', (io) => {
   it.skipIf(!hasDebians)('yields as often as Debian’s memcached', async () => {
     const ours = await serve(startOurs(io, ['-t', '1', '-R', '5']));
     const theirs = await serve(start(DEBIANS, ['-t', '1', '-R', '5']));
-    for (const server of running) expect(await ask(server.port, `${COMMANDS['set']}quit\r\n`)).toBe('STORED\r\n');
+    for (const server of [ours, theirs])
+      expect(await ask(server.port, `${COMMANDS['set']}quit\r\n`)).toBe('STORED\r\n');
     for (const name of Object.keys(COMMANDS)) {
       for (const count of COUNTS) {
         // A large write may come in several packets, and every one is an event: then the count depends on where it was cut.
