@@ -494,11 +494,12 @@ class Server implements Sink, Host {
   onClose(handle: Handle, cookie: number): void {
     if (cookie !== COOKIE_CONNECTION) return;
     const conn = this.conns[handle & SLOT_MASK]!;
-    if (conn.parked) conn.parked = false;
-    else this.leavePlace();
     this.logClose(conn, 'error');
     if (conn.isOpen) this.logger.unwatch(handle);
     this.proto.close(conn);
+    // It counts until what it held is free: who sees the count go down sees that, too.
+    if (conn.parked) conn.parked = false;
+    else this.leavePlace();
     conn.isOpen = false;
     conn.carry = null;
     conn.carryLength = 0;
