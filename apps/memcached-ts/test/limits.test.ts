@@ -37,10 +37,16 @@ describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
     const before = await other.stats();
     // Half of the limit is for receiving.
     expect(Number(before['read_buf_bytes'])).toBeLessThanOrEqual(2 << 20);
-    const greedy = await Promise.all(Array.from({ length: 6 }, () => Client.connect(server.port)));
-    for (const client of greedy) client.send(`get ${'key '.repeat(200_000)}`);
-    const answers = await Promise.race(greedy.map((client) => client.until('\r\n')));
-    expect(answers).toBe('SERVER_ERROR out of memory reading request\r\n');
+    const greedy: Client[] = [];
+    let answer = '';
+    // A client that is closed while it still sends may be reset before it has read the answer: then others come.
+    while (answer === '') {
+      const more = await Promise.all(Array.from({ length: 6 }, () => Client.connect(server.port)));
+      for (const client of more) client.send(`get ${'key '.repeat(200_000)}`);
+      answer = await Promise.race(more.map((client) => client.until('\r\n')));
+      greedy.push(...more);
+    }
+    expect(answer).toBe('SERVER_ERROR out of memory reading request\r\n');
     const stats = await other.stats();
     expect(Number(stats['read_buf_oom'])).toBeGreaterThanOrEqual(1);
     expect(Number(stats['read_buf_bytes'])).toBeLessThanOrEqual(5 << 20);
