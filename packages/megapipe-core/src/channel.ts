@@ -108,6 +108,8 @@ export class Channel {
   #ticker: NodeJS.Timeout | null = null;
   readonly #clockStart = performance.now();
   #now = 0;
+  /** The round in which `#now` was read last. */
+  #nowRound = -1;
 
   /* Work for the end of the batch, as stacks of slots. */
   #dirty: Int32Array;
@@ -767,7 +769,7 @@ export class Channel {
   /** `onTimeout` in `ms` milliseconds (grain 100 ms); 0 clears. One deadline a handle; setting it anew moves it. */
   setDeadline(handle: Handle, ms: number): void {
     const slot = this.#slot(handle, 'setDeadline');
-    this.deadlines.set(slot, ms > 0 ? (this.#inDrain ? this.#now : this.#clock()) + ms : 0);
+    this.deadlines.set(slot, ms > 0 ? this.#time() + ms : 0);
     if (ms > 0 && this.#attached && this.#ticker === null) this.#startTicker();
   }
 
@@ -1185,6 +1187,18 @@ export class Channel {
     return performance.now() - this.#clockStart;
   }
 
+  /** The clock, read once a round at most: inside it, many deadlines are set. */
+  #time(): number {
+    if (!this.#inDrain) return this.#clock();
+    if (this.#nowRound !== this.#round) this.#readClock();
+    return this.#now;
+  }
+
+  #readClock(): void {
+    this.#now = this.#clock();
+    this.#nowRound = this.#round;
+  }
+
   /** Work was queued: if the loop is not in our hands, it must look before it blocks. */
   #poke(): void {
     if (!this.#inDrain && !this.#destroyed) this.arena.words[0] = 1;
@@ -1368,7 +1382,7 @@ export class Channel {
   }
 
   #tick(): void {
-    this.#now = this.#clock();
+    this.#readClock();
     if (this.deadlines.queued > 0)
       this.deadlines.advance(this.#now, (slot) =>
         this.sink.onTimeout(this.slots.handle(slot), this.slots.cookie[slot]!),

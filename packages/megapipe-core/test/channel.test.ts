@@ -226,6 +226,28 @@ describe.each(configurations)('$name', ({ name, backend, options: base, listener
       expect(fired.sort()).toEqual([r.channel.cookieOf(a), r.channel.cookieOf(c)]);
     });
 
+    test('a deadline counts from now, also when the channel had nothing to do for longer than that', () => {
+      const times = { set: 0, fired: 0 };
+      const server: Channel = channelWith({
+        onAccept: (_cookie, socket) => {
+          times.set = performance.now();
+          server.setDeadline(server.register(socket, 0), 400);
+        },
+        onTimeout: () => {
+          times.fired = performance.now();
+        },
+      });
+      const listening = listenTcp({ host: '127.0.0.1', port: 0 });
+      const { port } = localAddress(listening);
+      server.accept(server.register(listening, 0));
+      const late = `setTimeout(() => require('net').connect(${port}, '127.0.0.1').on('error', () => {}), 600)`;
+      const client = spawn(process.execPath, ['-e', late]);
+      while (times.set === 0) server.dispatch(20_000);
+      while (times.fired === 0) server.dispatch(50);
+      client.kill();
+      expect(times.fired - times.set).toBeGreaterThan(300);
+    });
+
     test('options: a misspelt name and a value out of range are named', () => {
       expect(() => new Channel(sink({}), { backend, recvBufers: 3 } as ChannelOptions)).toThrow(/"recvBufers"/);
       expect(() => new Channel(sink({}), { backend, recvBuffers: 100 })).toThrow(/power of two/);
