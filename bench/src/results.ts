@@ -227,20 +227,35 @@ export function verdictOf(result: ExperimentResult, target: Target): Verdict {
   return { target, ratio, met, note };
 }
 
-/** Everything that makes a run unfit to be quoted, in words; empty when nothing does. */
-export function complaints(results: Results): string[] {
+/** What went wrong, in words: servers that failed, responses that were not right. Empty when nothing did. */
+export function failures(results: Results): string[] {
   const list: string[] = [];
   for (const experiment of results.experiments) {
     for (const server of experiment.servers) {
       if (server.status === 'failed') list.push(`${experiment.name}: ${server.label} failed: ${server.reason}`);
     }
     for (const sample of experiment.samples) {
-      const where = `${experiment.name}, ${sample.server}, ${sample.workload}, round ${sample.round + 1}`;
-      if (sample.errors > 0) list.push(`${where}: ${sample.errors} errors: ${sample.errorTexts[0] ?? ''}`);
+      if (sample.errors > 0)
+        list.push(`${sampleName(experiment, sample)}: ${sample.errors} errors: ${sample.errorTexts[0] ?? ''}`);
+    }
+  }
+  return list;
+}
+
+/** Everything that makes a run unfit to be quoted, in words: its failures, and what a busy machine did to its samples. */
+export function complaints(results: Results): string[] {
+  const list = failures(results);
+  for (const experiment of results.experiments) {
+    for (const sample of experiment.samples) {
       if (sample.othersCpuSeconds > 0.02 * sample.seconds + 0.02) {
-        list.push(`${where}: idle servers used ${sample.othersCpuSeconds.toFixed(2)} s of CPU meanwhile`);
+        const used = sample.othersCpuSeconds.toFixed(2);
+        list.push(`${sampleName(experiment, sample)}: idle servers used ${used} s of CPU meanwhile`);
       }
     }
   }
   return list;
+}
+
+function sampleName(experiment: ExperimentResult, sample: Sample): string {
+  return `${experiment.name}, ${sample.server}, ${sample.workload}, round ${sample.round + 1}`;
 }

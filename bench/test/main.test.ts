@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
 import { Children } from '../src/process.ts';
 import { processTree, readStat } from '../src/procstat.ts';
-import { complaints, type Results } from '../src/results.ts';
+import type { Results } from '../src/results.ts';
 
 const MAIN = fileURLToPath(new URL('../src/main.ts', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'megapipe-test-'));
@@ -27,13 +27,10 @@ describe('main.ts', () => {
     const child = await start('--only', 'echo', '--rounds', '1', '--seconds', '0.05');
     const exit = await child.ended;
     expect(child.stderr()).toBe('');
+    expect(exit.code).toBe(0);
     const path = child.stdout().trimEnd().split('\n').at(-1)!;
     expect(dirname(path)).toBe(folder);
     const results = JSON.parse(readFileSync(path.replace(/html$/, 'json'), 'utf8')) as Results;
-    /* What a loaded machine does to idle servers is no failure of this run, but its exit status says so. */
-    const complained = complaints(results);
-    expect(complained.filter((complaint) => !complaint.includes('idle servers'))).toEqual([]);
-    expect(exit.code).toBe(complained.length > 0 ? 1 : 0);
     expect(results.experiments[0]!.samples).toHaveLength(15);
     expect(results.experiments[0]!.samples.filter((sample) => sample.errors > 0)).toEqual([]);
     const html = readFileSync(path, 'utf8');

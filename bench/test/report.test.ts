@@ -4,7 +4,7 @@ import { number, spread } from '../src/report/format.ts';
 import { htmlReport } from '../src/report/html.ts';
 import { plot } from '../src/report/plots.ts';
 import { terminalReport } from '../src/report/terminal.ts';
-import { cellOf, cellsOf, complaints, verdictOf } from '../src/results.ts';
+import { cellOf, cellsOf, complaints, failures, verdictOf } from '../src/results.ts';
 import { experimentResult, results, sample } from './fixture.ts';
 
 describe('the summary of a run', () => {
@@ -53,6 +53,8 @@ describe('the summary of a run', () => {
       'echo: Absent failed: ended with status 1',
       'echo, ours, inf, round 1: idle servers used 0.50 s of CPU meanwhile',
     ]);
+    /* Only the first makes the evaluation end with 1. */
+    expect(failures(run)).toEqual(['echo: Absent failed: ended with status 1']);
   });
 });
 
