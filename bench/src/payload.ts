@@ -7,13 +7,28 @@
 /** Prime, so that a server that errs by a page, a buffer or a MiB is found out. */
 export const PERIOD = 1_048_583;
 
+/** What the four bytes of a pattern are made of, one word after another. */
+export function patternSeed(index: number): number {
+  return Math.imul(index + 1, 0x9e37_79b1);
+}
+
+export function patternStep(state: number): number {
+  return (Math.imul(state, 1664525) + 1013904223) | 0;
+}
+
+/** Four bytes, the lowest first: '0' … 'o', printable, without CR, LF, blanks or markup. */
+export function patternWord(state: number): number {
+  return ((state >>> 2) & 0x3f3f_3f3f) + 0x3030_3030;
+}
+
 /** Fills `target[start … end)` with the pattern of `index`. */
 export function fillPattern(target: Uint8Array, start: number, end: number, index: number): void {
-  let state = (index + 1) * 0x9e3779b1;
-  for (let at = start; at < end; at++) {
-    state = (Math.imul(state, 1664525) + 1013904223) | 0;
-    // '0' … 'o': printable, without CR, LF, blanks or markup.
-    target[at] = 48 + ((state >>> 24) & 63);
+  let state = patternSeed(index);
+  for (let at = start; at < end; at += 4) {
+    state = patternStep(state);
+    const word = patternWord(state);
+    const bytes = Math.min(4, end - at);
+    for (let i = 0; i < bytes; i++) target[at + i] = word >>> (i << 3);
   }
 }
 

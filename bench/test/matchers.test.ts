@@ -150,6 +150,32 @@ describe('responses that are known byte for byte', () => {
     );
   });
 
+  it.each([8, 64, 67, 100, 516])(
+    'a get of %i bytes: every single bit is looked at, and every key has its own answer',
+    (valueBytes) => {
+      const keys = 10_100;
+      const { matcher, responses } = memcachedExchange({ ...DEFAULTS, keys, valueBytes }, 1);
+      const answer = (variant: number, response: Uint8Array): Verdict => {
+        matcher.begin(0, variant);
+        return feed(matcher, 0, response, []);
+      };
+      for (let variant = 0; variant < keys; variant += 99) {
+        const response = tableEntry(responses, variant);
+        expect(answer(variant, response)).toBe(Verdict.Done);
+        expect(answer((variant + 10_000) % keys, response)).toBe(Verdict.Wrong);
+        expect(answer((variant + 1) % keys, response)).toBe(Verdict.Wrong);
+      }
+      for (const variant of [0, 9999, 10_099]) {
+        const response = tableEntry(responses, variant);
+        for (let bit = 0; bit < response.length * 8; bit++) {
+          response[bit >> 3]! ^= 1 << (bit & 7);
+          expect(answer(variant, response)).toBe(Verdict.Wrong);
+          response[bit >> 3]! ^= 1 << (bit & 7);
+        }
+      }
+    },
+  );
+
   it('another connection’s message is wrong', () => {
     const { requests, matcher } = echoExchange(64, 1);
     const other = requests.bytes.slice(requests.start[4]!, requests.start[4]! + 64);
@@ -312,6 +338,16 @@ describe('requests', () => {
     const tail = counts.slice(500).reduce((a, b) => a + b);
     const tailExpected = (200_000 * weights.slice(500).reduce((a, b) => a + b)) / sum;
     expect(tail / tailExpected).toBeCloseTo(1, 1);
+  });
+
+  it('of memcached that are made on the spot are those of the table', () => {
+    const { requests, composed } = memcachedExchange({ ...DEFAULTS, keys: 30_000, valueBytes: 4 }, 1);
+    const bytes = new Uint8Array(64);
+    for (let variant = 0; variant < 30_000; variant++) {
+      composed!.compose(variant, memoryOf(bytes).words, 2);
+      const whole = Buffer.from(bytes.subarray(8, 8 + composed!.bytes));
+      if (!whole.equals(tableEntry(requests, variant))) expect(whole.toString()).toBe(`get ${keyOf(variant)}\r\n`);
+    }
   });
 
   it('of memcached and HTTP are what the protocols say', () => {

@@ -64,6 +64,11 @@ export interface Exchange {
   matcher: Matcher;
   /** Chooses the next request's variant: an index into `requests`. */
   pick(connection: number): number;
+  /**
+   * Requests of the variants below `count`, made where they are needed: a table of thousands that are drawn at random is read
+   * from far down in the memory hierarchy. `words` is the output's memory; `bytes` is the length of each.
+   */
+  composed?: { count: number; bytes: number; compose(variant: number, words: Uint32Array, word: number): void };
 }
 
 /** Index of the first byte that differs, or -1. Whole words where both sides stand at a multiple of four. */
@@ -105,8 +110,8 @@ const STRETCH_BYTES = 1024;
 /** Responses that are known byte for byte: echo, and memcached with keys and values of our own. */
 export class TableMatcher implements Matcher {
   private readonly expected: ByteTable;
-  private readonly variant: Int32Array;
-  private readonly got: Int32Array;
+  protected readonly variant: Int32Array;
+  protected readonly got: Int32Array;
   private readonly complaints: string[];
   private stretch = 0;
   private readonly miss: number;

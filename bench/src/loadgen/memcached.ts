@@ -7,8 +7,8 @@
  * Invariant: a hit that is missing, doubled, out of place or changed by a byte is seen.
  */
 import { connect } from 'node:net';
-import { pattern } from '../payload.ts';
-import { type ByteTable, byteTable, type Exchange, TableMatcher } from './exchange.ts';
+import { pattern, patternSeed, patternStep, patternWord } from '../payload.ts';
+import { type ByteTable, byteTable, type Exchange, type Memory, TableMatcher, Verdict } from './exchange.ts';
 import { Random, Zipf } from './random.ts';
 
 const STORED = Buffer.from('STORED\r\n');
@@ -37,6 +37,136 @@ export interface MemcachedOptions {
 }
 
 export const keyOf = (index: number): string => `bench-key-${String(index).padStart(8, '0')}`;
+
+/** Four decimal digits of 0 … 9999, the first in the lowest byte. */
+function digits4(value: number): number {
+  const high = (value * 5243) >>> 19;
+  const low = value - high * 100;
+  const a = (high * 103) >>> 10;
+  const c = (low * 103) >>> 10;
+  return (0x3030_3030 + a + ((high - a * 10) << 8) + (c << 16) + ((low - c * 10) << 24)) | 0;
+}
+
+/** Word `at` of a text, as it stands in memory; what lies beyond its end is 0. */
+const wordOf = (text: string, at: number): number => {
+  const word = Buffer.alloc(4);
+  word.write(text.slice(at * 4, at * 4 + 4), 'latin1');
+  return word.readInt32LE();
+};
+
+const GET_PREFIX = 'get bench-key-';
+const GET_BYTES = GET_PREFIX.length + 8 + 2;
+const [GET_0, GET_1, GET_2, GET_3] = [0, 1, 2, 3].map((at) => wordOf(GET_PREFIX, at)) as [
+  number,
+  number,
+  number,
+  number,
+];
+const CRLF_HIGH = 0x0a0d_0000;
+
+/** Words of `get <key>\r\n`: the digits begin in the middle of the fourth. */
+function composeGet(variant: number, words: Uint32Array, word: number): void {
+  const upper = (variant / 10_000) | 0;
+  const high = digits4(upper);
+  const low = digits4(variant - upper * 10_000);
+  words[word] = GET_0;
+  words[word + 1] = GET_1;
+  words[word + 2] = GET_2;
+  words[word + 3] = GET_3 | (high << 16);
+  words[word + 4] = (high >>> 16) | (low << 16);
+  words[word + 5] = (low >>> 16) | CRLF_HIGH;
+}
+
+const VALUE_PREFIX = 'VALUE bench-key-';
+const [VALUE_0, VALUE_1, VALUE_2, VALUE_3] = [0, 1, 2, 3].map((at) => wordOf(VALUE_PREFIX, at)) as [
+  number,
+  number,
+  number,
+  number,
+];
+const TRAILER = '\r\nEND\r\n';
+const [TRAILER_0, TRAILER_1] = [0, 1].map((at) => wordOf(TRAILER, at)) as [number, number];
+/** Up to this many bytes making a value costs less than fetching it from a table. */
+const MADE_VALUE_BYTES_MAX = 512;
+
+/**
+ * Responses to single gets. One that came in one piece is compared, every byte of it, with words that are made on the spot:
+ * the table of all values is larger than the processor's cache, and reading it would be a tenth of the client's time. What is
+ * in pieces, or is not what it should be, is judged by the table.
+ */
+class GetMatcher extends TableMatcher {
+  private readonly keys: number;
+  /** Length of the whole response; 0: lengths that are not made. */
+  private readonly wholeBytes: number;
+  private readonly valueWords: number;
+  /** Words between the key's digits and the value; of the last one only what stands before the value. */
+  private readonly lead: Int32Array;
+  /** Where in a word the value begins, bits. */
+  private readonly shift: number;
+  /** Of the response's last word. */
+  private readonly lastMask: number;
+
+  constructor(expected: ByteTable, connections: number, miss: number, keys: number, valueBytes: number) {
+    super(expected, connections, miss);
+    const lead = ` 0 ${valueBytes}\r\n`;
+    const made = valueBytes <= MADE_VALUE_BYTES_MAX && valueBytes % 4 === 0;
+    this.keys = keys;
+    this.wholeBytes = made ? VALUE_PREFIX.length + 8 + lead.length + valueBytes + TRAILER.length : 0;
+    this.valueWords = valueBytes >>> 2;
+    this.lead = Int32Array.from({ length: (lead.length >>> 2) + 1 }, (_, at) => wordOf(lead, at));
+    this.shift = (lead.length & 3) << 3;
+    const rest = this.wholeBytes & 3;
+    this.lastMask = rest === 0 ? -1 : (1 << (rest << 3)) - 1;
+  }
+
+  override match(connection: number, memory: Memory, offset: number, length: number): Verdict {
+    if (
+      length === this.wholeBytes &&
+      (offset & 3) === 0 &&
+      this.got[connection] === 0 &&
+      this.isWhole(memory.words, offset >>> 2, this.variant[connection]!)
+    ) {
+      this.got[connection] = length;
+      return Verdict.Done;
+    }
+    return super.match(connection, memory, offset, length);
+  }
+
+  /** Whether the words from `word` on are the response to variant `variant`, from its first byte to its last. */
+  private isWhole(words: Uint32Array, word: number, variant: number): boolean {
+    if (variant >= this.keys) return false;
+    const upper = (variant / 10_000) | 0;
+    // Differences are gathered, so that there is one branch and not one for each word.
+    let wrong =
+      (words[word]! ^ VALUE_0) |
+      (words[word + 1]! ^ VALUE_1) |
+      (words[word + 2]! ^ VALUE_2) |
+      (words[word + 3]! ^ VALUE_3) |
+      (words[word + 4]! ^ digits4(upper)) |
+      (words[word + 5]! ^ digits4(variant - upper * 10_000));
+    const lead = this.lead;
+    const last = lead.length - 1;
+    let at = word + 6;
+    for (let i = 0; i < last; i++) wrong |= words[at++]! ^ lead[i]!;
+    // The value stands `shift` bits off from the words of memory: each of those has the rest of one word and the begin of the next.
+    const shift = this.shift;
+    let carried = lead[last]!;
+    let state = patternSeed(variant);
+    for (let i = this.valueWords; i > 0; i--) {
+      state = patternStep(state);
+      const value = patternWord(state);
+      wrong |= words[at++]! ^ (carried | (value << shift));
+      carried = shift === 0 ? 0 : value >>> (32 - shift);
+    }
+    wrong |= words[at++]! ^ (carried | (TRAILER_0 << shift));
+    carried = shift === 0 ? 0 : TRAILER_0 >>> (32 - shift);
+    const tail = carried | (TRAILER_1 << shift);
+    // The trailer's seven bytes end in this word, or, behind three bytes of the value, in the next.
+    if (shift < 16) return (wrong | ((words[at]! ^ tail) & this.lastMask)) === 0;
+    wrong |= words[at++]! ^ tail;
+    return (wrong | ((words[at]! ^ (TRAILER_1 >>> (32 - shift))) & this.lastMask)) === 0;
+  }
+}
 
 const setRequest = (index: number, valueBytes: number): Uint8Array =>
   Buffer.concat([
@@ -138,7 +268,13 @@ export function memcachedExchange(options: MemcachedOptions, connections: number
   // The matcher's last entry, which no request has.
   const miss = options.misses ? responses.push(END) - 1 : -1;
   const table = byteTable(responses);
-  return { requests: byteTable(requests), responses: table, matcher: new TableMatcher(table, connections, miss), pick };
+  const shared = { requests: byteTable(requests), responses: table, pick };
+  if (shape !== 'single') return { ...shared, matcher: new TableMatcher(table, connections, miss) };
+  return {
+    ...shared,
+    matcher: new GetMatcher(table, connections, miss, keys, valueBytes),
+    composed: { count: keys, bytes: GET_BYTES, compose: composeGet },
+  };
 }
 
 /** Stores every key from number `first` on; rejects unless the server says STORED to each. */
