@@ -8,7 +8,7 @@
  */
 import { rmSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
-import { closeDescriptor } from '@megapipe/core';
+import { closeDescriptor, trimProcess } from '@megapipe/core';
 import { AuthFileError, type Credential, readAuthFile } from './auth_file.ts';
 import { type BackgroundInput, stopBackground } from './background.ts';
 import { isDaemonChild, reportReady, startDaemon } from './daemon.ts';
@@ -308,6 +308,7 @@ async function serve(settings: Settings): Promise<void> {
   if (settings.pidFile !== undefined) writePidFile(settings.pidFile);
   writePortFile(portLines);
   collectStartGarbage();
+  trimProcess();
   if (isDaemonChild()) reportReady(settings);
 
   setInterval(() => {

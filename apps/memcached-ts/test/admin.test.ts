@@ -1,8 +1,18 @@
 /** Commands for operators: word for word with Debian's memcached, and what they do to a server that works. */
-import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { uriEncode } from '../src/engine/dump.ts';
-import { ask, Client, DEBIANS, endsWithTest, hasDebians, IO_MODES, type Server, start, startOurs } from './servers.ts';
+import {
+  ask,
+  Client,
+  DEBIANS,
+  endsWithTest,
+  hasDebians,
+  IO_MODES,
+  residentBytes,
+  type Server,
+  start,
+  startOurs,
+} from './servers.ts';
 
 const serve = async (io: string, args: string[] = []): Promise<Server> => endsWithTest(await startOurs(io, args));
 
@@ -216,15 +226,13 @@ describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
   it.each(['1', '2'])('pages above a limit that was lowered go back to the system (-t %s)', async (threads) => {
     const server = await serve(io, ['-t', threads, '-m', '100', '-o', 'slab_automove=0']);
     const client = await Client.connect(server.port);
-    const resident = (): number =>
-      Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${server.pid}/status`, 'latin1'))![1]) >> 10;
     const items = 40_000;
     for (let i = 0; i < items; i++) client.send(`set key${i} 0 0 1000 noreply\r\n${'v'.repeat(1000)}\r\n`);
     await client.ask('mn\r\n');
     const clsid = Object.keys(await client.stats('items'))[0]!.split(':')[1]!;
     const pages = Number((await client.stats('slabs'))[`${clsid}:total_pages`]);
     expect(pages).toBeGreaterThan(40);
-    const full = resident();
+    const full = residentBytes(server.pid);
     for (let i = 0; i < items; i++) client.send(`delete key${i} noreply\r\n`);
     expect(await client.ask('cache_memlimit 8\r\n')).toBe('OK\r\n');
     while (Number((await client.stats('slabs'))[`${clsid}:total_pages`]) > 2) {
@@ -234,7 +242,7 @@ describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
       await new Promise((resolve) => setTimeout(resolve, 5));
     expect(Number((await client.stats('slabs'))['total_malloced'])).toBeLessThanOrEqual(8 << 20);
     // Of some forty megabytes; what the server itself uses moves a little.
-    expect(full - resident()).toBeGreaterThan(25);
+    expect(full - residentBytes(server.pid)).toBeGreaterThan(25 << 20);
     // They are there again when the limit is raised, and empty.
     expect(await client.ask('cache_memlimit 100\r\n')).toBe('OK\r\n');
     for (let i = 0; i < items; i++) client.send(`set key${i} 0 0 1000 noreply\r\n${'w'.repeat(1000)}\r\n`);

@@ -7,7 +7,7 @@ import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Channel } from '@megapipe/core';
 import { describe, expect, it } from 'vitest';
-import { ask, Client, connect, IO_MODES, startChecked } from './servers.ts';
+import { ask, Client, connect, IO_MODES, residentBytes, startChecked } from './servers.ts';
 
 const CONNECTIONS = 20_000;
 const CONNECTION_BYTES_MAX = 4096;
@@ -20,10 +20,6 @@ const DESCRIPTORS = Number(
 const many = Math.min(CONNECTIONS, DESCRIPTORS - 1000);
 
 type Checked = Awaited<ReturnType<typeof startChecked>>;
-
-function residentBytes(server: Checked): number {
-  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${server.pid}/status`, 'latin1'))![1]) * 1024;
-}
 
 async function connections(server: Checked): Promise<number> {
   const client = await Client.connect(server.port);
@@ -96,10 +92,10 @@ describe.each(IO_MODES)('--io %s', (io) => {
     try {
       // What compiling and the first buffers cost is nobody's.
       for (const channel of openMany(server.port, 500).channels) channel.destroy();
-      const before = residentBytes(server);
+      const before = residentBytes(server.pid);
       const { channels, failures } = openMany(server.port, many);
       expect(failures).toEqual([]);
-      const each = (residentBytes(server) - before) / many;
+      const each = (residentBytes(server.pid) - before) / many;
       expect(each).toBeLessThan(CONNECTION_BYTES_MAX);
       expect(await connections(server)).toBeGreaterThanOrEqual(many);
       expect(await ask(server.port, 'set a 0 0 1\r\n1\r\nget a\r\nquit\r\n')).toBe(
@@ -123,7 +119,7 @@ describe.each(IO_MODES)('--io %s', (io) => {
       expect(await ask(server.port, `set big 0 0 ${value.length}\r\n${value}\r\nquit\r\n`)).toBe('STORED\r\n');
       const reply = Buffer.byteLength(`VALUE big 0 ${value.length}\r\n${value}\r\nEND\r\n`);
       const gets = 2000;
-      const before = residentBytes(server);
+      const before = residentBytes(server.pid);
       const slow = await Promise.all(Array.from({ length: 40 }, () => connect(server.port)));
       for (const socket of slow) {
         socket.pause();
@@ -132,7 +128,7 @@ describe.each(IO_MODES)('--io %s', (io) => {
       // Others are served meanwhile; and by the time that many were, the slow ones' output is as long as it gets.
       for (let i = 0; i < 200; i++) expect(await ask(server.port, 'mn\r\nquit\r\n')).toBe('MN\r\n');
       // 1.6 GB are asked for. A connection may hold 256 KiB and a value.
-      expect(residentBytes(server) - before).toBeLessThan(96 << 20);
+      expect(residentBytes(server.pid) - before).toBeLessThan(96 << 20);
       const [first, second, ...rest] = slow;
       for (const socket of [first!, second!]) {
         const count = countBytes(socket);

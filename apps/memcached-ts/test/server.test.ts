@@ -1,6 +1,6 @@
 /** The real server process under bad and hostile clients: each gets its answer, and every other connection goes on. */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { createConnection, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,6 +14,7 @@ import {
   hasDebians,
   IO_MODES,
   OURS,
+  residentBytes,
   runToEnd,
   type Server,
   start,
@@ -21,11 +22,6 @@ import {
 } from './servers.ts';
 
 const serve = async (io: string, args: string[] = []): Promise<Server> => endsWithTest(await startOurs(io, args));
-
-function rssMegabytes(server: Server): number {
-  const status = readFileSync(`/proc/${server.pid}/status`, 'latin1');
-  return Number(/VmRSS:\s+(\d+)/.exec(status)![1]) / 1024;
-}
 
 /** Asks for stats until they are as wanted. */
 async function statsUntil(
@@ -84,7 +80,7 @@ describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
     const small = 's'.repeat(1000);
     await other.ask(`set big 0 0 ${value.length}\r\n${value}\r\n`);
     await other.ask(`set small 0 0 ${small.length}\r\n${small}\r\n`);
-    const before = rssMegabytes(server);
+    const before = residentBytes(server.pid);
     // 400 MB of replies asked for by 20 clients, and none of them reads.
     const deaf: Socket[] = [];
     const rounds = 200;
@@ -96,7 +92,7 @@ describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
       deaf.push(socket);
     }
     for (let i = 0; i < 200; i++) expect(await other.ask('get small\r\n', 'END\r\n')).toContain(small);
-    expect(rssMegabytes(server) - before).toBeLessThan(60);
+    expect(residentBytes(server.pid) - before).toBeLessThan(60 << 20);
     // One of them begins to read: nothing is missing.
     const late = deaf[0]!;
     let received = 0;

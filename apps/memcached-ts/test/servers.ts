@@ -16,6 +16,12 @@ export const DEBIANS = '/usr/bin/memcached';
 export const IO_MODES = ['megapipe', 'epoll'] as const;
 export const hasDebians = existsSync(DEBIANS);
 
+/** Resident memory of a process's own, bytes: without pages of programs' code, which come and go. */
+export function residentBytes(pid: number): number {
+  const status = readFileSync(`/proc/${pid}/status`, 'latin1');
+  return [...status.matchAll(/^Rss(?:Anon|Shmem):\s+(\d+) kB$/gm)].reduce((sum, row) => sum + Number(row[1]) * 1024, 0);
+}
+
 export interface Server {
   port: number;
   /** With -U -1. */

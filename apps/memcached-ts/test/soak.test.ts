@@ -5,12 +5,11 @@
  *
  * `SOAK_SECONDS` for each io mode: 8 by default; 600 for a figure to quote (it prints what was done).
  */
-import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Client as Memjs } from 'memjs';
 import { describe, expect, it } from 'vitest';
-import { Client, IO_MODES, runToEnd, startChecked } from './servers.ts';
+import { Client, IO_MODES, residentBytes, runToEnd, startChecked } from './servers.ts';
 
 const SECONDS = Number(process.env['SOAK_SECONDS'] ?? 8);
 /** What resident memory may grow by after the first third: the allocator's and V8's play, not a leak. */
@@ -29,10 +28,6 @@ async function load(port: number, ...args: string[]): Promise<LoadReport> {
   const run = await runToEnd(process.execPath, [LOAD_GENERATOR, ...common, ...args, '--no-preload']);
   if (run.stdout === '') throw new Error(`load generator: ${run.stderr}`);
   return JSON.parse(run.stdout) as LoadReport;
-}
-
-function residentBytes(pid: number): number {
-  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))![1]) * 1024;
 }
 
 /** Items that grow, expire, are counted, touched and deleted: every reply is looked at. Gives how many there were. */

@@ -7,6 +7,7 @@
  * event-loop attachment) only, never from inside another call; memory given to the kernel lies in the arena or in a
  * registered region. Not its job: any protocol, and how the kernel is spoken to (backend-*.ts).
  */
+import { performance } from 'node:perf_hooks';
 import { NET, native } from '@megapipe/native';
 import {
   type AcceptedSocket,

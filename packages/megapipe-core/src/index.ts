@@ -33,5 +33,5 @@ export {
   tuneListener,
 } from './listen.ts';
 export { ListenGroup, type ListenGroupOptions, type ListenGroupShare, listenGroup } from './listen-group.ts';
-export { discardMemory, ensureCoreFiles, ensureDescriptors, lockMemory } from './process.ts';
+export { discardMemory, ensureCoreFiles, ensureDescriptors, lockMemory, trimProcess } from './process.ts';
 export { bindMemoryFile, createSharedMemory, mapSharedMemory } from './shared-memory.ts';

@@ -1,5 +1,5 @@
 /**
- * Limits of the process that a server sets before it serves: descriptors, core files, locked memory.
+ * What a server sets for its process before it serves: descriptors, core files, locked memory; and memory that goes back.
  * Not its job: deciding on them, and whose identity the process has (Node.js has calls for that).
  */
 import { native } from '@megapipe/native';
@@ -42,6 +42,14 @@ export function discardMemory(shared: SharedArrayBuffer, offset: number, bytes: 
   const result = native.discardMemory(id, offset, bytes);
   native.memoryRelease(id);
   return result === 0;
+}
+
+/**
+ * Gives back what only the start needed: free memory of the C library, and pages of code, which come back from the page cache when
+ * they run again. For a server that has just begun to serve: it takes some milliseconds.
+ */
+export function trimProcess(): void {
+  native.trimProcess();
 }
 
 /** Keeps the pages of shared memory in RAM. Throws EPERM, ENOMEM. */

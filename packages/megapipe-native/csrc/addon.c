@@ -320,6 +320,7 @@ static napi_value init(napi_env env, napi_value exports) {
       MP_VERB("setRlimit", mp_set_rlimit),
       MP_VERB("lockMemory", mp_lock_memory),
       MP_VERB("discardMemory", mp_discard_memory),
+      MP_VERB("trimProcess", mp_trim_process),
       MP_VERB("loopBackendFd", mp_loop_backend_fd),
       MP_VERB("loopAttach", mp_loop_attach),
       MP_VERB("loopDetach", mp_loop_detach),

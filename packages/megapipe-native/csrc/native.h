@@ -156,6 +156,7 @@ VERB(mp_get_rlimit);
 VERB(mp_set_rlimit);
 VERB(mp_lock_memory);
 VERB(mp_discard_memory);
+VERB(mp_trim_process);
 VERB(mp_loop_backend_fd);
 VERB(mp_loop_attach);
 VERB(mp_loop_detach);

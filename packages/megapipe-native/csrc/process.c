@@ -3,6 +3,9 @@
  * A limit of -1 means unlimited.
  */
 #include <errno.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -85,4 +88,34 @@ VERB(mp_discard_memory) {
   /* A private mapping has nothing to be removed from: EINVAL. */
   if (madvise((void *)from, to - from, MADV_REMOVE) == 0) return mp_i32(env, 0);
   return mp_i32(env, madvise((void *)from, to - from, MADV_DONTNEED) < 0 ? -errno : 0);
+}
+
+/*
+ * trimProcess() -> bytes of code let go of, or -errno. What malloc keeps free goes back to the system, and so do mapped pages of
+ * programs' and libraries' code: most of them only the start needed, and one that runs again comes back from the page cache. Code that
+ * was written to (a debugger's breakpoint, say) is a private copy, which would be lost: then the mapping is left alone.
+ */
+VERB(mp_trim_process) {
+  (void)info;
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+  FILE *maps = fopen("/proc/self/smaps", "re");
+  if (!maps) return mp_i32(env, -errno);
+  char line[4096 + 128];
+  unsigned long from = 0, to = 0, first, end, resident = 0, copied;
+  bool code = false;
+  double freed = 0;
+  while (fgets(line, sizeof line, maps)) {
+    char permissions[5], path = 0;
+    if (sscanf(line, "%lx-%lx %4s %*x %*x:%*x %*u %c", &first, &end, permissions, &path) >= 3) {
+      from = first;
+      to = end;
+      code = path == '/' && strcmp(permissions, "r-xp") == 0;
+    } else if (code && sscanf(line, "Rss: %lu kB", &resident) != 1 && sscanf(line, "Anonymous: %lu kB", &copied) == 1 && copied == 0 &&
+               madvise((void *)from, to - from, MADV_DONTNEED) == 0)
+      freed += resident * 1024.0;
+  }
+  fclose(maps);
+  return mp_number(env, freed);
 }

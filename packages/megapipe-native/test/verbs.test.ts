@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
@@ -169,6 +169,14 @@ describe('sockets', () => {
     expect(native.getRlimit(99)).toBe(-22);
     expect(native.setRlimit(99, 1, 1)).toBe(-22);
     expect(() => native.setRlimit(RLIMIT_CORE, -2, 0)).toThrow(/soft/);
+  });
+
+  test('code that only the start needed is let go of, and is there again when it is to run', () => {
+    const resident = () => Number(/^RssFile:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'latin1'))![1]);
+    const before = resident();
+    expect(native.trimProcess()).toBeGreaterThan(1 << 20);
+    expect(resident()).toBeLessThan(before);
+    expect(new Intl.NumberFormat('de').format(1234.5)).toBe('1.234,5');
   });
 });
 

@@ -112,6 +112,7 @@ const verbs: Record<Exclude<keyof typeof native, 'abiTable' | 'setAffinity' | 's
   getRlimit: [small],
   lockMemory: [region, size, size],
   discardMemory: [region, size, size],
+  trimProcess: [],
   loopBackendFd: [],
   loopAttach: [small, ring, drain, region, size, size, small],
   loopDetach: [small, ring],
