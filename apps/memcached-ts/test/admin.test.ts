@@ -120,7 +120,7 @@ describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
     const server = await serve(io, ['-t', threads]);
     const client = await Client.connect(server.port);
     const other = await Client.connect(server.port);
-    const total = 30_000;
+    const total = 12_000;
     for (let i = 0; i < total; i++) client.send(`set key%${i} ${i} ${i % 3 === 0 ? 100 : 0} 2 noreply\r\nok\r\n`);
     client.send('set other 0 0 1\r\nx\r\nms YQBi 1 b\r\nx\r\n');
     await client.until('HD\r\n');
@@ -154,7 +154,7 @@ describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
     const server = await serve(io, ['-t', '2']);
     const reader = await Client.connect(server.port);
     const other = await Client.connect(server.port);
-    for (let i = 0; i < 100_000; i++) other.send(`set key${i}${'k'.repeat(200)} 0 0 1 noreply\r\nx\r\n`);
+    for (let i = 0; i < 60_000; i++) other.send(`set key${i}${'k'.repeat(200)} 0 0 1 noreply\r\nx\r\n`);
     await other.ask('mn\r\n');
     reader.socket.pause();
     // The maintainer's own crawls come and go; this one stays.
@@ -226,8 +226,10 @@ describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
   it.each(['1', '2'])('pages above a limit that was lowered go back to the system (-t %s)', async (threads) => {
     const server = await serve(io, ['-t', threads, '-m', '100', '-o', 'slab_automove=0']);
     const client = await Client.connect(server.port);
-    const items = 40_000;
-    for (let i = 0; i < items; i++) client.send(`set key${i} 0 0 1000 noreply\r\n${'v'.repeat(1000)}\r\n`);
+    const items = 4500;
+    const set = (i: number, letter: string): void =>
+      client.send(`set key${i} 0 0 10000 noreply\r\n${letter.repeat(10_000)}\r\n`);
+    for (let i = 0; i < items; i++) set(i, 'v');
     await client.ask('mn\r\n');
     const clsid = Object.keys(await client.stats('items'))[0]!.split(':')[1]!;
     const pages = Number((await client.stats('slabs'))[`${clsid}:total_pages`]);
@@ -245,8 +247,8 @@ describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
     expect(full - residentBytes(server.pid)).toBeGreaterThan(25 << 20);
     // They are there again when the limit is raised, and empty.
     expect(await client.ask('cache_memlimit 100\r\n')).toBe('OK\r\n');
-    for (let i = 0; i < items; i++) client.send(`set key${i} 0 0 1000 noreply\r\n${'w'.repeat(1000)}\r\n`);
-    expect(await client.ask(`get key${items - 1}\r\n`, 'END\r\n')).toContain('w'.repeat(1000));
+    for (let i = 0; i < items; i++) set(i, 'w');
+    expect(await client.ask(`get key${items - 1}\r\n`, 'END\r\n')).toContain('w'.repeat(10_000));
     expect((await client.stats())['curr_items']).toBe(String(items));
   });
 });

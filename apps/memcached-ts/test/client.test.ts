@@ -8,7 +8,7 @@ describe.each(IO_MODES)('npm memcached against --io %s', (io) => {
   let client: Memcached;
 
   beforeAll(async () => {
-    server = await startOurs(io, ['-t', '2']);
+    server = await startOurs(io);
     client = new Memcached(`127.0.0.1:${server.port}`, { retries: 0 });
   });
   afterAll(async () => {

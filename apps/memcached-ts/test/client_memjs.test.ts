@@ -15,7 +15,7 @@ describe.each(IO_MODES)('npm memjs against --io %s', (io) => {
   let client: Client;
 
   beforeAll(async () => {
-    server = await startOurs(io, ['-t', '2']);
+    server = await startOurs(io);
     client = Client.create(`127.0.0.1:${server.port}`, patient);
   });
   afterAll(async () => {

@@ -29,8 +29,8 @@ describe.each(CLIENTS)('$debian', ({ debian, command, probe, file }) => {
   const present = spawnSync(command, probe).status === 0;
   if (!present) console.warn(`skipped: Debian's ${debian} is not installed`);
 
-  it.skipIf(!present).each(IO_MODES)('is content with --io %s', async (io) => {
-    const server = await startOurs(io, ['-t', '2', '-m', '256']);
+  (present ? it.concurrent : it.skip).each(IO_MODES)('is content with --io %s', async (io) => {
+    const server = await startOurs(io, ['-m', '256']);
     try {
       const program = fileURLToPath(new URL(`clients/${file}`, import.meta.url));
       const { code, stdout, stderr } = await runToEnd(command, [program, String(server.port)]);

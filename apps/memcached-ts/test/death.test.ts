@@ -41,7 +41,7 @@ describe.each(['global', 'striped'] as const)('threads under %s locks', (mode) =
       const begin = async (thread: number): Promise<void> => {
         const role = thread === BACKGROUND ? 'background' : 'client';
         const { shared } = cache.memory;
-        const workerData = { shared, config, mode, thread, role, operations: 0, seconds: -1, keys: 20_000 };
+        const workerData = { shared, config, mode, thread, role, keys: 20_000 };
         const worker = new Worker(new URL('./stress_worker.ts', import.meta.url), { workerData });
         running.set(thread, worker);
         const result = new Promise<{ faults: number; hits: number }>((resolve, reject) => {

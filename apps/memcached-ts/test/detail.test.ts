@@ -55,7 +55,7 @@ const stat = (key: string): string => Buffer.concat([packet(0x10, { key }), QUIT
 describe('stats detail', () => {
   it.skipIf(!hasDebians)('counts what Debian’s memcached counts, after each command', { timeout: 60_000 }, async () => {
     const servers = [await serve(start(DEBIANS, ['-t', '2']))];
-    for (const io of IO_MODES) servers.push(await serve(startOurs(io, ['-t', '2'])));
+    for (const io of IO_MODES) servers.push(await serve(startOurs(io)));
     const tell = (text: string): Promise<string[]> => Promise.all(servers.map(({ port }) => ask(port, text)));
     const compare = async (text: string): Promise<string> => {
       const [want, ...got] = (await tell(text)).map(sorted);

@@ -265,7 +265,7 @@ describe(`a fuzzer of text, meta and binary (seed ${SEED})`, () => {
 
   beforeAll(async () => {
     // The second thread and the small memory: races and evictions belong to it.
-    for (const io of IO_MODES) servers.push(await startChecked(io, ['-t', '2', '-m', '32', '-U', '-1']));
+    for (const io of IO_MODES) servers.push(await startChecked(io, ['-m', '32', '-U', '-1']));
   });
   afterAll(async () => {
     udp.close();

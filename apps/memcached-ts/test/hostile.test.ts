@@ -88,7 +88,7 @@ describe.each(IO_MODES)('--io %s', (io) => {
     console.warn(`--io ${io}: ${many} connections instead of ${CONNECTIONS}: RLIMIT_NOFILE is ${DESCRIPTORS}`);
 
   it(`serves ${many} connections at once, at little memory for each`, { timeout: 300_000 }, async () => {
-    const server = await startChecked(io, ['-t', '2', '-c', String(many + 500)]);
+    const server = await startChecked(io, ['-c', String(many + 500)]);
     try {
       // What compiling and the first buffers cost is nobody's.
       for (const channel of openMany(server.port, 500).channels) channel.destroy();
@@ -113,7 +113,7 @@ describe.each(IO_MODES)('--io %s', (io) => {
   it('holds a bounded output for clients that do not read, and sends them all once they do', {
     timeout: 120_000,
   }, async () => {
-    const server = await startChecked(io, ['-t', '2', '-m', '64']);
+    const server = await startChecked(io, ['-m', '64']);
     try {
       const value = 'v'.repeat(20_000);
       expect(await ask(server.port, `set big 0 0 ${value.length}\r\n${value}\r\nquit\r\n`)).toBe('STORED\r\n');
@@ -148,7 +148,7 @@ describe.each(IO_MODES)('--io %s', (io) => {
   it('waits for clients that send a byte at a time, and forgets those that vanish in a value', {
     timeout: 120_000,
   }, async () => {
-    const server = await startChecked(io, ['-t', '2', '-m', '64']);
+    const server = await startChecked(io, ['-m', '64']);
     try {
       const slow = Array.from({ length: 50 }, async (_, i) => {
         const socket = await connect(server.port);

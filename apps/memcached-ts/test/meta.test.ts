@@ -28,7 +28,7 @@ describe('base64', () => {
 describe.each(IO_MODES)('the meta protocol on --io %s', (io) => {
   let server: Server;
   beforeAll(async () => {
-    server = await startOurs(io, ['-t', '2']);
+    server = await startOurs(io);
   });
   afterAll(() => server.stop());
 

@@ -3,7 +3,7 @@
  * come and go, by the project's load generator (which checks every reply), by memjs and by a dialogue of this test. At the end no
  * error, memory that has not grown, sound counters, and the invariant checker's word on the whole cache.
  *
- * `SOAK_SECONDS` for each io mode: 8 by default; 600 for a figure to quote (it prints what was done).
+ * `SOAK_SECONDS` for each io mode: 4 by default; 600 for a figure to quote (it prints what was done).
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -11,7 +11,7 @@ import { Client as Memjs } from 'memjs';
 import { describe, expect, it } from 'vitest';
 import { Client, IO_MODES, residentBytes, runToEnd, startChecked } from './servers.ts';
 
-const SECONDS = Number(process.env['SOAK_SECONDS'] ?? 8);
+const SECONDS = Number(process.env['SOAK_SECONDS'] ?? 4);
 /** What resident memory may grow by after the first third: the allocator's and V8's play, not a leak. */
 const GROWTH_BYTES_MAX = 32 << 20;
 const LOAD_GENERATOR = fileURLToPath(new URL('../../../bench/src/loadgen/main.ts', import.meta.url));
@@ -77,7 +77,7 @@ async function binary(port: number, until: number): Promise<number> {
 
 describe.each(IO_MODES)('a soak of --io %s', (io) => {
   it('ends without an error, with flat memory and a sound cache', { timeout: SECONDS * 2000 + 120_000 }, async () => {
-    const server = await startChecked(io, ['-t', '2', '-m', '64', '-c', '4096']);
+    const server = await startChecked(io, ['-m', '32', '-c', '4096']);
     try {
       const start = Date.now();
       const until = start + SECONDS * 1000;
@@ -93,7 +93,7 @@ describe.each(IO_MODES)('a soak of --io %s', (io) => {
         load(
           server.port,
           '--keys',
-          '40000',
+          '20000',
           '--size',
           '3000',
           '--zipf',

@@ -19,7 +19,7 @@ describe.each(IO_MODES)('stats with --io %s', (io) => {
   let server: Server;
   let client: Client;
   beforeAll(async () => {
-    server = await startOurs(io, ['-t', '2', '-c', '100', '-R', '7']);
+    server = await startOurs(io, ['-c', '100', '-R', '7']);
     client = await Client.connect(server.port);
   });
   afterAll(async () => {

@@ -7,14 +7,12 @@ import { type CacheConfig, CacheMemory, W_BACKGROUND_STOP, W_TIME } from '../src
 import type { LockMode } from '../src/engine/locks.ts';
 import { Maintainer } from '../src/engine/maintainer.ts';
 
-const { shared, config, mode, thread, role, operations, seconds, keys } = workerData as {
+const { shared, config, mode, thread, role, keys } = workerData as {
   shared: SharedArrayBuffer;
   config: CacheConfig;
   mode: LockMode;
   thread: number;
   role: 'client' | 'background';
-  operations: number;
-  seconds: number;
   keys: number;
 };
 
@@ -129,9 +127,7 @@ function background(): void {
 }
 
 if (role === 'background') background();
-else if (seconds < 0) while (Atomics.load(cache.memory.i32, W_BACKGROUND_STOP) === 0) operation();
-else if (seconds > 0) for (const end = Date.now() + seconds * 1000; Date.now() < end; ) operation();
-else for (let i = 0; i < operations; i++) operation();
+else while (Atomics.load(cache.memory.i32, W_BACKGROUND_STOP) === 0) operation();
 for (const [ref, mark] of held) {
   checkValue(ref, mark);
   items.releaseHeld(ref);

@@ -81,7 +81,7 @@ describe.each(IO_MODES)('watch with --io %s', (io) => {
   });
 
   it('tells of connections and evictions', async () => {
-    const server = await serve(io, ['-t', '1', '-m', '2', '-I', '1m', '-o', 'idle_timeout=1']);
+    const server = await serve(io, ['-t', '1', '-m', '2', '-I', '1m']);
     const watcher = await Client.connect(server.port);
     expect(await watcher.ask('watch connevents evictions\r\n')).toBe('OK\r\n');
     const client = await Client.connect(server.port);
@@ -103,30 +103,16 @@ describe.each(IO_MODES)('watch with --io %s', (io) => {
     expect((await watcher.until('\n')).replace(/cfd=\d+/, 'cfd=N')).toBe(
       ` rip=127.0.0.1 rport=${localPort} transport=tcp reason=error cfd=N\n`,
     );
+  });
+
+  it('tells of a connection that was idle for too long; who watches is not idle', async () => {
+    const server = await serve(io, ['-t', '1', '-o', 'idle_timeout=1']);
+    const watcher = await Client.connect(server.port);
+    expect(await watcher.ask('watch connevents\r\n')).toBe('OK\r\n');
     const idle = await Client.connect(server.port);
     await idle.until('never');
     await watcher.until('reason=idle_timeout');
-    // Who watches is not idle.
     expect(watcher.closed).toBe(false);
-  });
-
-  it('tells of the background work, on a thread of its own or not', { timeout: 60_000 }, async () => {
-    await Promise.all(
-      ['1', '2'].map(async (threads) => {
-        const server = await serve(io, ['-t', threads]);
-        const watcher = await Client.connect(server.port);
-        expect(await watcher.ask('watch sysevents\r\n')).toBe('OK\r\n');
-        const client = await Client.connect(server.port);
-        await client.ask('set gone 0 1 1\r\n1\r\n');
-        await client.ask('set stays 0 0 1\r\n1\r\n');
-        // The words of Debian's.
-        expect((await watcher.until('\n')).replace(/[\d.]+/g, 'N').replace(/lru=(hot|cold)/, 'lru=L')).toBe(
-          'ts=N gid=N type=lru_crawler crawler=N lru=L low_mark=N next_reclaims=N since_run=N next_run=N elapsed=N ' +
-            'examined=N reclaimed=N\n',
-        );
-        for (const one of [watcher, client]) one.close();
-      }),
-    );
   });
 
   it('is refused with -W, behind other commands, for unknown words, and above twenty watchers', async () => {
@@ -165,5 +151,28 @@ describe.each(IO_MODES)('watch with --io %s', (io) => {
     } while (stats['log_worker_dropped'] === '0' || Number(stats['log_worker_written']) < 100);
     expect(await client.ask('version\r\n')).toBe('VERSION 1.6.45\r\n');
     deaf.close();
+  });
+});
+
+describe('watch', () => {
+  // A list is crawled some seconds after it was filled, whatever the mode.
+  it('tells of the background work, on a thread of its own or not', async () => {
+    const modes = IO_MODES.flatMap((io) => ['1', '2'].map((threads) => ({ io, threads })));
+    await Promise.all(
+      modes.map(async ({ io, threads }) => {
+        const server = await serve(io, ['-t', threads]);
+        const watcher = await Client.connect(server.port);
+        expect(await watcher.ask('watch sysevents\r\n')).toBe('OK\r\n');
+        const client = await Client.connect(server.port);
+        await client.ask('set gone 0 1 1\r\n1\r\n');
+        await client.ask('set stays 0 0 1\r\n1\r\n');
+        // The words of Debian's.
+        expect((await watcher.until('\n')).replace(/[\d.]+/g, 'N').replace(/lru=(hot|cold)/, 'lru=L')).toBe(
+          'ts=N gid=N type=lru_crawler crawler=N lru=L low_mark=N next_reclaims=N since_run=N next_run=N elapsed=N ' +
+            'examined=N reclaimed=N\n',
+        );
+        for (const one of [watcher, client]) one.close();
+      }),
+    );
   });
 });
