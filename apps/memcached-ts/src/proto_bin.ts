@@ -173,6 +173,8 @@ export class ProtoBin {
   private readonly classStats: number;
   private readonly lruHits: number;
   private readonly digits = Buffer.alloc(24);
+  /** With -C the CAS of a store is not looked at. */
+  private readonly useCas: boolean;
 
   // The current packet.
   private opcode = 0;
@@ -204,6 +206,7 @@ export class ProtoBin {
     this.stats = threadBase(cache.thread);
     this.classStats = threadClassBase(cache.thread);
     this.lruHits = threadLruHits(cache.thread);
+    this.useCas = cache.memory.config.useCas;
   }
 
   /** As ProtoText.run. */
@@ -549,7 +552,7 @@ export class ProtoBin {
     conn.opcode = this.opcode;
     conn.opaque = this.opaque;
     if (joins) conn.mode = command === APPEND ? STORE_APPEND : STORE_PREPEND;
-    else if (this.casHi !== 0 || this.casLo !== 0) conn.mode = STORE_CAS;
+    else if (this.useCas && (this.casHi !== 0 || this.casLo !== 0)) conn.mode = STORE_CAS;
     else conn.mode = command === SET ? STORE_SET : command === ADD ? STORE_ADD : STORE_REPLACE;
     this.values.beginFill(conn, ref, length);
     return keyEnd;
@@ -630,6 +633,7 @@ export class ProtoBin {
       status = KEY_EXISTS;
     } else if (exptime === NO_CREATE) {
       status = KEY_NOT_FOUND;
+      items.countDeltaMiss(incr);
     } else {
       const length = writeU64(digits, 0, hi, lo);
       const fresh = items.createLocked(bytes, keyStart, keyEnd, hash, 0, items.expiry(exptime), digits, length);
@@ -668,7 +672,8 @@ export class ProtoBin {
       return this.keyEnd;
     }
     conn.detailed = detail !== null;
-    const text = this.host.stats(conn, detail === null ? key : 'detail dump');
+    // memcached tells of connections in text alone.
+    const text = key === 'conns' ? undefined : this.host.stats(conn, detail === null ? key : 'detail dump');
     if (text === undefined) {
       this.error(conn, at, KEY_NOT_FOUND);
       return this.keyEnd;

@@ -59,7 +59,6 @@ import {
   T_STORE_NO_MEMORY,
   T_STORE_TOO_LARGE,
   T_TOUCH_CMDS,
-  T_TOUCH_MISSES,
   threadBase,
   threadClassBase,
   threadLruHits,
@@ -229,7 +228,6 @@ export class ProtoMeta {
     if (fault >= 0) {
       return this.error(conn, letter === 0x61 && fault !== R_OPAQUE_TOO_LONG ? R_INVALID_OR_DUPLICATE : fault, next);
     }
-    this.f64[this.stats + T_META_CMDS] += 1;
     if (letter === 0x67) return this.get(conn, bytes, tokens, next);
     if (letter === 0x64) return this.remove(conn, bytes, tokens, next);
     return this.arithmetic(conn, bytes, tokens, next);
@@ -504,7 +502,7 @@ export class ProtoMeta {
     }
     if (ref === 0) {
       locks.unlockItem(hash);
-      this.countMiss();
+      this.f64[this.stats + T_GET_MISSES] += 1;
       if (!this.quiet) this.commit(conn, this.writeEchoes(this.writeCode(at, EN), bytes, tokens) - at);
       return next;
     }
@@ -585,15 +583,6 @@ export class ProtoMeta {
     return next;
   }
 
-  private countMiss(): void {
-    if (this.newTtl) {
-      this.f64[this.stats + T_TOUCH_CMDS] += 1;
-      this.f64[this.stats + T_TOUCH_MISSES] += 1;
-    } else {
-      this.f64[this.stats + T_GET_MISSES] += 1;
-    }
-  }
-
   private countHit(meta: number): void {
     if (this.newTtl) {
       this.f64[this.stats + T_TOUCH_CMDS] += 1;
@@ -640,7 +629,6 @@ export class ProtoMeta {
         return this.swallow(conn, nbytes, R_BAD_MS_MODE, next);
     }
     if (this.hasCas && (mode === STORE_SET || mode === STORE_REPLACE)) mode = STORE_CAS;
-    this.f64[this.stats + T_META_CMDS] += 1;
     const hash = this.hash();
     const ref = items.alloc(this.key, this.keyStart, this.keyEnd, this.clientFlags, exptime, nbytes);
     if (ref === 0) {
@@ -769,7 +757,7 @@ export class ProtoMeta {
       code = EX;
       f64[this.stats + T_DELETE_MISSES] += 1;
     } else {
-      f64[this.classStats + items.clsid(ref) * THREAD_CLASS_COUNTERS + S_DELETE_HITS] += 1;
+      if (!this.setStale) f64[this.classStats + items.clsid(ref) * THREAD_CLASS_COUNTERS + S_DELETE_HITS] += 1;
       if (this.removeValue) {
         ref = items.createLocked(key, keyStart, keyEnd, hash, this.clientFlags, this.exptime, NOTHING, 0);
         outOfMemory = ref === 0;
@@ -817,7 +805,9 @@ export class ProtoMeta {
       fault = R_NO_MEMORY;
     } else if (result === DELTA_EXISTS) {
       code = EX;
-    } else if (result !== DELTA_OK && this.vivify) {
+    } else if (result !== DELTA_OK && !this.vivify) {
+      items.countDeltaMiss(incr);
+    } else if (result !== DELTA_OK) {
       digits = this.digits;
       length = writeU64(digits, 0, this.initialHi, this.initialLo);
       ref = items.createLocked(key, keyStart, keyEnd, hash, 0, 0, digits, length);
@@ -891,6 +881,7 @@ export class ProtoMeta {
     }
     const at = this.room(conn, 0);
     if (at < 0) return -1;
+    // The only one that memcached's cmd_meta counts.
     this.f64[this.stats + T_META_CMDS] += 1;
     const hash = this.hash();
     locks.lockItem(hash);

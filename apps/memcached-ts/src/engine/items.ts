@@ -484,6 +484,8 @@ export class Items {
     let ref = 0;
     let tries = 0;
     for (; tries < ALLOCATION_TRIES; tries++) {
+      // Nobody else looks at the tails of a flat LRU: what has expired there serves first.
+      if (this.i32[W_LRU_SEGMENTED] === 0) this.pullTail(clsid, COLD_LRU, 0, 0, 0);
       ref = this.slabs.allocate(clsid);
       if (ref !== 0) break;
       if (!this.makeRoom(clsid) && (otherClass === clsid || !this.makeRoom(otherClass))) break;
@@ -904,10 +906,12 @@ export class Items {
         return NOT_STORED;
       case STORE_CAS: {
         const compared = this.compareCas(old, casHi, casLo);
-        const stale = compared < 0 && this.allowStale && (casHi !== 0 || casLo !== 0);
-        const counter = compared === 0 || stale ? S_CAS_HITS : S_CAS_BADVAL;
-        f64[this.classStats + this.clsid(old) * THREAD_CLASS_COUNTERS + counter] += 1;
-        if (compared !== 0 && !stale) return EXISTS;
+        // 0 is no item's, not even with -C, where all have it.
+        const given = casHi !== 0 || casLo !== 0;
+        const stale = given && compared < 0 && this.allowStale;
+        const matches = stale || (given && compared === 0);
+        f64[this.classStats + this.clsid(old) * THREAD_CLASS_COUNTERS + (matches ? S_CAS_HITS : S_CAS_BADVAL)] += 1;
+        if (!matches) return EXISTS;
         if (stale) {
           i32[ref * 2 + I_EXPTIME] = i32[old * 2 + I_EXPTIME];
           i32[ref * 2 + I_META] = i32[ref * 2 + I_META] | ITEM_STALE | (i32[old * 2 + I_META] & ITEM_TOKEN_SENT);
@@ -1031,10 +1035,19 @@ export class Items {
     this.locks.lockItem(hash);
     const result = this.deltaLocked(bytes, start, end, hash, incr, deltaHi, deltaLo, 0, 0);
     this.locks.unlockItem(hash);
+    if (result === DELTA_NOT_FOUND) this.countDeltaMiss(incr);
     return result;
   }
 
-  /** As `delta`, under the item lock, and where a CAS is given (not 0) only when it is the item's. */
+  /** For who does not create the number that `deltaLocked` did not find. */
+  countDeltaMiss(incr: boolean): void {
+    this.f64[this.stats + (incr ? T_INCR_MISSES : T_DECR_MISSES)] += 1;
+  }
+
+  /**
+   * As `delta`, under the item lock, and where a CAS is given (not 0) only when it is the item's. A number that is not
+   * there is not counted.
+   */
   deltaLocked(
     bytes: Buffer,
     start: number,
@@ -1048,10 +1061,7 @@ export class Items {
   ): number {
     const { u8, f64, decimal } = this;
     const ref = this.find(bytes, start, end, hash);
-    if (ref === 0) {
-      f64[this.stats + (incr ? T_INCR_MISSES : T_DECR_MISSES)] += 1;
-      return DELTA_NOT_FOUND;
-    }
+    if (ref === 0) return DELTA_NOT_FOUND;
     const nbytes = this.nbytes(ref);
     if (nbytes <= 2 || this.isChunked(ref)) return DELTA_NON_NUMERIC;
     if ((casHi !== 0 || casLo !== 0) && this.compareCas(ref, casHi, casLo) !== 0) return DELTA_EXISTS;
