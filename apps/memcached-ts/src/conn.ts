@@ -50,7 +50,7 @@ export class Conn {
   handle = 0;
   /** From accept to the channel's last word. */
   isOpen = false;
-  /** Number of the listener that it came from, among its worker's. */
+  /** Number of the listener that it came from, among its worker's; -1: it is a datagram. */
   listener = 0;
   /** Accepted above -c without maxconns_fast: nothing is read of it until there is room. */
   parked = false;
@@ -150,6 +150,11 @@ export class Conn {
     this.metaTail = null;
     this.dump = null;
     this.deferred = null;
+  }
+
+  /** Whether it stands for one request by UDP: nothing can be told to its sender later. */
+  get isDatagram(): boolean {
+    return this.listener < 0;
   }
 
   /** Keeps bytes[start, end) behind what is kept already. */

@@ -116,6 +116,7 @@ import {
   R_TOO_MANY_WATCHERS,
   R_TOUCHED,
   R_VERSION,
+  R_WATCHER_FAILED,
   REPLIES,
   REPLY_BYTES_MAX,
 } from './replies.ts';
@@ -244,8 +245,6 @@ export class ProtoText {
               if (!this.getOne(conn, bytes, key, i, finishHash(h))) {
                 if (conn.blocked && conn.sendItem === 0) return at;
                 conn.state = CONN_KEYS;
-                conn.withCas = false;
-                conn.withTouch = false;
                 at = i;
                 continue;
               }
@@ -351,9 +350,11 @@ export class ProtoText {
     const meta = i32[ref * 2 + I_META];
     const length = end - start + ((meta >>> SUFFIX_SHIFT) & SUFFIX_MASK) + i32[ref * 2 + I_NBYTES];
     if ((meta & ITEM_CHUNKED) !== 0 || length > COPY_BYTES_MAX) {
+      // Not those of an earlier command.
+      conn.withCas = false;
+      conn.withTouch = false;
       this.beginSend(conn, ref, meta);
       locks.unlockItem(hash);
-      conn.withCas = false;
       this.sendPieces(conn);
       return false;
     }
@@ -855,7 +856,8 @@ export class ProtoText {
     if (!isAdminCommand(words[0]!)) return this.reply(conn, R_ERROR) ? next : -1;
     const at = this.room(conn);
     if (at < 0) return -1;
-    const reply = this.admin.command(words, this.pipelined, this.host.dumpEnabled);
+    // A few bytes with a forged sender must not make a hundred megabytes.
+    const reply = this.admin.command(words, this.pipelined, this.host.dumpEnabled && !conn.isDatagram);
     if (reply instanceof Dump) {
       conn.dump = reply;
       conn.state = CONN_DUMP;
@@ -941,6 +943,7 @@ export class ProtoText {
       if (kind === 0) return this.answer(conn, false, R_ERROR, next);
       kinds |= kind;
     }
+    if (conn.isDatagram) return this.answer(conn, false, R_WATCHER_FAILED, next);
     const at = this.room(conn);
     if (at < 0) return -1;
     const watching = this.host.watch(conn, kinds);

@@ -49,6 +49,7 @@ export const R_NO_WATCH = 39;
 export const R_PIPELINED_WATCH = 40;
 export const R_TOO_MANY_WATCHERS = 41;
 export const R_NO_DETAIL = 42;
+export const R_WATCHER_FAILED = 43;
 
 /** Host.stats: an answer that comes later through `writeStats`; until then the connection is in CONN_WAIT. */
 export const DEFERRED = 'DEFERRED';
@@ -100,6 +101,7 @@ export const REPLIES: readonly Buffer[] = [
   line('ERROR cannot pipeline other commands before watch'),
   line('WATCHER_TOO_MANY log watcher limit reached'),
   line('CLIENT_ERROR stats detail not allowed'),
+  line('WATCHER_FAILED failed to add log watcher'),
 ];
 /** The longest of them; room for it is room for every reply but values and statistics. */
 export const REPLY_BYTES_MAX = 80;

@@ -593,20 +593,19 @@ class Server implements Sink, Host {
   // ---- Host ------------------------------------------------------------------------------------------------------
 
   stats(conn: Conn, subcommand: string): string | undefined {
-    // A datagram's reply cannot wait.
     const what = subcommand === 'conns' ? subcommand : subcommand === 'detail dump' ? 'detail' : undefined;
-    if (what !== undefined && conn.listener >= 0) {
+    if (what !== undefined) {
+      if (this.settings.threads === 1) return answerText(what, [this.answer(what)]);
+      if (conn.isDatagram && !this.udp!.mayWait) return undefined;
       this.ask(conn, what);
       return DEFERRED;
     }
-    if (what !== undefined) return this.settings.threads === 1 ? answerText(what, [this.answer(what)]) : undefined;
     this.publishGauges();
     return statsText(subcommand, this.cache, this.settings) ?? this.proto.sizesStats(subcommand);
   }
 
   watch(conn: Conn, kinds: number): boolean {
-    // A datagram's sender cannot be told later.
-    return conn.listener >= 0 && this.logger.watch(conn.handle, kinds);
+    return this.logger.watch(conn.handle, kinds);
   }
 
   kick(): void {
@@ -689,7 +688,8 @@ class Server implements Sink, Host {
     this.asked.delete(request);
     const { conn, handle, what, answers } = asked;
     if (conn.handle !== handle || conn.state !== CONN_WAIT) return;
-    this.answerDeferred(conn, answerText(what, answers));
+    if (conn.isDatagram) this.udp!.answer(conn, answerText(what, answers));
+    else this.answerDeferred(conn, answerText(what, answers));
   }
 
   /** What of this worker's channel `stats` of any worker tells. */
@@ -718,9 +718,10 @@ class Server implements Sink, Host {
   private describeConns(): string {
     const now = this.i32[W_TIME];
     let text = '';
-    const add = (handle: Handle, name: string, value: string | number): void => {
-      text += `STAT ${this.idOf(handle)}:${name} ${value}\r\n`;
+    const addTo = (id: number, name: string, value: string | number): void => {
+      text += `STAT ${id}:${name} ${value}\r\n`;
     };
+    const add = (handle: Handle, name: string, value: string | number): void => addTo(this.idOf(handle), name, value);
     for (const [i, handle] of this.listenerHandles.entries()) {
       const { shared, name } = this.input.listeners[i]!;
       if (shared && this.input.thread !== 1) continue;
@@ -728,6 +729,9 @@ class Server implements Sink, Host {
       add(handle, 'state', 'conn_listening');
       add(handle, 'secs_since_last_cmd', now - TIME_AT_START);
     }
+    // Behind the numbers that connections can have.
+    for (const [i, lines] of (this.udp?.describe() ?? []).entries())
+      for (const [name, value] of lines) addTo(this.idOf(SLOT_MASK) + (i + 1) * this.settings.threads, name, value);
     for (const conn of this.conns) {
       if (conn === undefined || !conn.isOpen) continue;
       add(conn.handle, 'addr', this.addressOf(conn));

@@ -7,8 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { packet } from './packets.ts';
-import { ask, DEBIANS, hasDebians, IO_MODES, OURS } from './servers.ts';
+import { packet, readPackets } from './packets.ts';
+import { ask, Client, DEBIANS, hasDebians, IO_MODES, OURS } from './servers.ts';
 
 interface UdpServer {
   tcp: number;
@@ -39,7 +39,7 @@ async function startUdp(command: string, args: string[]): Promise<UdpServer> {
 
 /** A client that puts the datagrams of each reply together. */
 class UdpClient {
-  private readonly socket: Socket = createSocket('udp4');
+  readonly socket: Socket = createSocket('udp4');
   private readonly port: number;
   private id = 0;
   private readonly waiting = new Map<number, { parts: Map<number, Buffer>; done: (reply: Buffer) => void }>();
@@ -98,8 +98,43 @@ describe.each(IO_MODES)('memcached-ts --io %s by UDP', (io) => {
     expect((await client.ask('mg a v\r\n')).toString()).toBe('VA 3\r\nabc\r\n');
     expect((await client.ask('get a b a\r\n')).toString()).toBe('VALUE a 5 3\r\nabc\r\nVALUE a 5 3\r\nabc\r\nEND\r\n');
     expect((await client.ask('foo\r\n')).toString()).toBe('ERROR\r\n');
-    expect((await client.ask('stats conns\r\n')).toString()).toBe('ERROR\r\n');
     expect((await client.ask('stats settings\r\n')).toString()).toContain(`STAT udpport -1\r\n`);
+  });
+
+  it('gathers what all workers know: stats conns, stats detail dump, in text and binary, in their place among others', async () => {
+    const port = (socket: Socket): number => socket.address().port;
+    const clients = await Promise.all(Array.from({ length: 8 }, () => Client.connect(server.tcp)));
+    for (const one of clients) await one.ask('mn\r\n');
+    const conns = (await client.ask('version\r\nstats conns\r\nmn\r\n')).toString();
+    expect(conns).toMatch(/^VERSION 1\.6\.45\r\n(STAT \d+:\w+ \S+\r\n)+END\r\nMN\r\n$/);
+    for (const one of clients) expect(conns).toContain(`:addr tcp:127.0.0.1:${one.socket.localPort}\r\n`);
+    const asking =
+      `STAT (\\d+):UDP UDP\r\nSTAT \\1:addr udp:127.0.0.1:${port(client.socket)}\r\n` +
+      `STAT \\1:listen_addr udp:127.0.0.1:${server.udp}\r\nSTAT \\1:state conn_parse_cmd\r\n`;
+    expect(conns).toMatch(new RegExp(asking));
+    // As TCP tells it, nobody is asking there.
+    const idle = `STAT (\\d+):UDP UDP\r\nSTAT \\1:addr udp:127.0.0.1:${server.udp}\r\nSTAT \\1:state conn_read\r\n`;
+    expect(await clients[0]!.ask('stats conns\r\n', 'END\r\n')).toMatch(new RegExp(idle));
+
+    expect((await client.ask('stats detail on\r\n')).toString()).toBe('OK\r\n');
+    for (const [i, one] of clients.entries()) await one.ask(`set p:${i} 0 0 1\r\n1\r\n`);
+    const dump = 'PREFIX p get 0 hit 0 set 8 del 0\r\nEND\r\n';
+    expect((await client.ask('mn\r\nstats detail dump\r\nmn\r\n')).toString()).toBe(`MN\r\n${dump}MN\r\n`);
+    const [packetOfDump, end] = readPackets(await client.ask(packet(0x10, { key: 'detail dump' })));
+    expect(packetOfDump).toContain(`detailed ${dump}`);
+    expect(end).toMatch(/^10 0 /);
+    // Many at once: each has its own answer, or is refused.
+    const many = await Promise.all(Array.from({ length: 100 }, () => client.ask('stats detail dump\r\n')));
+    for (const answer of many) expect([dump, 'ERROR\r\n']).toContain(answer.toString());
+    expect(many.filter((answer) => answer.toString() === dump).length).toBeGreaterThan(0);
+    expect((await client.ask('stats detail off\r\nstats reset\r\n')).toString()).toBe('OK\r\nRESET\r\n');
+    for (const one of clients) one.close();
+  });
+
+  it('refuses to watch and to dump all keys', async () => {
+    expect((await client.ask('watch\r\n')).toString()).toBe('WATCHER_FAILED failed to add log watcher\r\n');
+    expect((await client.ask('lru_crawler metadump all\r\n')).toString()).toBe('ERROR metadump not allowed\r\n');
+    expect((await client.ask('lru_crawler mgdump hash\r\n')).toString()).toBe('ERROR key dump not allowed\r\n');
   });
 
   it('answers with as many datagrams of 1,400 bytes as a value takes', async () => {
