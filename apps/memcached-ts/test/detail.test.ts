@@ -113,7 +113,7 @@ describe.each(IO_MODES)('stats detail with --io %s', (io) => {
     const server = await serve(startOurs(io, ['-t', '1', '-D', ':']));
     const client = await Client.connect(server.port);
     for (let i = 0; i < 70_000; i += 1000) {
-      await client.ask(`${Array.from({ length: 1000 }, (_, k) => `get p${i + k}:x\r\n`).join('')}mn\r\n`, 'MN\r\n');
+      await client.ask(`get ${Array.from({ length: 1000 }, (_, k) => `p${i + k}:x`).join(' ')}\r\n`, 'END\r\n');
     }
     const dump = await client.ask('stats detail dump\r\n', '\r\nEND\r\n');
     expect(dump.split('\r\n').length - 2).toBe(65_536);

@@ -128,6 +128,7 @@ describe.each(IO_MODES)('memcached-ts --io %s by UDP', (io) => {
     for (const answer of many) expect([dump, 'ERROR\r\n']).toContain(answer.toString());
     expect(many.filter((answer) => answer.toString() === dump).length).toBeGreaterThan(0);
     expect((await client.ask('stats detail off\r\nstats reset\r\n')).toString()).toBe('OK\r\nRESET\r\n');
+    for (const [i, one] of clients.entries()) expect(await one.ask(`delete p:${i}\r\n`)).toBe('DELETED\r\n');
     for (const one of clients) one.close();
   });
 
