@@ -63,8 +63,15 @@ const BUFFER_GROUP = 0;
 const SUBMIT_TRIES = 100_000;
 /** Connections that one multishot accept may deliver before it can be stopped: net.core.somaxconn's default. */
 const LISTEN_QUEUE_MAX = 4096;
+/** Sends up to this are first tried without waiting for room in the socket's buffer, where there nearly always is some. */
+const PROMPT_BYTES_MAX = 16 * 1024;
+/** Of a larger batch the sends are no reason for a wait of their own: the kernel has other work by then. */
+const PROMPT_SENDS_MAX = 20;
 const ACCEPTS_AT_ONCE = 32;
 const NAMED_ACCEPTS_AT_ONCE = 16;
+/** What must be so, and what may not, for a send's completion to be of no interest. */
+const PROMPT_STATES =
+  S.Used | S.Sending | S.Broken | S.Shut | S.Closing | S.WantDrain | S.Deferred | S.Finishing | S.Dirty;
 /** The request was not carried out for want of something that comes back, or was interrupted: it is made again. */
 function transient(result: number): boolean {
   return result === -EAGAIN || result === -EINTR || result === -ENOBUFS || result === -ENOMEM;
@@ -107,6 +114,14 @@ export class UringBackend implements Backend {
   #questions = 0;
   /** libuv's descriptor became readable in this batch. */
   #hostFired = false;
+  /**
+   * Sends among the entries not yet submitted that complete while they are: slots, and bytes of each. If the event loop's wait
+   * returned for them alone, there would be nothing to do; so it is for one completion more (control word 3, see native's
+   * loop.c), unless something waits for one of them. Above PROMPT_SENDS_MAX: too many to count.
+   */
+  readonly #promptSlots = new Int32Array(PROMPT_SENDS_MAX);
+  readonly #promptBytes = new Int32Array(PROMPT_SENDS_MAX);
+  #prompts = 0;
 
   constructor(channel: Channel) {
     const o = channel.options;
@@ -232,6 +247,7 @@ export class UringBackend implements Backend {
   submit(): void {
     const channel = this.#channel;
     channel.counters.enters++;
+    this.#forgetPrompts();
     const result = native.uringEnter(this.id, 0, 0);
     if (result < 0) this.#enterFailed(-result);
   }
@@ -244,7 +260,23 @@ export class UringBackend implements Backend {
 
   wait(timeoutMs: number): number {
     this.#channel.counters.enters++;
+    this.#forgetPrompts();
     return native.uringEnter(this.id, 1, timeoutMs);
+  }
+
+  #forgetPrompts(): void {
+    this.#prompts = 0;
+    this.#arena.words[3] = 0;
+  }
+
+  endRound(waiting: boolean): void {
+    const { state, outBytes } = this.#channel.slots;
+    let count = waiting || this.#prompts > PROMPT_SENDS_MAX ? 0 : this.#prompts;
+    for (let i = 0; i < count; i++) {
+      const slot = this.#promptSlots[i]!;
+      if ((state[slot]! & PROMPT_STATES) !== (S.Used | S.Sending) || outBytes[slot] !== this.#promptBytes[i]) count = 0;
+    }
+    this.#arena.words[3] = count;
   }
 
   // ---------------------------------------------------------------- requests
@@ -630,6 +662,16 @@ export class UringBackend implements Backend {
     const region = output.segRegion[s]!;
     const address =
       (region === ARENA ? this.#arena.address : this.#channel.regions.address[region]!) + output.segOffset[s]!;
+    const bytes = output.segLength[s]!;
+    const prompt = bytes <= PROMPT_BYTES_MAX && region === ARENA && (slots.state[slot]! & S.Slow) === 0;
+    if (!prompt) slots.state[slot]! &= ~S.Slow;
+    else {
+      if (this.#prompts < PROMPT_SENDS_MAX) {
+        this.#promptSlots[this.#prompts] = slot;
+        this.#promptBytes[this.#prompts] = bytes;
+      }
+      this.#prompts++;
+    }
     const i = this.#sqe();
     const q = this.#sq.entries;
     q[i] = ABI.OP_SEND | (slot < this.#direct ? ABI.IOSQE_FIXED_FILE << 8 : 0);
@@ -638,8 +680,8 @@ export class UringBackend implements Backend {
     q[i + 3] = 0;
     q[i + 4] = address | 0;
     q[i + 5] = (address / 0x1_0000_0000) | 0;
-    q[i + 6] = output.segLength[s]!;
-    q[i + 7] = NET.MSG_WAITALL | NET.MSG_NOSIGNAL;
+    q[i + 6] = bytes;
+    q[i + 7] = prompt ? NET.MSG_DONTWAIT | NET.MSG_WAITALL | NET.MSG_NOSIGNAL : NET.MSG_WAITALL | NET.MSG_NOSIGNAL;
     q[i + 8] = (OP_SEND << SLOT_BITS) | slot;
     q[i + 9] = slots.generation[slot]!;
     q[i + 10] = 0;
@@ -789,6 +831,9 @@ export class UringBackend implements Backend {
 
   drain(waited: number): number {
     if (waited < 0) this.#enterFailed(-waited);
+    /* Submitted meanwhile, or something waits for one of them. Should a handler throw, nothing may count. */
+    if (this.#arena.words[3] === 0) this.#prompts = 0;
+    this.#arena.words[3] = 0;
     const cq = this.#cq;
     const ring = cq.ring;
     const counters = this.#channel.counters;
@@ -855,9 +900,13 @@ export class UringBackend implements Backend {
         this.#arena.giveGather(slots.gather[slot]!);
         slots.gather[slot] = -1;
       }
-      if (result > 0) channel.sent(slot, result);
-      else if (transient(result)) channel.sent(slot, 0);
-      else channel.sendFailed(slot, result === 0 ? ECANCELED : -result);
+      if (result > 0) {
+        if (result < slots.outBytes[slot]!) slots.state[slot]! |= S.Slow;
+        channel.sent(slot, result);
+      } else if (transient(result)) {
+        slots.state[slot]! |= S.Slow;
+        channel.sent(slot, 0);
+      } else channel.sendFailed(slot, result === 0 ? ECANCELED : -result);
     } else this.#completeRare(op, slot, generation, result, flags);
   }
 

@@ -67,6 +67,8 @@ export interface Backend {
   wait(timeoutMs: number): number;
   /** Delivers completions, at most drainMax. Returns DRAIN bits. `waited`: result of the last wait. */
   drain(waited: number): number;
+  /** A round's requests are all queued. `waiting`: somebody waits for memory that completions of sends give back. */
+  endRound?(waiting: boolean): void;
   /** Arms libuv's descriptor so that its readiness ends the wait. */
   armHost(fd: number): void;
   disarmHost(fd: number): void;

@@ -580,7 +580,7 @@ export class Channel {
       throw new MegapipeError('ERR_MEGAPIPE_STATE', `commit: ${bytes} bytes were not reserved`);
     output.segLength[tail]! += bytes;
     slots.outBytes[slot]! += bytes;
-    if (!(slots.state[slot]! & (S.Sending | S.Dirty))) this.#markDirty(slot);
+    this.#queued(slot);
   }
 
   /** Copies bytes into the channel's memory and queues them. All or nothing: Full means that none was taken. */
@@ -628,7 +628,7 @@ export class Channel {
       at += n;
     }
     slots.outBytes[slot]! += end - start;
-    if (!(slots.state[slot]! & (S.Sending | S.Dirty))) this.#markDirty(slot);
+    this.#queued(slot);
     return queued > 0 ? Write.Queued : Write.Sent;
   }
 
@@ -653,7 +653,7 @@ export class Channel {
       return Write.Full;
     }
     this.#appendRegion(slot, region, offset, length, token);
-    if (!(state & (S.Sending | S.Dirty))) this.#markDirty(slot);
+    this.#queued(slot);
     return queued > 0 ? Write.Queued : Write.Sent;
   }
 
@@ -690,7 +690,7 @@ export class Channel {
     for (let i = 0; i <= last; i += 3)
       if (parts[i + 2]! > 0)
         this.#appendRegion(slot, parts[i]!, parts[i + 1]!, parts[i + 2]!, i === last ? token : NO_TOKEN);
-    if (!(slots.state[slot]! & (S.Sending | S.Dirty))) this.#markDirty(slot);
+    this.#queued(slot);
     return queued > 0 ? Write.Queued : Write.Sent;
   }
 
@@ -754,7 +754,10 @@ export class Channel {
     if ((this.slots.state[slot]! & (S.Listener | S.Armed)) === (S.Listener | S.Armed))
       this.slots.state[slot]! |= S.Sweep;
     if (this.slots.outBytes[slot]! === 0 && !(this.slots.state[slot]! & S.Sending)) this.#finishSoon(slot);
-    else this.#cancelArmed(slot);
+    else {
+      this.#cancelArmed(slot);
+      this.#poke();
+    }
   }
 
   /** Closes now; output that was not sent is dropped. Aborting twice, or after close, is no error. */
@@ -1213,6 +1216,13 @@ export class Channel {
     slots.outTail[slot] = s;
   }
 
+  /** Output was added: it goes out at the end of the batch, or after the send that is under way. */
+  #queued(slot: number): void {
+    const state = this.slots.state[slot]!;
+    if (state & S.Sending) this.#poke();
+    else if (!(state & S.Dirty)) this.#markDirty(slot);
+  }
+
   #markDirty(slot: number): void {
     if (this.slots.state[slot]! & S.Dirty) return;
     this.slots.state[slot]! |= S.Dirty;
@@ -1226,6 +1236,7 @@ export class Channel {
     const state = this.slots.state[slot]!;
     if (why && !(state & S.PoolWait)) this.#poolWaiters.push(slot, this.slots.generation[slot]!);
     this.slots.state[slot] = state | S.WantDrain | why;
+    this.#poke();
     return -1;
   }
 
@@ -1451,6 +1462,7 @@ export class Channel {
       if (this.#deferred.length === 2 && this.counters.completions - before <= 2)
         for (let turn = 1; turn < LONE_TURNS_MAX && this.#deferred.length === 2; turn++) this.#turns(2);
       this.#endBatch(true);
+      this.#backend.endRound?.(this.#poolWaiters.length > 0);
       if (this.#deferred.length > 0) bits |= DRAIN_MORE;
     } finally {
       this.#inDrain = false;

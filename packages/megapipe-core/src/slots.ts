@@ -65,6 +65,8 @@ export const S = {
   Sweep: 1 << 27,
   /** `defer` was called: `onTurn` is owed, and output waits for it. */
   Deferred: 1 << 28,
+  /** The socket's buffer was full: the kernel waits for room with the next send. */
+  Slow: 1 << 29,
 } as const;
 
 export const NO_SEGMENT = -1;

@@ -98,6 +98,7 @@ export function tracedBackend(inner: Backend, slots: () => Slots, line: (text: s
       return waited;
     },
     drain: (waited) => inner.drain(waited),
+    endRound: (waiting) => inner.endRound?.(waiting),
     armHost(fd) {
       line(`> poll event loop fd ${fd}`);
       inner.armHost(fd);

@@ -156,6 +156,71 @@ describe.each(BACKENDS)('%s', (backend) => {
     },
   );
 
+  test('a request costs one round of the loop: its answer’s completion comes with the next request', async () => {
+    const { child, port, output } = await serve('plain');
+    const client = await connectTo(port);
+    const rounds = 200;
+    for (let i = 0; i < rounds; i++) {
+      client.write('0123456789');
+      await take(client, 10);
+    }
+    child.kill('SIGTERM');
+    await once(child, 'exit');
+    const batches = Number(/after (\d+) batches/.exec(output())![1]);
+    expect(batches).toBeGreaterThanOrEqual(rounds);
+    expect(batches).toBeLessThan(rounds * 1.5);
+    client.destroy();
+  });
+
+  test.each([
+    ['more output', 'more later', 'answer!', false],
+    ['close', 'close later', 'answer', true],
+    ['half close', 'disconnect later', 'answer', true],
+  ])('%s that a promise adds after an answer goes out without another event', async (_name, mode, all, ends) => {
+    const { port } = await serve(mode);
+    const client = await connectTo(port);
+    const ended = once(client, 'end');
+    client.write('answer');
+    expect((await take(client, all.length)).toString()).toBe(all);
+    client.resume();
+    if (ends) await ended;
+    client.destroy();
+  });
+
+  test('an abort that a promise calls after an answer takes effect without another event', async () => {
+    const { port } = await serve('abort later');
+    const client = await connectTo(port);
+    const closed = once(client, 'close');
+    client.write('answer');
+    client.resume();
+    await closed;
+  });
+
+  test('who waits for output memory gets it as soon as others’ answers are out', async () => {
+    const { port } = await serve('pages');
+    const clients = await Promise.all(Array.from({ length: 12 }, () => connectTo(port)));
+    for (let round = 0; round < 10; round++) {
+      for (const client of clients) client.write('?');
+      for (const client of clients) expect((await take(client, 10_000)).length).toBe(10_000);
+    }
+    for (const client of clients) client.destroy();
+  });
+
+  test('a client that reads late gets all of many small answers', async () => {
+    const { port } = await serve('plain');
+    const client = await connectTo(port);
+    client.pause();
+    const message = pattern(1000, 3);
+    const count = 8000;
+    for (let i = 0; i < count; i++) client.write(message);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    for (let i = 0; i < count; i += 100) {
+      const got = await take(client, 100_000);
+      for (let at = 0; at < got.length; at += 1000) expect(got.compare(message, 0, 1000, at, at + 1000)).toBe(0);
+    }
+    client.destroy();
+  });
+
   test('signals arrive while the channel waits, and destroy lets the process end by itself', async () => {
     const { child, port, output } = await serve('plain');
     const client = await connectTo(port);

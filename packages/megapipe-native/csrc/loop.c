@@ -15,6 +15,8 @@
  *   control[1]  what the last wait returned (events, or -errno); -EAGAIN: there was no wait
  *   control[2]  1: libuv's descriptor fired and is not armed. Becomes 2 when libuv had its turn and drain may arm it
  *               again; earlier it would fire for the same events
+ *   control[3]  how many of the entries not yet submitted complete while they are, with nothing to be done for it: a wait
+ *               that submits them is for one completion more
  */
 #include "native.h"
 
@@ -25,7 +27,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define CONTROL_WORDS 3
+#define CONTROL_WORDS 4
 #define DRAIN_LEAVE 1
 #define DRAIN_MORE 2
 
@@ -87,7 +89,11 @@ void mp_attachments_close_all(struct instance *in) {
 }
 
 static int wait_for(struct attachment *at, int timeout_ms) {
-  if (at->ring) return mp_uring_enter(at->ring, 1, timeout_ms);
+  if (at->ring) {
+    uint32_t prompt = (uint32_t)at->control[3];
+    at->control[3] = 0;
+    return mp_uring_enter(at->ring, timeout_ms == 0 ? 1 : 1 + prompt, timeout_ms);
+  }
   return mp_epoll_wait_into(at->epoll, at->events, at->events_max, timeout_ms);
 }
 
@@ -163,6 +169,7 @@ static void on_prepare(uv_prepare_t *h) {
       /* Queued during the last callbacks: the kernel gets it before libuv has its turn. */
       if (!at->stopped && unsubmitted(at)) {
         if (at->control[0] && call_drain(at, -EAGAIN) < 0) break;
+        at->control[3] = 0;
         if (!at->stopped && at->ring) mp_uring_enter(at->ring, 0, 0);
         more = true;
       }
