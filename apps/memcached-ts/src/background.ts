@@ -25,9 +25,14 @@ export interface BackgroundInput {
   thread: number;
 }
 
-/** Least time between two slices on a worker, and items that one moves, about 0.1 ms: requests come first. */
+/**
+ * Least time between two slices on a worker, and items that one moves, about 0.1 ms: requests come first. While memory is ample
+ * 20,000 a second are enough, also where a thread of its own does it, a slice each millisecond.
+ */
 const SLICE_MS_MIN = 5;
 const SLICE_MOVES_MAX = 500;
+const EASY_MOVES_MAX = 100;
+const EASY_THREAD_MOVES_MAX = 20;
 
 /** Does the background work on the thread that made it. */
 export class BackgroundTimer {
@@ -42,7 +47,7 @@ export class BackgroundTimer {
   constructor(cache: Cache, logger: Logger) {
     this.cache = cache;
     this.logger = logger;
-    this.maintainer = new Maintainer(cache, SLICE_MOVES_MAX);
+    this.maintainer = new Maintainer(cache, SLICE_MOVES_MAX, EASY_MOVES_MAX);
     this.i32 = cache.memory.i32;
     this.timer = setTimeout(this.run, SLICE_MS_MIN);
   }
@@ -88,7 +93,7 @@ function runThread({ shared, settings, thread }: BackgroundInput, port: MessageP
     const core = createRequire(import.meta.url)('@megapipe/core') as typeof import('@megapipe/core');
     core.discardMemory(shared, offset, bytes);
   };
-  const maintainer = new Maintainer(cache);
+  const maintainer = new Maintainer(cache, Number.POSITIVE_INFINITY, EASY_THREAD_MOVES_MAX);
   const { i32 } = memory;
   const logger = new Logger(cache, settings.workerLogbufBytes, send, NO_WATCHERS, false);
   Atomics.store(i32, W_LOG_UNDERWAY, 0);

@@ -74,6 +74,22 @@ describe('the segmented LRU', () => {
     fixture.check();
   });
 
+  it.each([
+    ['takes its time while memory is ample', 64, 10],
+    ['does more once memory is short', 1, 300],
+  ])('%s', (_name, pages, most) => {
+    const fixture = fixtureWith({}, pages * PAGE_BYTES);
+    for (let i = 0; i < 1000; i++) fixture.store(STORE_SET, `key${i}`, 0, 0, 'x');
+    const maintainer = new Maintainer(fixture.cache, 300, 10);
+    const moves = (): number => sumLruCounter(fixture.cache.memory, L_MOVES_TO_COLD);
+    maintainer.step(0);
+    expect(moves()).toBe(most);
+    for (let ms = 1; ms < 200; ms++) maintainer.step(ms * 1000);
+    expect(fixture.cache.lru.count(1 | HOT_LRU)).toBe(200);
+    expect(moves()).toBe(800);
+    fixture.check();
+  });
+
   it('keeps what is short-lived in TEMP, where expiry alone takes it', () => {
     const fixture = fixtureWith({ temporaryTtl: 61 }, 2 * PAGE_BYTES);
     const text = 'x'.repeat(1000);

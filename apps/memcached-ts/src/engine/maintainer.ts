@@ -64,6 +64,7 @@ export class Maintainer {
   private readonly nextCrawl = new Float64Array(LRU_LISTS);
   private readonly nextCrawlWait = new Float64Array(LRU_LISTS);
   private readonly movesMax: number;
+  private readonly easyMovesMax: number;
   /** The class that is looked at next. */
   private turn = 1;
   private lastCrawlCheck = 0;
@@ -71,10 +72,15 @@ export class Maintainer {
   private juggledUs = 0;
   private nextJuggleUs = 0;
 
-  /** `movesMax`: about how many items one step moves, in all classes; what is left is for the next. */
-  constructor(cache: Cache, movesMax = Number.POSITIVE_INFINITY) {
+  /**
+   * `movesMax`: about how many items one step moves, in all classes; what is left is for the next. `easyMovesMax`: likewise, as
+   * long as memory is ample. Nothing is evicted for a while then, so it does not matter if WARM holds more than its share, and
+   * under a load that warms items all the time moving each of them at once would cost some hundredths of the server.
+   */
+  constructor(cache: Cache, movesMax = Number.POSITIVE_INFINITY, easyMovesMax = movesMax) {
     this.cache = cache;
     this.movesMax = movesMax;
+    this.easyMovesMax = easyMovesMax;
     this.i32 = cache.memory.i32;
     this.f64 = cache.memory.f64;
     this.crawler = new Crawler(cache);
@@ -124,8 +130,9 @@ export class Maintainer {
     const { nextUs, backoffUs } = this;
     this.f64[D_MAINTAINER_JUGGLES] += 1;
     let sleepUs = SLEEP_US_MAX;
-    let left = this.movesMax;
-    const { largest } = this.cache.slabs;
+    const { slabs } = this.cache;
+    let left = slabs.isAmple() ? this.easyMovesMax : this.movesMax;
+    const { largest } = slabs;
     for (let clsid = 1; clsid <= largest; clsid++) nextUs[clsid] = Math.max(0, nextUs[clsid] - elapsedUs);
     for (let i = 0; i < largest; i++) {
       const clsid = this.turn;
@@ -133,7 +140,7 @@ export class Maintainer {
         // The rest has its turn first in the next step.
         if (left <= 0) return 0;
         let backoff = backoffUs[clsid];
-        const moves = this.juggle(clsid);
+        const moves = this.juggle(clsid, Math.min(left, MOVES_MAX));
         left -= moves;
         if (moves === 0) {
           backoff = backoff === 0 ? SLEEP_US_MIN : Math.min(backoff + backoff / 8, SLEEP_US_MAX);
@@ -151,12 +158,12 @@ export class Maintainer {
   }
 
   /** Brings the lists of one class nearer to what they should be. How many moves that took. */
-  juggle(clsid: number): number {
+  juggle(clsid: number, movesMax = MOVES_MAX): number {
     const { i32, f64 } = this;
     const { lru } = this.cache;
     let moves = 0;
     if (i32[W_TEMPORARY_TTL] >= 0 || lru.count(clsid | TEMP_LRU) !== 0) {
-      while (moves < MOVES_MAX && this.pull(clsid, TEMP_LRU, 0, 0) > 0) moves++;
+      while (moves < movesMax && this.pull(clsid, TEMP_LRU, 0, 0) > 0) moves++;
     }
     let totalBytes = 0;
     let hotAge = 0;
@@ -169,7 +176,7 @@ export class Maintainer {
       hotAge = coldAge * f64[D_HOT_MAX_FACTOR];
       warmAge = coldAge * f64[D_WARM_MAX_FACTOR];
     }
-    for (let i = 0; i < MOVES_MAX; i++) {
+    for (let i = 0; i < movesMax; i++) {
       let more =
         this.pull(clsid, HOT_LRU, totalBytes, hotAge) > 0 || this.pull(clsid, WARM_LRU, totalBytes, warmAge) > 0;
       if (segmented && this.pull(clsid, COLD_LRU, totalBytes, 0) > 0) more = true;

@@ -205,6 +205,12 @@ export class Slabs {
     return this.i32[W_PAGES_USED] - this.i32[W_PAGES_RELEASED];
   }
 
+  /** Whether a sixteenth of the memory at least is in no class yet. */
+  isAmple(): boolean {
+    const limit = this.i32[W_PAGES_LIMIT];
+    return (limit - this.mallocedPages() + this.i32[W_PAGES_POOL]) * 16 >= limit;
+  }
+
   /** Gives pages of the pool back to the system while there are more pages than the limit allows. */
   releasePool(): void {
     const i32 = this.i32;
