@@ -79,7 +79,7 @@ describe('the segmented LRU', () => {
     ['does more once memory is short', 1, 300],
   ])('%s', (_name, pages, most) => {
     const fixture = fixtureWith({}, pages * PAGE_BYTES);
-    for (let i = 0; i < 1000; i++) fixture.store(STORE_SET, `key${i}`, 0, 0, 'x');
+    for (let i = 0; i < 1000; i++) fixture.store(STORE_SET, `key${String(i).padStart(4, '0')}`, 0, 0, 'x');
     const maintainer = new Maintainer(fixture.cache, 300, 10);
     const moves = (): number => sumLruCounter(fixture.cache.memory, L_MOVES_TO_COLD);
     maintainer.step(0);
