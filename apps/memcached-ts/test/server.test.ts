@@ -129,7 +129,8 @@ describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
       while ((await usedChunks(other)) < chunks) await new Promise((resolve) => setImmediate(resolve));
       for (const socket of sockets) socket.destroy();
       await statsUntil(other, (stats) => stats['curr_connections'] === '1');
-      expect(await usedChunks(other)).toBe(0);
+      // A page that the mover takes to another class meanwhile has its chunks counted as used until it is there.
+      await expect.poll(() => usedChunks(other)).toBe(0);
     }
     expect(await other.ask('get vanish\r\n', 'END\r\n')).toBe('END\r\n');
   });
