@@ -3,7 +3,18 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Client, IO_MODES, runToEnd, type Server, startOurs } from './servers.ts';
+import {
+  ask,
+  Client,
+  DEBIANS,
+  endsWithTest,
+  hasDebians,
+  IO_MODES,
+  runToEnd,
+  type Server,
+  start,
+  startOurs,
+} from './servers.ts';
 
 const present = existsSync('/usr/bin/memcslap');
 if (!present) console.warn("skipped: memcslap and its kind are not installed (Debian's libmemcached-tools)");
@@ -88,6 +99,46 @@ describe.skipIf(!present)('memcaslap', () => {
       expect(count('verify_failed')).toBe(0);
     } finally {
       await server.stop();
+    }
+  });
+});
+
+describe.skipIf(!present || !hasDebians)('tools that look into a server (skipped without Debian’s memcached)', () => {
+  it('see the same in ours as in Debian’s memcached', async () => {
+    // Without the maintainer every key is where `stats cachedump`, which memcdump asks for, looks.
+    const args = ['-t', '1', '-o', 'no_lru_maintainer,no_lru_crawler'];
+    const [theirs, ...ours] = await Promise.all([start(DEBIANS, args), ...IO_MODES.map((io) => startOurs(io, args))]);
+    const keys = Array.from({ length: 200 }, (_, i) => `key-${i}`);
+    const stores = keys.map((key, i) => `set ${key} ${i} 0 ${i * 7}\r\n${'v'.repeat(i * 7)}\r\n`).join('');
+    for (const server of [theirs!, ...ours])
+      expect(await ask(endsWithTest(server).port, `${stores}get key-1\r\n`)).toMatch(/^(STORED\r\n)+VALUE/);
+    const run = (tool: string, server: Server, words: string[]) =>
+      runToEnd(tool, [`--servers=127.0.0.1:${server.port}`, ...words]);
+    /** The words before each value, without those of other numbers and of the event library. */
+    const names = (text: string): string[] =>
+      text.split('\n').flatMap((line) => (/^\s+(?!libevent)([\w:/ ()]+?) *:/.exec(line)?.[1] ?? []) as string | []);
+
+    const dump = await run('memcdump', theirs!, []);
+    expect(dump.stdout.trim().split('\n').sort()).toEqual([...keys].sort());
+    for (const server of ours) expect(await run('memcdump', server, [])).toEqual(dump);
+    for (const words of [[], ['--binary'], ['slabs'], ['items'], ['settings'], ['--analyze'], ['--analyze=latency']]) {
+      const want = await run('memcstat', theirs!, words);
+      expect(want.code).toBe(0);
+      for (const server of ours) {
+        const got = await run('memcstat', server, words);
+        expect([words, got.code, got.stderr]).toEqual([words, 0, want.stderr]);
+        // Ours has lines of newer releases beside them.
+        const there = new Set(names(got.stdout));
+        expect(names(want.stdout).filter((name) => !there.has(name) && !/^(ext|ssl)_/.test(name))).toEqual([]);
+      }
+    }
+    for (const words of [['key-3'], ['--binary', 'key-3'], ['nope'], ['--binary', 'nope']]) {
+      const want = await run('memcexist', theirs!, words);
+      for (const server of ours) expect([words, await run('memcexist', server, words)]).toEqual([words, want]);
+    }
+    for (const server of ours) {
+      const version = await run('memcstat', server, ['--server-version']);
+      expect(version.stdout + version.stderr).toBe(`127.0.0.1:${server.port} 1.6.45\n`);
     }
   });
 });
