@@ -5,10 +5,12 @@
  * protocol, which the connection speaks from then on. Resumable as the protocols are: `run` says how far it came.
  * Not its job: the file (auth_file.ts).
  */
+
 import type { Credential } from './auth_file.ts';
 import { CONN_CLOSING, CONN_COMMAND, CONN_NREAD, CONN_SWALLOW, type Conn, PROTOCOL_TEXT } from './conn.ts';
 import type { Cache } from './engine/cache.ts';
-import { T_AUTH_CMDS, T_AUTH_ERRORS, T_BYTES_WRITTEN, threadBase } from './engine/stats.ts';
+import { T_AUTH_CMDS, T_AUTH_ERRORS } from './engine/stats.ts';
+import { Protocol } from './protocol.ts';
 import type { Output } from './values.ts';
 
 const line = (text: string): Buffer => Buffer.from(`${text}\r\n`, 'latin1');
@@ -24,19 +26,11 @@ const LINE_BYTES_MAX = 2048;
 /** Name and password: two entries of a file's length and what may stand between them. */
 const TOKEN_BYTES_MAX = 2048;
 
-export class ProtoAuth {
-  private readonly out: Output;
-  private readonly out8: Buffer;
-  private readonly f64: Float64Array;
-  private readonly stats: number;
+export class ProtoAuth extends Protocol {
   private credentials: readonly Credential[];
 
   constructor(cache: Cache, out: Output, credentials: readonly Credential[]) {
-    this.out = out;
-    const { buffer, byteOffset, byteLength } = out.memory;
-    this.out8 = Buffer.from(buffer, byteOffset, byteLength);
-    this.f64 = cache.memory.f64;
-    this.stats = threadBase(cache.thread);
+    super(cache, out);
     this.credentials = credentials;
   }
 
@@ -58,11 +52,10 @@ export class ProtoAuth {
           }
           const length = tokenLength(bytes.toString('latin1', at, newline));
           if (length < 0) {
-            if (!this.answer(conn, UNAUTHENTICATED)) return at;
+            if (!this.say(conn, UNAUTHENTICATED)) return at;
           } else if (length > TOKEN_BYTES_MAX) {
-            if (!this.answer(conn, TOO_LONG)) return at;
-            conn.state = CONN_SWALLOW;
-            conn.swallowLeft = length + 2;
+            if (!this.say(conn, TOO_LONG)) return at;
+            this.swallow(conn, length + 2, -1, at);
           } else {
             conn.state = CONN_NREAD;
             conn.valueLeft = length + 2;
@@ -94,15 +87,15 @@ export class ProtoAuth {
 
   /** The value stands in bytes[start, end), its CR LF included. False: no room for the answer, nothing was done. */
   private judge(conn: Conn, bytes: Buffer, start: number, end: number): boolean {
-    if (bytes[end - 2] !== 0x0d || bytes[end - 1] !== 0x0a) return this.answer(conn, BAD_TERMINATION);
+    if (bytes[end - 2] !== 0x0d || bytes[end - 1] !== 0x0a) return this.say(conn, BAD_TERMINATION);
     const words = bytes
       .toString('latin1', start, end - 2)
       .split('\0', 1)[0]!
       .split(' ')
       .filter((word) => word !== '');
-    if (words.length < 2) return this.answer(conn, BAD_FORMAT);
+    if (words.length < 2) return this.say(conn, BAD_FORMAT);
     const right = this.isRight(Buffer.from(words[0]!, 'latin1'), Buffer.from(words[1]!, 'latin1'));
-    if (!this.answer(conn, right ? STORED : FAILURE)) return false;
+    if (!this.say(conn, right ? STORED : FAILURE)) return false;
     this.f64[this.stats + T_AUTH_CMDS] += 1;
     if (right) {
       conn.authenticated = true;
@@ -124,18 +117,6 @@ export class ProtoAuth {
       right ||= sameUser && samePassword;
     }
     return right;
-  }
-
-  private answer(conn: Conn, text: Buffer): boolean {
-    const at = this.out.reserve(conn.handle, text.length);
-    if (at < 0) {
-      conn.blocked = true;
-      return false;
-    }
-    text.copy(this.out8, at);
-    this.out.commit(conn.handle, text.length);
-    this.f64[this.stats + T_BYTES_WRITTEN] += text.length;
-    return true;
   }
 }
 

@@ -7,6 +7,7 @@
  * Invariant: room for a reply is made sure of before anything is changed, so a packet is carried out once.
  * Not its job: sockets, the choice between the protocols (worker.ts), what a command does to the cache.
  */
+
 import {
   CONN_CLOSING,
   CONN_COMMAND,
@@ -17,7 +18,6 @@ import {
   type Conn,
   takeTurn,
 } from './conn.ts';
-import type { Assoc } from './engine/assoc.ts';
 import type { Cache } from './engine/cache.ts';
 import {
   DELTA_EXISTS,
@@ -25,7 +25,6 @@ import {
   DELTA_NON_NUMERIC,
   DELTA_OK,
   EXISTS,
-  type Items,
   NOT_FOUND,
   STORE_ADD,
   STORE_APPEND,
@@ -35,12 +34,10 @@ import {
   STORE_SET,
   STORED,
 } from './engine/items.ts';
-import { CLASS_MASK, I_CAS_HI, I_CAS_LO, KEY_BYTES_MAX, THREAD_CLASS_COUNTERS, W_DETAIL } from './engine/layout.ts';
-import type { Locks } from './engine/locks.ts';
+import { I_CAS_HI, I_CAS_LO, KEY_BYTES_MAX, THREAD_CLASS_COUNTERS, W_DETAIL } from './engine/layout.ts';
 import {
   S_DELETE_HITS,
   S_SET_CMDS,
-  S_TOUCH_HITS,
   T_AUTH_CMDS,
   T_AUTH_ERRORS,
   T_BYTES_WRITTEN,
@@ -52,12 +49,10 @@ import {
   T_STORE_TOO_LARGE,
   T_TOUCH_CMDS,
   T_TOUCH_MISSES,
-  threadBase,
-  threadClassBase,
-  threadLruHits,
 } from './engine/stats.ts';
-import { type Decimal, writeU64 } from './numbers.ts';
+import { writeU64 } from './numbers.ts';
 import { PREFIX_DELETE, PREFIX_GET, PREFIX_SET, type Prefixes } from './prefixes.ts';
+import { Protocol } from './protocol.ts';
 import { DEFERRED, VERSION } from './replies.ts';
 import { COPY_BYTES_MAX, FULL, type Output, type Values } from './values.ts';
 
@@ -157,21 +152,9 @@ const CREDENTIALS_BYTES_MAX = 1024;
 /** An expiry that forbids to create the number. */
 const NO_CREATE = 0xffff_ffff;
 
-export class ProtoBin {
-  private readonly out: Output;
+export class ProtoBin extends Protocol {
   private readonly host: BinaryHost;
   private readonly values: Values;
-  private readonly items: Items;
-  private readonly locks: Locks;
-  private readonly assoc: Assoc;
-  private readonly decimal: Decimal;
-  private readonly i32: Int32Array;
-  private readonly u8: Buffer;
-  private readonly f64: Float64Array;
-  private readonly out8: Buffer;
-  private readonly stats: number;
-  private readonly classStats: number;
-  private readonly lruHits: number;
   private readonly digits = Buffer.alloc(24);
   /** With -C the CAS of a store is not looked at. */
   private readonly useCas: boolean;
@@ -191,21 +174,9 @@ export class ProtoBin {
   private casLo = 0;
 
   constructor(cache: Cache, out: Output, values: Values, host: BinaryHost) {
-    this.out = out;
+    super(cache, out);
     this.host = host;
     this.values = values;
-    this.items = cache.items;
-    this.locks = cache.locks;
-    this.assoc = cache.assoc;
-    this.decimal = cache.decimal;
-    this.i32 = cache.memory.i32;
-    this.u8 = cache.memory.u8;
-    this.f64 = cache.memory.f64;
-    const { buffer, byteOffset, byteLength } = out.memory;
-    this.out8 = Buffer.from(buffer, byteOffset, byteLength);
-    this.stats = threadBase(cache.thread);
-    this.classStats = threadClassBase(cache.thread);
-    this.lruHits = threadLruHits(cache.thread);
     this.useCas = cache.memory.config.useCas;
   }
 
@@ -254,14 +225,7 @@ export class ProtoBin {
   // ---- replies ---------------------------------------------------------------------------------------------------
 
   private room(conn: Conn, bytes: number): number {
-    const at = this.out.reserve(conn.handle, HEAD_BYTES_MAX + bytes);
-    if (at < 0) conn.blocked = true;
-    return at;
-  }
-
-  private commit(conn: Conn, bytes: number): void {
-    this.out.commit(conn.handle, bytes);
-    this.f64[this.stats + T_BYTES_WRITTEN] += bytes;
+    return this.reserve(conn, HEAD_BYTES_MAX + bytes);
   }
 
   private write32(at: number, value: number): void {
@@ -323,12 +287,9 @@ export class ProtoBin {
     return next;
   }
 
-  private swallow(conn: Conn, bytes: number, next: number): number {
-    if (bytes > 0) {
-      conn.state = CONN_SWALLOW;
-      conn.swallowLeft = bytes;
-    }
-    return next;
+  /** Drops the rest of a packet's body. */
+  private drop(conn: Conn, bytes: number, next: number): number {
+    return bytes > 0 ? this.swallow(conn, bytes, -1, next) : next;
   }
 
   // ---- packets ---------------------------------------------------------------------------------------------------
@@ -458,7 +419,7 @@ export class ProtoBin {
         if (this.host.authRequired) return this.sasl(conn, bytes, at);
     }
     this.error(conn, at, UNKNOWN_COMMAND);
-    return this.swallow(conn, this.valueLength(), next);
+    return this.drop(conn, this.valueLength(), next);
   }
 
   private valueLength(): number {
@@ -516,12 +477,7 @@ export class ProtoBin {
     items.bump(ref);
     const list = items.listOf(ref);
     locks.unlockItem(hash);
-    if (touches) {
-      f64[this.stats + T_TOUCH_CMDS] += 1;
-      f64[this.classStats + (list & CLASS_MASK) * THREAD_CLASS_COUNTERS + S_TOUCH_HITS] += 1;
-    } else {
-      f64[this.lruHits + list] += 1;
-    }
+    this.countHit(list, touches);
     if (i32[W_DETAIL] !== 0) this.host.prefixes.count(bytes, keyStart, keyEnd, PREFIX_GET, true);
     this.commit(conn, to - at);
     if (large) this.values.beginSend(conn, length);
@@ -543,7 +499,7 @@ export class ProtoBin {
       this.f64[this.stats + (tooLarge ? T_STORE_TOO_LARGE : T_STORE_NO_MEMORY)] += 1;
       if (command === SET) items.remove(bytes, keyStart, keyEnd, hash);
       this.error(conn, at, tooLarge ? TOO_LARGE : NO_MEMORY);
-      return this.swallow(conn, length, keyEnd);
+      return this.drop(conn, length, keyEnd);
     }
     conn.state = CONN_NREAD;
     conn.hash = hash;
@@ -739,6 +695,6 @@ export class ProtoBin {
     }
     this.f64[this.stats + T_AUTH_ERRORS] += 1;
     this.error(conn, at, AUTH_ERROR);
-    return this.swallow(conn, length, keyEnd);
+    return this.drop(conn, length, keyEnd);
   }
 }

@@ -8,9 +8,9 @@
  *
  * Where versions of memcached differ, this follows 1.6.45: E, `md x`, `ms s`, `ms MA N`, payloads swallowed after errors.
  */
+
 import { decodeBase64, writeBase64 } from './base64.ts';
-import { CONN_COMMAND, CONN_NREAD, CONN_SEND, CONN_SWALLOW, type Conn } from './conn.ts';
-import type { Assoc } from './engine/assoc.ts';
+import { CONN_COMMAND, CONN_NREAD, CONN_SEND, type Conn } from './conn.ts';
 import type { Cache } from './engine/cache.ts';
 import {
   DELTA_EXISTS,
@@ -18,7 +18,6 @@ import {
   DELTA_NON_NUMERIC,
   DELTA_OK,
   EXISTS,
-  type Items,
   NOT_FOUND,
   STORE_ADD,
   STORE_APPEND,
@@ -31,7 +30,6 @@ import {
   STORED,
 } from './engine/items.ts';
 import {
-  CLASS_MASK,
   CLASS_SHIFT,
   I_CAS_HI,
   I_CAS_LO,
@@ -47,23 +45,17 @@ import {
   THREAD_CLASS_COUNTERS,
   W_TIME,
 } from './engine/layout.ts';
-import type { Locks } from './engine/locks.ts';
 import {
   S_DELETE_HITS,
   S_SET_CMDS,
-  S_TOUCH_HITS,
-  T_BYTES_WRITTEN,
   T_DELETE_MISSES,
   T_GET_MISSES,
   T_META_CMDS,
   T_STORE_NO_MEMORY,
   T_STORE_TOO_LARGE,
-  T_TOUCH_CMDS,
-  threadBase,
-  threadClassBase,
-  threadLruHits,
 } from './engine/stats.ts';
-import { type Decimal, writeU32, writeU64 } from './numbers.ts';
+import { writeU32, writeU64 } from './numbers.ts';
+import { Protocol } from './protocol.ts';
 import {
   R_BAD_CHUNK,
   R_BAD_DELTA_VALUE,
@@ -142,20 +134,8 @@ const A_W = 0x57;
 const A_X = 0x58;
 const A_Z = 0x5a;
 
-export class ProtoMeta {
-  private readonly out: Output;
+export class ProtoMeta extends Protocol {
   private readonly values: Values;
-  private readonly items: Items;
-  private readonly locks: Locks;
-  private readonly assoc: Assoc;
-  private readonly decimal: Decimal;
-  private readonly i32: Int32Array;
-  private readonly u8: Buffer;
-  private readonly f64: Float64Array;
-  private readonly out8: Buffer;
-  private readonly stats: number;
-  private readonly classStats: number;
-  private readonly lruHits: number;
   private readonly tokenStart: Int32Array;
   private readonly tokenEnd: Int32Array;
 
@@ -196,20 +176,8 @@ export class ProtoMeta {
 
   /** The last two are the text protocol's: what it cut the line into. */
   constructor(cache: Cache, out: Output, values: Values, tokenStart: Int32Array, tokenEnd: Int32Array) {
-    this.out = out;
+    super(cache, out);
     this.values = values;
-    this.items = cache.items;
-    this.locks = cache.locks;
-    this.assoc = cache.assoc;
-    this.decimal = cache.decimal;
-    this.i32 = cache.memory.i32;
-    this.u8 = cache.memory.u8;
-    this.f64 = cache.memory.f64;
-    const { buffer, byteOffset, byteLength } = out.memory;
-    this.out8 = Buffer.from(buffer, byteOffset, byteLength);
-    this.stats = threadBase(cache.thread);
-    this.classStats = threadClassBase(cache.thread);
-    this.lruHits = threadLruHits(cache.thread);
     this.tokenStart = tokenStart;
     this.tokenEnd = tokenEnd;
   }
@@ -236,13 +204,7 @@ export class ProtoMeta {
   // ---- replies ---------------------------------------------------------------------------------------------------
 
   private error(conn: Conn, reply: number, next: number): number {
-    const text = REPLIES[reply];
-    const at = this.out.reserve(conn.handle, text.length);
-    if (at < 0) {
-      conn.blocked = true;
-      return -1;
-    }
-    return this.errorAt(conn, at, reply, next);
+    return this.say(conn, REPLIES[reply]) ? next : -1;
   }
 
   /** An error where there is room already. */
@@ -254,14 +216,7 @@ export class ProtoMeta {
   }
 
   private room(conn: Conn, bytes: number): number {
-    const at = this.out.reserve(conn.handle, HEAD_BYTES_MAX + bytes);
-    if (at < 0) conn.blocked = true;
-    return at;
-  }
-
-  private commit(conn: Conn, bytes: number): void {
-    this.out.commit(conn.handle, bytes);
-    this.f64[this.stats + T_BYTES_WRITTEN] += bytes;
+    return this.reserve(conn, HEAD_BYTES_MAX + bytes);
   }
 
   private writeCode(at: number, code: number): number {
@@ -576,20 +531,11 @@ export class ProtoMeta {
       conn.sendItem = ref;
       conn.state = CONN_SEND;
     }
-    this.countHit(meta);
+    this.countHit((meta >>> CLASS_SHIFT) & LRU_ID_MASK, this.newTtl);
     locks.unlockItem(hash);
     this.commit(conn, to - at);
     if (large) this.values.beginSend(conn, nbytes);
     return next;
-  }
-
-  private countHit(meta: number): void {
-    if (this.newTtl) {
-      this.f64[this.stats + T_TOUCH_CMDS] += 1;
-      this.f64[this.classStats + ((meta >>> CLASS_SHIFT) & CLASS_MASK) * THREAD_CLASS_COUNTERS + S_TOUCH_HITS] += 1;
-    } else {
-      this.f64[this.lruHits + ((meta >>> CLASS_SHIFT) & LRU_ID_MASK)] += 1;
-    }
   }
 
   // ---- ms --------------------------------------------------------------------------------------------------------
@@ -651,13 +597,6 @@ export class ProtoMeta {
       (this.quiet ? MS_QUIET : 0) | (this.setStale ? MS_STALE : 0) | (this.explicitCas ? MS_EXPLICIT_CAS : 0);
     this.keepTail(conn, bytes, tokens);
     this.values.beginFill(conn, ref, nbytes);
-    return next;
-  }
-
-  private swallow(conn: Conn, bytes: number, reply: number, next: number): number {
-    conn.state = CONN_SWALLOW;
-    conn.swallowLeft = bytes;
-    conn.swallowReply = reply;
     return next;
   }
 

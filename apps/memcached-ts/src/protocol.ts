@@ -1,0 +1,95 @@
+/**
+ * What the protocols have in common: their views over the cache and the output, room in it, and what they count.
+ *
+ * Invariant: `reserve` either gives room or marks the connection as blocked; whoever finds no room has changed nothing yet.
+ * Not its job: any one protocol (proto_text.ts, proto_meta.ts, proto_bin.ts, proto_auth.ts), values (values.ts).
+ */
+import { CONN_SWALLOW, type Conn } from './conn.ts';
+import type { Assoc } from './engine/assoc.ts';
+import type { Cache } from './engine/cache.ts';
+import type { Items } from './engine/items.ts';
+import { CLASS_MASK, THREAD_CLASS_COUNTERS } from './engine/layout.ts';
+import type { Locks } from './engine/locks.ts';
+import {
+  S_TOUCH_HITS,
+  T_BYTES_WRITTEN,
+  T_TOUCH_CMDS,
+  threadBase,
+  threadClassBase,
+  threadLruHits,
+} from './engine/stats.ts';
+import type { Decimal } from './numbers.ts';
+import type { Output } from './values.ts';
+
+export abstract class Protocol {
+  protected readonly out: Output;
+  /** The output's memory. */
+  protected readonly out8: Buffer;
+  protected readonly items: Items;
+  protected readonly locks: Locks;
+  protected readonly assoc: Assoc;
+  protected readonly decimal: Decimal;
+  protected readonly i32: Int32Array;
+  protected readonly u8: Buffer;
+  protected readonly f64: Float64Array;
+  /** Indices in `f64` of this thread's counters: its own, those of slab classes, and hits of LRU lists. */
+  protected readonly stats: number;
+  protected readonly classStats: number;
+  protected readonly lruHits: number;
+
+  constructor(cache: Cache, out: Output) {
+    this.out = out;
+    const { buffer, byteOffset, byteLength } = out.memory;
+    this.out8 = Buffer.from(buffer, byteOffset, byteLength);
+    this.items = cache.items;
+    this.locks = cache.locks;
+    this.assoc = cache.assoc;
+    this.decimal = cache.decimal;
+    this.i32 = cache.memory.i32;
+    this.u8 = cache.memory.u8;
+    this.f64 = cache.memory.f64;
+    this.stats = threadBase(cache.thread);
+    this.classStats = threadClassBase(cache.thread);
+    this.lruHits = threadLruHits(cache.thread);
+  }
+
+  /** Room for that many bytes: its offset in `out8`, or -1 and the connection is blocked. */
+  protected reserve(conn: Conn, bytes: number): number {
+    const at = this.out.reserve(conn.handle, bytes);
+    if (at < 0) conn.blocked = true;
+    return at;
+  }
+
+  /** What was written where `reserve` said goes out. */
+  protected commit(conn: Conn, bytes: number): void {
+    this.out.commit(conn.handle, bytes);
+    this.f64[this.stats + T_BYTES_WRITTEN] += bytes;
+  }
+
+  /** Writes `text`. False: no room, the connection is blocked. */
+  protected say(conn: Conn, text: Buffer): boolean {
+    const at = this.reserve(conn, text.length);
+    if (at < 0) return false;
+    text.copy(this.out8, at);
+    this.commit(conn, text.length);
+    return true;
+  }
+
+  /** The next `bytes` are dropped, then `reply` is sent (an index of the table of replies, -1 none). Gives `next`. */
+  protected swallow(conn: Conn, bytes: number, reply: number, next: number): number {
+    conn.state = CONN_SWALLOW;
+    conn.swallowLeft = bytes;
+    conn.swallowReply = reply;
+    return next;
+  }
+
+  /** A hit of an item in `list`: of a get, or of a get that also gave it a new expiry. */
+  protected countHit(list: number, touches: boolean): void {
+    if (touches) {
+      this.f64[this.stats + T_TOUCH_CMDS] += 1;
+      this.f64[this.classStats + (list & CLASS_MASK) * THREAD_CLASS_COUNTERS + S_TOUCH_HITS] += 1;
+    } else {
+      this.f64[this.lruHits + list] += 1;
+    }
+  }
+}
