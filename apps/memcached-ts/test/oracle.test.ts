@@ -6,12 +6,11 @@
  * with an overlong key stands alone, because 1.6.18 then also forgets the replies of the commands before it.
  */
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, it } from 'vitest';
 import { fraction } from './arbitraries.ts';
-import { aroundDifference, pieces, textStages } from './pieces.ts';
-import { DEBIANS, hasDebians, IO_MODES, play, playStages, type Server, start, startOurs } from './servers.ts';
-
-if (!hasDebians) console.warn(`skipped: ${DEBIANS} is not installed, so there is nothing to compare with`);
+import { expectSame, ORACLE_RUNS, oracleServers } from './oracles.ts';
+import { pieces, textStages } from './pieces.ts';
+import { hasDebians, play, playStages } from './servers.ts';
 
 const key = fc.oneof(
   { weight: 12, arbitrary: fc.integer({ min: 0, max: 6 }).map((n) => `key${n}`) },
@@ -186,17 +185,7 @@ const exchange = fc.record({
 });
 
 describe.skipIf(!hasDebians)("Debian's memcached as oracle", () => {
-  let oracle: Server;
-  const ours: Server[] = [];
-
-  beforeAll(async () => {
-    // Slabs large enough that nothing is evicted: which item would be is not part of the protocol.
-    oracle = await start(DEBIANS, ['-m', '1024', '-t', '1']);
-    for (const io of IO_MODES) ours.push(await startOurs(io, ['-m', '1024', '-t', '1']));
-  });
-  afterAll(async () => {
-    await Promise.all([oracle, ...ours].map((server) => server?.stop()));
-  });
+  const oracle = oracleServers();
 
   it('answers every exchange with the same bytes, CAS numbers included', async () => {
     await fc.assert(
@@ -205,16 +194,9 @@ describe.skipIf(!hasDebians)("Debian's memcached as oracle", () => {
         const parts = textStages(['flush_all\r\n', ...commands, `\r\n\r\nmn\r\n${quit}`]).map((stage) =>
           pieces(stage, cuts),
         );
-        const want = await playStages(oracle.port, parts);
-        for (const [i, server] of ours.entries()) {
-          const got = await playStages(server.port, parts);
-          if (!got.equals(want)) {
-            const [ours, theirs] = aroundDifference(got, want);
-            expect(`${IO_MODES[i]}: ${ours}`).toBe(`${IO_MODES[i]}: ${theirs}`);
-          }
-        }
+        await expectSame(oracle, ({ port }) => playStages(port, parts));
       }),
-      { numRuns: Number(process.env['ORACLE_RUNS'] ?? 300) },
+      { numRuns: ORACLE_RUNS },
     );
   });
 
@@ -238,12 +220,9 @@ describe.skipIf(!hasDebians)("Debian's memcached as oracle", () => {
     ].map((text) => ({ start: text.slice(0, 20), length: text.length, text })),
   )('answers the odd request $start… ($length bytes) with the same bytes', async ({ text }) => {
     const prepared = Buffer.from('flush_all\r\nset key0 5 0 3\r\nabc\r\n', 'latin1');
-    const bytes = Buffer.from(text, 'latin1');
-    await play(oracle.port, [prepared]);
-    const want = await play(oracle.port, [bytes]);
-    for (const server of ours) {
-      await play(server.port, [prepared]);
-      expect((await play(server.port, [bytes])).toString('latin1')).toBe(want.toString('latin1'));
-    }
+    await expectSame(oracle, async ({ port }) => {
+      await play(port, [prepared]);
+      return play(port, [Buffer.from(text, 'latin1')]);
+    });
   });
 });

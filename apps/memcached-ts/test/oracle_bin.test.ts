@@ -9,13 +9,12 @@
  * | VERSION's number                        | its own                         | 1.6.45: left out              |
  */
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, it } from 'vitest';
 import { fraction } from './arbitraries.ts';
+import { expectSame, ORACLE_RUNS, oracleServers } from './oracles.ts';
 import { deltaExtras, packet, readPackets, u32 } from './packets.ts';
 import { pieces, stages } from './pieces.ts';
-import { DEBIANS, hasDebians, IO_MODES, play, playStages, type Server, start, startOurs } from './servers.ts';
-
-if (!hasDebians) console.warn(`skipped: ${DEBIANS} is not installed, so there is nothing to compare with`);
+import { hasDebians, play, playStages } from './servers.ts';
 
 const key = fc.oneof(
   { weight: 9, arbitrary: fc.integer({ min: 0, max: 4 }).map((n) => `key${n}`) },
@@ -128,16 +127,7 @@ const exchange = fc.record({
 });
 
 describe.skipIf(!hasDebians)("Debian's memcached as oracle of the binary protocol", () => {
-  let oracle: Server;
-  const ours: Server[] = [];
-
-  beforeAll(async () => {
-    oracle = await start(DEBIANS, ['-m', '1024', '-t', '1']);
-    for (const io of IO_MODES) ours.push(await startOurs(io, ['-m', '1024', '-t', '1']));
-  });
-  afterAll(async () => {
-    await Promise.all([oracle, ...ours].map((server) => server?.stop()));
-  });
+  const oracle = oracleServers();
 
   it('answers every exchange with the same bytes, CAS numbers included', async () => {
     await fc.assert(
@@ -151,18 +141,13 @@ describe.skipIf(!hasDebians)("Debian's memcached as oracle of the binary protoco
         parts.push([end]);
         // Whoever used up a CAS number where the other did not is found out at once.
         const probe = packet(1, { key: 'probe', extras: u32(0, 0) });
-        const run = async ({ port }: Server) =>
-          Buffer.concat([await playStages(port, parts), await play(port, [probe])]);
-        const want = await run(oracle);
-        for (const [i, server] of ours.entries()) {
-          const got = await run(server);
-          if (!got.equals(want)) {
-            const words = (answer: Buffer): string[] => readPackets(answer);
-            expect([IO_MODES[i], ...words(got)]).toEqual([IO_MODES[i], ...words(want)]);
-          }
-        }
+        await expectSame(
+          oracle,
+          async ({ port }) => Buffer.concat([await playStages(port, parts), await play(port, [probe])]),
+          (got, want) => [readPackets(got), readPackets(want)],
+        );
       }),
-      { numRuns: Number(process.env['ORACLE_RUNS'] ?? 300) },
+      { numRuns: ORACLE_RUNS },
     );
   });
 });

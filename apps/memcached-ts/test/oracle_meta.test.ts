@@ -16,12 +16,11 @@
  * | overlong opaque of `ma`, `mg N`    | error after the deed          | error alone: left out                          |
  */
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, it } from 'vitest';
 import { fraction } from './arbitraries.ts';
-import { aroundDifference, pieces, textStages } from './pieces.ts';
-import { DEBIANS, hasDebians, IO_MODES, playStages, type Server, start, startOurs } from './servers.ts';
-
-if (!hasDebians) console.warn(`skipped: ${DEBIANS} is not installed, so there is nothing to compare with`);
+import { expectSame, ORACLE_RUNS, oracleServers } from './oracles.ts';
+import { pieces, textStages } from './pieces.ts';
+import { hasDebians, playStages } from './servers.ts';
 
 const key = fc.oneof(
   { weight: 10, arbitrary: fc.integer({ min: 0, max: 4 }).map((n) => `key${n}`) },
@@ -213,31 +212,15 @@ function oneForm(answer: Buffer): Buffer {
 }
 
 describe.skipIf(!hasDebians)("Debian's memcached as oracle of the meta protocol", () => {
-  let oracle: Server;
-  const ours: Server[] = [];
-
-  beforeAll(async () => {
-    oracle = await start(DEBIANS, ['-m', '1024', '-t', '1']);
-    for (const io of IO_MODES) ours.push(await startOurs(io, ['-m', '1024', '-t', '1']));
-  });
-  afterAll(async () => {
-    await Promise.all([oracle, ...ours].map((server) => server?.stop()));
-  });
+  const oracle = oracleServers();
 
   it('answers every exchange with the same bytes, CAS numbers included', async () => {
     await fc.assert(
       fc.asyncProperty(exchange, async ({ commands, cuts }) => {
         const parts = textStages(['flush_all\r\n', ...commands, '\r\n\r\nmn\r\n']).map((stage) => pieces(stage, cuts));
-        const want = oneForm(await playStages(oracle.port, parts));
-        for (const [i, server] of ours.entries()) {
-          const got = oneForm(await playStages(server.port, parts));
-          if (!got.equals(want)) {
-            const [mine, theirs] = aroundDifference(got, want);
-            expect(`${IO_MODES[i]}: ${mine}`).toBe(`${IO_MODES[i]}: ${theirs}`);
-          }
-        }
+        await expectSame(oracle, async ({ port }) => oneForm(await playStages(port, parts)));
       }),
-      { numRuns: Number(process.env['ORACLE_RUNS'] ?? 300) },
+      { numRuns: ORACLE_RUNS },
     );
   });
 });

@@ -103,6 +103,11 @@ export class Assoc {
 
   /** Puts `fresh`, a copy of the item `ref`, in its place. */
   replace(ref: number, fresh: number, hash: number): void {
+    this.i32[this.linkTo(ref, hash)] = fresh;
+  }
+
+  /** Index in `i32` of the link that leads to an item. */
+  private linkTo(ref: number, hash: number): number {
     const { i32 } = this;
     let at = this.bucketWord(hash);
     while (i32[at] !== ref) {
@@ -110,18 +115,12 @@ export class Assoc {
       if (next === 0) throw new Error(`hash table: item ${ref} is not in the chain of its bucket`);
       at = next * 2 + I_HASH_NEXT;
     }
-    i32[at] = fresh;
+    return at;
   }
 
   remove(ref: number, hash: number): void {
     const { i32 } = this;
-    let at = this.bucketWord(hash);
-    while (i32[at] !== ref) {
-      const next = i32[at];
-      if (next === 0) throw new Error(`hash table: item ${ref} is not in the chain of its bucket`);
-      at = next * 2 + I_HASH_NEXT;
-    }
-    i32[at] = i32[ref * 2 + I_HASH_NEXT];
+    i32[this.linkTo(ref, hash)] = i32[ref * 2 + I_HASH_NEXT];
     i32[ref * 2 + I_HASH_NEXT] = 0;
     this.count(-1);
   }
