@@ -273,7 +273,7 @@ static void mp_group_destroy(struct mp_group *g)
 		if (q->sock && q->sock != g->original)
 			sock_release(q->sock);
 	}
-	fput(g->file);
+	mp_listener_put(g->file);
 	kvfree(g);
 }
 

@@ -318,6 +318,19 @@ struct mp_handle *mp_ready_next(struct mp_channel *ch)
 	}
 }
 
+/*
+ * Puts the file of a listening socket. When a process is killed it is a thread of the kernel that does this, and there fput()
+ * leaves the closing to yet another one, a tick later: by then the process has been waited for, and its successor finds
+ * the port taken. Closing a listening socket needs nothing that could wait for this thread.
+ */
+void mp_listener_put(struct file *file)
+{
+	if (current->flags & PF_KTHREAD)
+		__fput_sync(file);
+	else
+		fput(file);
+}
+
 /* Takes the handle off the table and its socket. Pending requests were answered by the caller, or nobody listens. */
 void mp_handle_close(struct mp_handle *h)
 {
@@ -331,7 +344,9 @@ void mp_handle_close(struct mp_handle *h)
 	ch->nr_open--;
 	if (h->index < ch->nr_kernel)
 		ch->free[ch->nr_free++] = h->index;
-	if (h->file)
+	if (h->file && h->listening)
+		mp_listener_put(h->file);
+	else if (h->file)
 		fput(h->file);
 	else if (h->sock)
 		mp_lwsocket_release(h);

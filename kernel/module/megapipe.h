@@ -183,6 +183,7 @@ void mp_table_destroy(struct mp_channel *ch);
 struct mp_handle *mp_handle_find(struct mp_channel *ch, u32 index, u32 generation, int *err);
 struct mp_handle *mp_handle_create(struct mp_channel *ch, u32 index, u32 generation, int *err);
 void mp_handle_attach(struct mp_handle *h, struct socket *sock, struct file *file);
+void mp_listener_put(struct file *file);
 void mp_handle_close(struct mp_handle *h);
 void mp_handle_wake(struct mp_handle *h);
 void mp_handle_requeue(struct mp_handle *h);
