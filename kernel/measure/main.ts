@@ -1,19 +1,16 @@
 /**
- * Instructions per transaction of C echo servers on epoll, io_uring and the module, counted on the server's own virtual CPU by
- * plugin.c, in a QEMU guest with Debian's kernel. Times under emulation mean nothing; counts do: the same work takes the
- * same instructions to about one in a hundred (interrupts, and how full the batches are, differ from run to run).
+ * Instructions per transaction of C echo servers on epoll, io_uring and the module, in a QEMU guest with Debian's kernel. Its one
+ * virtual CPU goes by instructions (-icount), so nothing depends on the host, and the same build gives the same counts to the last
+ * digit; plugin.c divides them by who runs. Times under emulation mean nothing; counts do.
  *
- * usage: node kernel/measure/main.ts [--parts counts,exact,steering,throughput] [--json FILE] [--transactions N] [--connections N]
+ * usage: node kernel/measure/main.ts [--parts counts,throughput] [--json FILE] [--transactions N] [--connections N]
  *                                    [--each 1,8,128] [--servers epoll,device] [--profile]
- *   counts       (the default) a virtual CPU for the server alone, saturated by two of clients. A packet is received on the CPU that
- *                sends it, as loopback does: the server's CPU does the client's half of receiving, and the other way round
- *   exact        everything on one virtual CPU whose time goes by its instructions (-icount), so that what the host does is not counted.
- *                It cannot be divided (the stack does much of its work in threads of the kernel): what is counted is the
- *                client, both halves of TCP and the server. Not with several servers in one run yet: on one CPU a
- *                listening socket that was shared outlives its server for a moment (the kernel closes it in a thread of
- *                its own), and the next one then finds the port taken
- *   steering     counts, with receive flow steering: each side receives on its own CPU, but for what comes before its first call
+ *   counts       (the default) what the server's CPU does, and the server's own half. Over loopback a packet is received by who
+ *                sends it, in softirq: a server with a CPU for itself does its process and the client's half of receiving.
+ *                Its own half is its process without that, and the receiving that the client does in its place
  *   throughput   server and clients on 1, 2, 4 virtual CPUs: how the servers compare, not how fast they are
+ *   --transactions  counted for each server, a multiple of connections x each, so that as many connections begin and end
+ *                as belong to them
  *   --profile    also where the instructions went, by function of the kernel
  * Exit status: the test bed's (77: it cannot run here, and says why).
  */
@@ -24,24 +21,24 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { gunzipSync } from 'node:zlib';
 
-/** Virtual CPUs where instructions are counted: the last is the server's. */
-const CPUS = 3;
-/** ... and where throughput is compared. */
+/** Virtual CPUs that throughput is compared on. */
 const SCALES = [1, 2, 4];
 const THROUGHPUT_EACH = 8;
 const THROUGHPUT_ROUNDS = 5;
-const TITLES: Record<string, string> = {
-  exact: 'of client and server together, on one CPU, exactly',
-  counts: "on the server's CPU",
-  steering: "on the server's CPU, with receive flow steering",
-};
+/** Parts of what runs, as plugin.c writes them down. */
+const SERVER = 0;
+const CLIENT = 1;
+const OTHERS = 2;
+const IN_SOFTIRQ = 3;
+const PARTS = 6;
+const PART_TITLES = ['server', 'client', 'others', 'server, in softirq', 'client, in softirq', 'others, in softirq'];
 /** Functions that a profile shows of each server. */
 const PROFILE_ROWS = 120;
 const { values } = parseArgs({
   options: {
     parts: { type: 'string', default: 'counts' },
     json: { type: 'string' },
-    transactions: { type: 'string', default: '4000' },
+    transactions: { type: 'string', default: '2048' },
     connections: { type: 'string', default: '64' },
     each: { type: 'string', default: '1,8,128' },
     servers: { type: 'string' },
@@ -51,10 +48,9 @@ const { values } = parseArgs({
 const EACH = values.each.split(',').map(Number);
 const parts = values.parts.split(',');
 for (const part of parts)
-  if (!['exact', 'counts', 'steering', 'throughput'].includes(part))
-    throw new Error(`--parts: ${part} is none of them`);
+  if (!['counts', 'throughput'].includes(part)) throw new Error(`--parts: ${part} is none of them`);
 
-/** Instructions of the server's CPU for one transaction. */
+/** Instructions for one transaction. */
 export interface Count {
   server: string;
   /** Transactions a connection. */
@@ -84,10 +80,8 @@ const kernelFolder = resolve(import.meta.dirname, '..');
 const work = mkdtempSync(join(tmpdir(), 'megapipe-measure-'));
 let guestKernel = 'unknown';
 try {
-  const result: { exact?: Count[]; counts?: Count[]; steered?: Count[]; throughput?: Rate[] } = {};
-  if (parts.includes('exact')) result.exact = count('exact');
-  if (parts.includes('counts')) result.counts = count('counts');
-  if (parts.includes('steering')) result.steered = count('steering');
+  const result: { counts?: Count[]; own?: Count[]; others?: Count[]; throughput?: Rate[] } = {};
+  if (parts.includes('counts')) Object.assign(result, count());
   if (parts.includes('throughput')) result.throughput = SCALES.flatMap(compare);
   const environment = {
     guest: guestKernel,
@@ -115,8 +109,16 @@ function guest(env: Record<string, string>, ...args: string[]): string {
   return run.stdout;
 }
 
-function count(part: string): Count[] {
-  const exact = part === 'exact';
+interface Counts {
+  /** On the server's CPU. */
+  counts: Count[];
+  /** The server's own half. */
+  own: Count[];
+  /** Threads of the kernel, and whoever else was there. */
+  others: Count[];
+}
+
+function count(): Counts {
   const plugin = join(work, 'plugin.so');
   const built = spawnSync('gcc', ['-shared', '-fPIC', '-O2', '-o', plugin, join(import.meta.dirname, 'plugin.c')], {
     stdio: 'inherit',
@@ -125,19 +127,18 @@ function count(part: string): Count[] {
   const marks = join(work, 'marks');
   const output = guest(
     {
-      MEGAPIPE_QEMU_PLUGIN: `${plugin},out=${marks}${values.profile ? `,profile=${exact ? 0 : CPUS - 1}` : ''}`,
-      MEGAPIPE_GUEST_CPUS: String(exact ? 1 : CPUS),
-      ...(exact ? { MEGAPIPE_QEMU_ICOUNT: 'shift=0,sleep=off' } : {}),
+      MEGAPIPE_QEMU_PLUGIN: `${plugin},out=${marks}${values.profile ? ',profile=1' : ''}`,
+      MEGAPIPE_GUEST_CPUS: '1',
+      MEGAPIPE_QEMU_ICOUNT: 'shift=0,sleep=off',
     },
     'measure',
     ...(values.profile ? ['-k'] : []),
-    ...(part === 'steering' ? ['-f'] : []),
     ...(values.servers ? ['-s', values.servers] : []),
     values.connections,
     values.transactions,
     ...EACH.map(String),
   );
-  return report(output, readFileSync(marks, 'utf8'), part);
+  return report(output, readFileSync(marks, 'utf8'));
 }
 
 function compare(onCpus: number): Rate[] {
@@ -174,15 +175,15 @@ function symbols(output: string): { at: bigint[]; names: string[] } {
   return { at: rows.map((row) => row.at), names: rows.map((row) => row.name) };
 }
 
-/** Where the instructions of one measurement went. */
+/** Where the instructions of one measurement went: functions and their instructions, of each part. */
 function profile(
   blocks: string[],
   transactions: number,
   { at, names }: { at: bigint[]; names: string[] },
-): [string, number][] {
-  const sums = new Map<string, number>();
+): [string, number][][] {
+  const sums = Array.from({ length: PARTS }, () => new Map<string, number>());
   for (const line of blocks) {
-    const [, address, n] = line.split(' ');
+    const [, address, part, n] = line.split(' ');
     const where = BigInt(`0x${address}`);
     let low = 0;
     for (let high = at.length; high - low > 1; ) {
@@ -191,13 +192,14 @@ function profile(
       else high = middle;
     }
     const name = where >> 63n ? (names[low] ?? '?') : '(user space)';
-    sums.set(name, (sums.get(name) ?? 0) + Number(n) / transactions);
+    const of = sums[Number(part)]!;
+    of.set(name, (of.get(name) ?? 0) + Number(n) / transactions);
   }
-  return [...sums].sort((a, b) => b[1] - a[1]).slice(0, PROFILE_ROWS);
+  return sums.map((of) => [...of].sort((a, b) => b[1] - a[1]).slice(0, PROFILE_ROWS));
 }
 
-function report(output: string, marks: string, part: string): Count[] {
-  /* "mark", then kernel and user instructions of each CPU; two marks for each measurement. "at": what came before the mark. */
+function report(output: string, marks: string): Counts {
+  /* "mark", then kernel and user instructions of each part; two marks for each measurement. "at": what came before the mark. */
   const rows: number[][] = [];
   const blocks: string[][] = [];
   for (const line of marks.trim().split('\n')) {
@@ -208,41 +210,49 @@ function report(output: string, marks: string, part: string): Count[] {
     }
   }
   const kernelSymbols = values.profile ? symbols(output) : null;
-  const counts: Count[] = [];
+  const result: Counts = { counts: [], own: [], others: [] };
   for (const [, each, server, transactions] of output.matchAll(
-    /^measure (\d+) (\S+)\r?\n(?:(?!measure).*\n)*measured (\d+) transactions/gm,
+    /^measure (\d+) (\S+)\r?\n(?:(?!measure ).*\n)*measured (\d+) transactions/gm,
   )) {
     const [before, after] = rows.splice(0, 2) as [number[], number[]];
     const ran = blocks.splice(0, 2)[1]!;
-    if (kernelSymbols) {
-      console.log(`${server}, ${each} transactions a connection: instructions per transaction`);
-      for (const [name, n] of profile(ran, Number(transactions), kernelSymbols))
-        console.log(`${n.toFixed(1).padStart(10)}  ${name}`);
-    }
-    /* The server's CPU is the last. */
-    const at = part === 'exact' ? 0 : (CPUS - 1) * 2;
+    if (kernelSymbols)
+      profile(ran, Number(transactions), kernelSymbols).forEach((functions, part) => {
+        console.log(`${each} transactions a connection, ${server}: ${PART_TITLES[part]}`);
+        for (const [name, n] of functions) console.log(`${n.toFixed(1).padStart(10)}  ${name}`);
+      });
     const per = (i: number): number => (after[i]! - before[i]!) / Number(transactions);
-    counts.push({ server: server!, each: Number(each), kernel: per(at), user: per(at + 1) });
+    const sum = (...of: number[]): Count => ({
+      server: server!,
+      each: Number(each),
+      kernel: of.reduce((all, part) => all + per(2 * part), 0),
+      user: of.reduce((all, part) => all + per(2 * part + 1), 0),
+    });
+    result.counts.push(sum(SERVER, SERVER + IN_SOFTIRQ));
+    result.own.push(sum(SERVER, CLIENT + IN_SOFTIRQ));
+    result.others.push(sum(OTHERS, OTHERS + IN_SOFTIRQ));
   }
+  show("on the server's CPU", result.counts);
+  show('of its own half', result.own);
+  show('of others than server and client', result.others);
+  return result;
+}
+
+function show(what: string, counts: Count[]): void {
   const total = (server: string, each: number): number => {
     const found = counts.find((c) => c.server === server && c.each === each);
     return found ? found.kernel + found.user : Number.NaN;
   };
-  const servers = [...new Set(counts.map((c) => c.server))];
-  console.log(
-    `Instructions per transaction (64 bytes) ${TITLES[part]}, and ${part === 'exact' ? "how they differ from epoll's" : "epoll's as a multiple of them"}`,
-  );
+  console.log(`Instructions per transaction (64 bytes) ${what}, and epoll's as a multiple of them`);
   console.log(['transactions a connection', ...EACH.map(String)].join('\t'));
-  for (const server of servers)
+  for (const server of new Set(counts.map((c) => c.server)))
     console.log(
       [
         server,
         ...EACH.map((each) => {
           const n = total(server, each);
-          const epoll = total('epoll', each);
-          return `${Math.round(n)} (${part === 'exact' ? Math.round(n - epoll) : (epoll / n).toFixed(2)})`;
+          return `${n.toFixed(1)} (${(total('epoll', each) / n).toFixed(3)})`;
         }),
       ].join('\t'),
     );
-  return counts;
 }

@@ -1,25 +1,21 @@
 # Echo servers under load, for the counting plugin: kernel/measure/main.ts runs this and reads what comes out.
 #
-# usage: [-k] [-f] [-s SERVERS] CONNECTIONS TRANSACTIONS EACH ...     each: transactions a connection; -s: names, comma
-# between them; -k: the kernel's symbols come last, packed; -f: receive flow steering (see below)
+# usage: [-k] [-s SERVERS] CONNECTIONS TRANSACTIONS EACH ...     each: transactions a connection; -s: names, comma
+# between them; -k: the kernel's symbols come last, packed
 insmod /megapipe.ko || exit 1
 echo '1024 65000' >/proc/sys/net/ipv4/ip_local_port_range
 symbols=""
 wanted=""
-while getopts kfs: option; do
+while getopts ks: option; do
   case $option in
   k) symbols=1 ;;
-  # Over loopback a packet is received by the CPU that sends it, so the client's half of TCP counts as the server's, and the
-  # other way round. With this, it is received where the program is that last used its connection.
-  f)
-    echo 32768 >/proc/sys/net/core/rps_sock_flow_entries
-    echo 32768 >/sys/class/net/lo/queues/rx-0/rps_flow_cnt
-    ;;
   s) wanted=",$OPTARG," ;;
   *) exit 64 ;;
   esac
 done
 shift $((OPTIND - 1))
+# Until every buffer and every part of the rings has been in use.
+warm_up=1024
 connections=$1
 transactions=$2
 shift 2
@@ -29,7 +25,7 @@ for each in "$@"; do
     case ${wanted:-",$name,"} in *",$name,"*) ;; *) continue ;; esac
     echo "measure $each $name"
     # shellcheck disable=SC2086
-    timeout -s KILL 300 /measure/client "$connections" "$each" $((transactions / 4)) "$transactions" $server || status=1
+    timeout -s KILL 300 /measure/client "$connections" "$each" "$warm_up" "$transactions" $server || status=1
   done <<END
 epoll /measure/echo_epoll -p 7000
 uring /measure/echo_uring -p 7000
