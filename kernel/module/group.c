@@ -170,6 +170,8 @@ static void mp_copy_options(struct sock *to, struct sock *from)
 	tcp_sk(to)->keepalive_time = tcp_sk(from)->keepalive_time;
 	tcp_sk(to)->keepalive_intvl = tcp_sk(from)->keepalive_intvl;
 	tcp_sk(to)->keepalive_probes = tcp_sk(from)->keepalive_probes;
+	tcp_sk(to)->rx_opt.user_mss = tcp_sk(from)->rx_opt.user_mss;
+	tcp_sk(to)->notsent_lowat = tcp_sk(from)->notsent_lowat;
 	inet_csk(to)->icsk_user_timeout = inet_csk(from)->icsk_user_timeout;
 	inet_csk(to)->icsk_accept_queue.rskq_defer_accept = inet_csk(from)->icsk_accept_queue.rskq_defer_accept;
 #if IS_ENABLED(CONFIG_IPV6)
@@ -179,6 +181,23 @@ static void mp_copy_options(struct sock *to, struct sock *from)
 	}
 #endif
 	release_sock(to);
+}
+
+/* ... and what takes more than setting a field. */
+static int mp_copy_rest(struct socket *to, struct sock *from)
+{
+	int fastopen = READ_ONCE(inet_csk(from)->icsk_accept_queue.fastopenq.max_qlen);
+	char congestion[TCP_CA_NAME_MAX];
+	int err = 0;
+
+	if (fastopen)
+		err = to->ops->setsockopt(to, SOL_TCP, TCP_FASTOPEN, KERNEL_SOCKPTR(&fastopen), sizeof(fastopen));
+	if (err || !inet_csk(from)->icsk_ca_setsockopt)
+		return err;
+	rcu_read_lock();
+	strscpy(congestion, READ_ONCE(inet_csk(from)->icsk_ca_ops)->name, sizeof(congestion));
+	rcu_read_unlock();
+	return to->ops->setsockopt(to, SOL_TCP, TCP_CONGESTION, KERNEL_SOCKPTR(congestion), strlen(congestion));
 }
 
 static int mp_make_socket(struct mp_group *g, struct mp_queue *q)
@@ -202,7 +221,7 @@ static int mp_make_socket(struct mp_group *g, struct mp_queue *q)
 	lock_sock(q->sock->sk);
 	q->sock->sk->sk_reuse = original->sk_reuse;
 	release_sock(q->sock->sk);
-	return err;
+	return err ?: mp_copy_rest(q->sock, original);
 }
 
 /* The program: CPU -> place in the group. A CPU that came online later gets a number that none has: the hash decides. */

@@ -108,6 +108,86 @@ static int plainly_accepted(void)
 	return n;
 }
 
+static uint16_t port_of(int fd)
+{
+	struct sockaddr_in a;
+	socklen_t len = sizeof(a);
+
+	MUST(getsockname(fd, (struct sockaddr *)&a, &len) == 0);
+	return ntohs(a.sin_port);
+}
+
+static int option(int fd, int level, int name)
+{
+	socklen_t len = sizeof(int);
+	int value = -1;
+
+	getsockopt(fd, level, name, &value, &len);
+	return value;
+}
+
+/* A connection is as if the listening socket itself had accepted it. */
+static void inherits(void)
+{
+	static const struct {
+		int level, name, value;
+		const char *what;
+	} options[] = {
+		{ SOL_SOCKET, SO_KEEPALIVE, 1, "SO_KEEPALIVE" },
+		{ SOL_SOCKET, SO_RCVLOWAT, 7, "SO_RCVLOWAT" },
+		{ IPPROTO_IP, IP_TOS, 0x10, "IP_TOS" },
+		{ IPPROTO_IP, IP_TTL, 9, "IP_TTL" },
+		{ IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY" },
+		{ IPPROTO_TCP, TCP_KEEPIDLE, 77, "TCP_KEEPIDLE" },
+		{ IPPROTO_TCP, TCP_KEEPINTVL, 7, "TCP_KEEPINTVL" },
+		{ IPPROTO_TCP, TCP_KEEPCNT, 5, "TCP_KEEPCNT" },
+		{ IPPROTO_TCP, TCP_USER_TIMEOUT, 5000, "TCP_USER_TIMEOUT" },
+		{ IPPROTO_TCP, TCP_NOTSENT_LOWAT, 9999, "TCP_NOTSENT_LOWAT" },
+		{ IPPROTO_TCP, TCP_MAXSEG, 900, "TCP_MAXSEG" },
+	};
+	struct megapipe_cqe cqe;
+	struct channel ch;
+	char name[16] = "";
+	socklen_t len = sizeof(name);
+	int client, r, outer = fd;
+	uint16_t outer_port = port;
+	size_t i;
+
+	fd = socket(AF_INET, SOCK_STREAM, 0);
+	for (i = 0; i < sizeof(options) / sizeof(options[0]); i++)
+		MUST(setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof(int)) == 0);
+	MUST(setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4) == 0);
+	MUST(listen(fd, 16) == 0);
+	port = port_of(fd);
+	ch = join(1, &r);
+	MUST(r == 0);
+	submit(&ch, (struct megapipe_sqe){ .opcode = MEGAPIPE_OP_CANCEL, .index = chosen(&ch, 0), .generation = 1,
+					   .op_flags = MEGAPIPE_CANCEL_READ, .flags = MEGAPIPE_SQE_SKIP_SUCCESS });
+	submit(&ch, (struct megapipe_sqe){ .opcode = MEGAPIPE_OP_ACCEPT, .index = chosen(&ch, 0), .generation = 1, .len = 1,
+					   .op_flags = MEGAPIPE_ACCEPT_FD, .user_data = 2 });
+	client = connect_to(port);
+	do
+		cqe = next(&ch);
+	while (cqe.user_data != 2);
+	MUST(cqe.res >= 0);
+	for (i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+		int value = option(cqe.res, options[i].level, options[i].name);
+
+		/* TCP takes its own headers off. */
+		CHECK(value == options[i].value || (options[i].name == TCP_MAXSEG && options[i].level == IPPROTO_TCP &&
+						    value > 800 && value < options[i].value),
+		      "a connection from a group has the listening socket's %s (%d)", options[i].what, value);
+	}
+	MUST(getsockopt(cqe.res, IPPROTO_TCP, TCP_CONGESTION, name, &len) == 0);
+	CHECK(!strcmp(name, "reno"), "and its congestion control (%s)", name);
+	close(cqe.res);
+	close(client);
+	close_channel(&ch);
+	close(fd);
+	fd = outer;
+	port = outer_port;
+}
+
 int main(void)
 {
 	struct channel a, b, c;
@@ -250,6 +330,8 @@ int main(void)
 	printf("# %d connections, %d joins and leaves\n", many, n);
 	CHECK(n > 1, "there were several of those");
 	close_channel(&a);
+
+	inherits();
 
 	/* What cannot be shared out. */
 	mask = 0;
