@@ -37,15 +37,16 @@ static uint32_t lengths[BUFFERS];
 static uint32_t starved[HANDLES];
 static unsigned int starved_count;
 static uint32_t free_chosen[HANDLES], free_count;
-/* The rings, as echo_uring.c keeps them; what we took of the completions is told once a batch. */
+/* The rings, as echo_uring.c keeps them; what we took of the completions, and the buffers given back, are told once a batch. */
 static struct megapipe_sqe *sqes;
 static struct megapipe_cqe *cqes;
-static uint32_t *sq_head, *sq_tail, *cq_head, *cq_tail, written, taken;
+static uint32_t *sq_head, *sq_tail, *cq_head, *cq_tail, *bq_tail, *bids, written, taken, given;
 
 static void hand_over(uint32_t min, int64_t timeout_ns)
 {
 	store(sq_tail, written);
 	store(cq_head, taken);
+	store(bq_tail, given);
 	enter(&ch, SQ_ENTRIES, min, timeout_ns);
 }
 
@@ -137,7 +138,7 @@ static void on_send(const struct megapipe_cqe *cqe)
 
 	do {
 		c->first = next_buffer[bid];
-		give_buffer(&ch, bid);
+		bids[given++ & (BUFFERS - 1)] = bid;
 		bid = c->first;
 	} while (cqe->res < 0 && bid != NONE);
 	if (bid != NONE)
@@ -196,6 +197,9 @@ int main(int argc, char **argv)
 	sq_tail = counter(&ch, ch.p.sq_tail);
 	cq_head = counter(&ch, ch.p.cq_head);
 	cq_tail = counter(&ch, ch.p.cq_tail);
+	bq_tail = counter(&ch, ch.p.bq_tail);
+	bids = (uint32_t *)(ch.map + ch.p.bids);
+	given = ch.bq_tail;
 	for (i = 1; i < p.chosen; i++)
 		free_chosen[free_count++] = chosen(&ch, i);
 	listener = chosen(&ch, 0);
@@ -207,12 +211,12 @@ int main(int argc, char **argv)
 		hand_over(1, -1);
 		for (end_of_batch = load(cq_tail); taken != end_of_batch; taken++) {
 			cqe = &cqes[taken & (CQ_ENTRIES - 1)];
-			if (cqe->user_data == ACCEPT)
-				on_accept(cqe);
-			else if (cqe->user_data == RECEIVE)
+			if (cqe->user_data == RECEIVE)
 				on_receive(cqe);
 			else if (cqe->user_data == SEND)
 				on_send(cqe);
+			else if (cqe->user_data == ACCEPT)
+				on_accept(cqe);
 		}
 		for (i = 0; i < starved_count; i++)
 			receive(starved[i]);

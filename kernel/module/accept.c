@@ -8,6 +8,7 @@
 #include <net/inet_connection_sock.h>
 
 #include "megapipe.h"
+#include "ring.h"
 
 /* The socket that has a connection for this handle, or NULL; *pending: how many wait. */
 static struct socket *mp_waiting(struct mp_handle *h, u32 *pending)
@@ -91,7 +92,7 @@ bool mp_try_accept(struct mp_handle *h)
 	int budget, res;
 
 	for (budget = MP_ACCEPT_BUDGET; budget > 0; budget--) {
-		if (mp_cq_room(ch) < MP_CQES_MAX)
+		if (!mp_cq_has_room(ch))
 			return true;
 		from = mp_waiting(h, &pending);
 		if (!from)

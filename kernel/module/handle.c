@@ -146,22 +146,6 @@ void mp_table_destroy(struct mp_channel *ch)
 	ch->nr_kernel = 0;
 }
 
-struct mp_handle *mp_handle_find(struct mp_channel *ch, u32 index, u32 generation, int *err)
-{
-	struct mp_handle *h;
-
-	if (index >= ch->nr_slots) {
-		*err = -EBADF;
-		return NULL;
-	}
-	h = ch->slots[array_index_nospec(index, ch->nr_slots)].handle;
-	if (!h || h->generation != generation) {
-		*err = -ESTALE;
-		return NULL;
-	}
-	return h;
-}
-
 /* All zeros, but for the memory of an lwsocket that it may bring along. */
 static struct mp_handle *mp_handle_alloc(struct mp_channel *ch)
 {
@@ -264,9 +248,8 @@ void mp_handle_wake(struct mp_handle *h)
 
 	if (test_and_set_bit(MP_QUEUED, &h->state))
 		return;
-	llist_add(&h->ready, &ch->ready);
-	/* Pairs with the barrier in prepare_to_wait() and poll_wait(). */
-	if (wq_has_sleeper(&ch->wait))
+	/* Whoever found the list empty wakes for all that follow. Pairs with the barrier in prepare_to_wait() and poll_wait(). */
+	if (llist_add(&h->ready, &ch->ready) && wq_has_sleeper(&ch->wait))
 		wake_up_poll(&ch->wait, EPOLLIN | EPOLLRDNORM);
 }
 

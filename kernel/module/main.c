@@ -16,6 +16,7 @@
 #include <linux/slab.h>
 
 #include "megapipe.h"
+#include "ring.h"
 
 static enum hrtimer_restart mp_timer(struct hrtimer *timer)
 {
@@ -169,39 +170,6 @@ static int mp_mmap(struct file *file, struct vm_area_struct *vma)
 
 /* ---- enter */
 
-/* Takes requests from the ring, as far as there is room for their outcomes. How many, or the first error. */
-static int mp_submit(struct mp_channel *ch, u32 n)
-{
-	struct megapipe_sqe sqe;
-	int taken, more;
-
-	for (taken = 0; taken < n && mp_cq_room(ch) >= MP_CQES_MAX; taken++) {
-		more = mp_sqe_next(ch, &sqe);
-		if (more <= 0)
-			return taken ?: more;
-		mp_request(ch, &sqe);
-		if ((taken & 63) == 63)
-			cond_resched();
-	}
-	return taken;
-}
-
-static void mp_run_ready(struct mp_channel *ch)
-{
-	struct mp_handle *h;
-	int budget;
-
-	for (budget = MP_READY_BUDGET; budget > 0 && mp_cq_room(ch) >= MP_CQES_MAX; budget--) {
-		h = mp_ready_next(ch);
-		if (!h)
-			return;
-		mp_try(h);
-		mp_want(h);
-		if ((budget & 63) == 0)
-			cond_resched();
-	}
-}
-
 static bool mp_work(struct mp_channel *ch)
 {
 	return mp_ready_any(ch) || READ_ONCE(ch->timer_fired) || READ_ONCE(ch->dead);
@@ -278,7 +246,7 @@ static int mp_wait(struct mp_channel *ch, const struct megapipe_enter *e, bool *
 		mp_run_ready(ch);
 		min = min(e->min_complete, ch->cq_entries);
 		/* With the ring full nothing more can happen until user space takes some. */
-		if (mp_cq_unread(ch) >= min || mp_cq_room(ch) < MP_CQES_MAX)
+		if (mp_cq_unread(ch) >= min || !mp_cq_has_room(ch))
 			break;
 		if (mp_work(ch)) {
 			if (READ_ONCE(ch->dead)) {
@@ -347,6 +315,8 @@ static long mp_enter(struct mp_channel *ch, struct megapipe_enter __user *arg)
 		goto out;
 	}
 	before = ch->cq_tail;
+	/* What was known of user space's head is of the last call. */
+	ch->cq_limit = ch->cq_tail;
 	taken = mp_submit(ch, e.to_submit);
 	if (taken < 0)
 		err = taken;

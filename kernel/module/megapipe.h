@@ -3,7 +3,8 @@
  * megapipe.ko: what its files share.
  *
  *	main.c		the device: open, setup, enter, mmap, poll, the end of a channel
- *	ring.c		memory shared with user space: requests in, completions out, receive buffers
+ *	ring.c		memory shared with user space
+ *	ring.h		its use: requests in, completions out, receive buffers
  *	handle.c	the table of handles, and how a socket tells that it is ready
  *	ops.c		the requests
  *	accept.c	accepting, as lwsocket or descriptor
@@ -44,6 +45,7 @@
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/net.h>
+#include <linux/nospec.h>
 #include <linux/poll.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
@@ -139,6 +141,8 @@ struct mp_channel {
 	u32 *bids;
 	/* Our own copies: what user space writes into ours is never read back. */
 	u32 sq_head, cq_tail, bq_head;
+	/* cq_tail may go up to here, by the last look at cq_head. */
+	u32 cq_limit;
 	u32 sq_entries, cq_entries, buffers, buffer_bytes;
 	u64 buffer_base;
 
@@ -168,19 +172,10 @@ struct mp_channel {
 int mp_ring_create(struct mp_channel *ch, struct megapipe_params *p);
 void mp_ring_destroy(struct mp_channel *ch);
 int mp_ring_mmap(struct mp_channel *ch, struct vm_area_struct *vma);
-int mp_sqe_next(struct mp_channel *ch, struct megapipe_sqe *sqe);
-u32 mp_sq_waiting(struct mp_channel *ch);
-u32 mp_cq_unread(struct mp_channel *ch);
-u32 mp_cq_room(struct mp_channel *ch);
-void mp_post(struct mp_channel *ch, u64 user_data, u64 cookie, s32 res, u32 flags, u32 index, u32 generation);
-void mp_cq_publish(struct mp_channel *ch);
-int mp_buffer_peek(struct mp_channel *ch, u32 *bid, u64 *address);
-void mp_buffer_take(struct mp_channel *ch);
 
 /* handle.c */
 int mp_table_create(struct mp_channel *ch, u32 handles, u32 chosen);
 void mp_table_destroy(struct mp_channel *ch);
-struct mp_handle *mp_handle_find(struct mp_channel *ch, u32 index, u32 generation, int *err);
 struct mp_handle *mp_handle_create(struct mp_channel *ch, u32 index, u32 generation, int *err);
 void mp_handle_attach(struct mp_handle *h, struct socket *sock, struct file *file);
 void mp_listener_put(struct file *file);
@@ -193,9 +188,8 @@ int mp_handle_init(void);
 void mp_handle_exit(void);
 
 /* ops.c */
-void mp_request(struct mp_channel *ch, const struct megapipe_sqe *sqe);
-void mp_try(struct mp_handle *h);
-void mp_want(struct mp_handle *h);
+int mp_submit(struct mp_channel *ch, u32 n);
+void mp_run_ready(struct mp_channel *ch);
 void mp_complete(struct mp_handle *h, struct mp_op *op, s32 res, u32 flags);
 int mp_cancel(struct mp_handle *h, u32 which);
 void mp_timeouts_run(struct mp_channel *ch);
@@ -216,6 +210,23 @@ void mp_lwsocket_release(struct mp_handle *h);
 void mp_lwsocket_free(struct mp_lwsocket *lw);
 int mp_lwsocket_init(void);
 void mp_lwsocket_exit(void);
+
+/* The handle that a request means, or NULL and why. */
+static inline struct mp_handle *mp_handle_find(struct mp_channel *ch, u32 index, u32 generation, int *err)
+{
+	struct mp_handle *h;
+
+	if (index >= ch->nr_slots) {
+		*err = -EBADF;
+		return NULL;
+	}
+	h = ch->slots[array_index_nospec(index, ch->nr_slots)].handle;
+	if (!h || h->generation != generation) {
+		*err = -ESTALE;
+		return NULL;
+	}
+	return h;
+}
 
 /* Connections that wait to be accepted. */
 static inline u32 mp_queue_length(const struct sock *sk)

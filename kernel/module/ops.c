@@ -14,8 +14,11 @@
 #include <net/tcp.h>
 
 #include "megapipe.h"
+#include "ring.h"
 
 #define MP_IN (EPOLLIN | EPOLLRDNORM | EPOLLRDHUP | EPOLLHUP | EPOLLERR)
+/* No result of any send. */
+#define MP_WAITS LONG_MIN
 #define MP_OUT (EPOLLOUT | EPOLLWRNORM | EPOLLHUP | EPOLLERR)
 
 /* Answers a request of a handle; it is no longer pending unless flags has MORE. */
@@ -39,33 +42,33 @@ static int mp_read_once(struct mp_handle *h, u64 address, u64 len)
 	return sock_recvmsg(h->sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+enum mp_stream { MP_QUIET, MP_ENDED, MP_SOMETHING };
+
 /*
- * Whether a receive would find the end of the stream and nothing before it, without the socket's lock: every connection
- * comes here once. Pairs with the release in tcp_set_state(): the peer's FIN is counted in rcv_nxt before, and nothing
- * follows it. It stays in the queue, where closing expects it.
+ * What a receive would find, without the socket's lock. Half of all receives of a server are asked for just after the last bytes
+ * were taken: nothing, and what arrives after this look wakes the handle. And every connection ends once: with the end of the
+ * stream and nothing before it. That pairs with the release in tcp_set_state(): the peer's FIN is counted in rcv_nxt before, and
+ * nothing follows it. It stays in the queue, where closing expects it.
  */
-static bool mp_ended(const struct sock *sk)
+static enum mp_stream mp_stream(const struct sock *sk)
 {
 	const struct tcp_sock *tp = tcp_sk(sk);
+	int state;
+	u32 there;
 
-	return READ_ONCE(sk->sk_prot)->recvmsg == tcp_recvmsg && smp_load_acquire(&sk->sk_state) == TCP_CLOSE_WAIT &&
-	       READ_ONCE(tp->rcv_nxt) - READ_ONCE(tp->copied_seq) == 1 && !READ_ONCE(sk->sk_err);
-}
-
-/*
- * Whether a receive would find nothing, without the socket's lock: half of all receives of a server are asked for just
- * after the last bytes were taken. What arrives after this look wakes the handle.
- */
-static bool mp_quiet(const struct sock *sk)
-{
-	const struct tcp_sock *tp;
-
-	if (READ_ONCE(sk->sk_prot)->recvmsg != tcp_recvmsg ||
-	    !((1 << READ_ONCE(sk->sk_state)) & (TCPF_ESTABLISHED | TCPF_FIN_WAIT1 | TCPF_FIN_WAIT2)))
-		return false;
-	tp = tcp_sk(sk);
-	return READ_ONCE(tp->rcv_nxt) == READ_ONCE(tp->copied_seq) && !READ_ONCE(sk->sk_err) &&
-	       !(READ_ONCE(sk->sk_shutdown) & RCV_SHUTDOWN);
+	/* Only plain TCP means this by it (not kTLS, for one). */
+	if (READ_ONCE(sk->sk_prot)->recvmsg != tcp_recvmsg)
+		return MP_SOMETHING;
+	state = smp_load_acquire(&sk->sk_state);
+	there = READ_ONCE(tp->rcv_nxt) - READ_ONCE(tp->copied_seq);
+	if (there > 1 || READ_ONCE(sk->sk_err))
+		return MP_SOMETHING;
+	if (there == 1)
+		return state == TCP_CLOSE_WAIT ? MP_ENDED : MP_SOMETHING;
+	if (((1 << state) & (TCPF_ESTABLISHED | TCPF_FIN_WAIT1 | TCPF_FIN_WAIT2)) &&
+	    !(READ_ONCE(sk->sk_shutdown) & RCV_SHUTDOWN))
+		return MP_QUIET;
+	return MP_SOMETHING;
 }
 
 static bool mp_try_provided(struct mp_handle *h)
@@ -93,7 +96,7 @@ static bool mp_try_provided(struct mp_handle *h)
 		flags |= MEGAPIPE_CQE_MORE;
 	mp_complete(h, &h->in, got, flags);
 	/* More bytes, or the end that came together with these, and has woken us already. */
-	return h->in.opcode && !mp_quiet(h->sock->sk);
+	return h->in.opcode && mp_stream(h->sock->sk) != MP_QUIET;
 }
 
 static ssize_t mp_readv_once(struct mp_handle *h, const struct mp_op *op)
@@ -116,11 +119,14 @@ static bool mp_try_read(struct mp_handle *h)
 	struct mp_op *op = &h->in;
 	ssize_t got;
 
-	if (mp_quiet(h->sock->sk))
+	switch (mp_stream(h->sock->sk)) {
+	case MP_QUIET:
 		return false;
-	if (mp_ended(h->sock->sk)) {
+	case MP_ENDED:
 		mp_complete(h, op, 0, 0);
 		return false;
+	case MP_SOMETHING:
+		break;
 	}
 	if (op->opcode == MEGAPIPE_OP_READ) {
 		if (op->op_flags & MEGAPIPE_READ_PROVIDED)
@@ -134,49 +140,72 @@ static bool mp_try_read(struct mp_handle *h)
 	return false;
 }
 
-/* Sends the rest of a request; like a blocking send, it is done only when all of it is out. */
-static void mp_try_write(struct mp_handle *h)
+/* Sends as much of the message as the socket takes; the last send's result. */
+static ssize_t mp_send(struct mp_handle *h, struct msghdr *msg, u64 total, u64 *done)
 {
-	struct iovec fast[UIO_FASTIOV], *iov = fast;
-	struct mp_op *op = &h->out;
-	struct msghdr msg = {};
-	u64 total = min_t(u64, op->len, MAX_RW_COUNT);
 	ssize_t sent;
 
-	if (op->opcode == MEGAPIPE_OP_WRITEV) {
-		sent = import_iovec(WRITE, u64_to_user_ptr(op->addr), op->len, UIO_FASTIOV, &iov, &msg.msg_iter);
-		if (sent < 0) {
-			mp_complete(h, op, op->done ?: sent, 0);
-			return;
-		}
-		total = sent;
-		/* The list may be another one than at the last try; then it is over. */
-		if (op->done > total)
-			total = op->done;
-		else
-			iov_iter_advance(&msg.msg_iter, op->done);
-	} else {
-		void __user *from = u64_to_user_ptr(op->addr + op->done);
-
-		iov = NULL;
-		if (!access_ok(from, total - op->done)) {
-			mp_complete(h, op, op->done ?: -EFAULT, 0);
-			return;
-		}
-		iov_iter_ubuf(&msg.msg_iter, WRITE, from, total - op->done);
-	}
 	do {
-		msg.msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL;
-		sent = sock_sendmsg(h->sock, &msg);
+		msg->msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+		sent = sock_sendmsg(h->sock, msg);
 		if (sent > 0)
-			op->done += sent;
-	} while (sent > 0 && op->done < total);
-	if (iov)
+			*done += sent;
+	} while (sent > 0 && *done < total);
+	return sent;
+}
+
+/*
+ * Sends bytes from *done on. Like a blocking send, a write is done only when all of it is out: MP_WAITS, or the result.
+ */
+static ssize_t mp_write_once(struct mp_handle *h, u64 address, u64 len, u64 *done)
+{
+	u64 total = min_t(u64, len, MAX_RW_COUNT);
+	void __user *from = u64_to_user_ptr(address + *done);
+	struct msghdr msg = {};
+	ssize_t sent;
+
+	if (!access_ok(from, total - *done))
+		return *done ?: -EFAULT;
+	iov_iter_ubuf(&msg.msg_iter, WRITE, from, total - *done);
+	sent = mp_send(h, &msg, total, done);
+	if (likely(*done >= total))
+		return total;
+	return sent == -EAGAIN ? MP_WAITS : *done ?: sent;
+}
+
+static ssize_t mp_writev_once(struct mp_handle *h, struct mp_op *op)
+{
+	struct iovec fast[UIO_FASTIOV], *iov = fast;
+	struct msghdr msg = {};
+	ssize_t total, sent;
+
+	total = import_iovec(WRITE, u64_to_user_ptr(op->addr), op->len, UIO_FASTIOV, &iov, &msg.msg_iter);
+	if (total < 0)
+		return op->done ?: total;
+	/* The list may be another one than at the last try; then it is over. */
+	if (op->done > total) {
 		kfree(iov);
+		return op->done;
+	}
+	iov_iter_advance(&msg.msg_iter, op->done);
+	sent = mp_send(h, &msg, total, &op->done);
+	kfree(iov);
 	if (op->done >= total)
-		mp_complete(h, op, total, 0);
-	else if (sent != -EAGAIN)
-		mp_complete(h, op, op->done ?: sent, 0);
+		return total;
+	return sent == -EAGAIN ? MP_WAITS : op->done ?: sent;
+}
+
+static void mp_try_write(struct mp_handle *h)
+{
+	struct mp_op *op = &h->out;
+	ssize_t sent;
+
+	if (op->opcode == MEGAPIPE_OP_WRITE)
+		sent = mp_write_once(h, op->addr, op->len, &op->done);
+	else
+		sent = mp_writev_once(h, op);
+	if (sent != MP_WAITS)
+		mp_complete(h, op, sent, 0);
 }
 
 static void mp_try_poll(struct mp_handle *h)
@@ -202,17 +231,8 @@ static void mp_try_out(struct mp_handle *h)
 		mp_try_write(h);
 }
 
-/* Tries what is pending. Afterwards mp_want says what is still waited for. */
-void mp_try(struct mp_handle *h)
-{
-	if (h->in.opcode)
-		mp_try_in(h);
-	if (h->out.opcode)
-		mp_try_out(h);
-}
-
 /* Makes what is pending visible to mp_socket_wake, before it is tried. */
-void mp_want(struct mp_handle *h)
+static void mp_want(struct mp_handle *h)
 {
 	__poll_t wanted = 0;
 
@@ -222,7 +242,35 @@ void mp_want(struct mp_handle *h)
 		wanted |= MP_OUT | MP_IN;
 	else if (h->out.opcode)
 		wanted |= MP_OUT;
-	smp_store_mb(h->wanted, wanted);
+	/* What stays as it is has been visible all the time. */
+	if (wanted != h->wanted)
+		smp_store_mb(h->wanted, wanted);
+}
+
+/* Tries what is pending. */
+static void mp_try(struct mp_handle *h)
+{
+	if (h->in.opcode)
+		mp_try_in(h);
+	if (h->out.opcode)
+		mp_try_out(h);
+	mp_want(h);
+}
+
+/* Gives handles that are ready their turn, as far as there is room for what comes of it. */
+void mp_run_ready(struct mp_channel *ch)
+{
+	struct mp_handle *h;
+	int budget;
+
+	for (budget = MP_READY_BUDGET; budget > 0 && mp_cq_has_room(ch); budget--) {
+		h = mp_ready_next(ch);
+		if (!h)
+			return;
+		mp_try(h);
+		if ((budget & 63) == 0)
+			cond_resched();
+	}
 }
 
 /* Answers the pending requests that `which` selects with ECANCELED; how many. Room: MP_CQES_MAX. */
@@ -450,8 +498,8 @@ static const u32 mp_op_flags[MEGAPIPE_OP_LAST] = {
 
 static bool mp_well_formed(const struct megapipe_sqe *sqe)
 {
-	if (sqe->opcode >= MEGAPIPE_OP_LAST || (sqe->flags & ~MEGAPIPE_SQE_FLAGS) || sqe->reserved ||
-	    sqe->reserved2[0] || sqe->reserved2[1] || sqe->reserved2[2])
+	if (sqe->opcode >= MEGAPIPE_OP_LAST ||
+	    ((sqe->flags & ~MEGAPIPE_SQE_FLAGS) | sqe->reserved | sqe->reserved2[0] | sqe->reserved2[1] | sqe->reserved2[2]))
 		return false;
 	return !(sqe->op_flags & ~mp_op_flags[array_index_nospec(sqe->opcode, MEGAPIPE_OP_LAST)]);
 }
@@ -492,7 +540,7 @@ static int mp_start(struct mp_handle *h, const struct megapipe_sqe *sqe)
 		if (sqe->len > UIO_MAXIOV)
 			return -EINVAL;
 		fallthrough;
-	default:
+	default: /* POLL */
 		op = &h->out;
 	}
 	if (op->opcode)
@@ -516,8 +564,8 @@ static int mp_disconnect(struct mp_handle *h, u32 how)
 	return kernel_sock_shutdown(h->sock, how);
 }
 
-/* Carries out one request. The caller has made sure of room for MP_CQES_MAX completions. */
-void mp_request(struct mp_channel *ch, const struct megapipe_sqe *sqe)
+/* Carries out one request. The caller has made sure of room for MP_CQES_MAX completions. (Inline, it would slow the writes down.) */
+static noinline void mp_request(struct mp_channel *ch, const struct megapipe_sqe *sqe)
 {
 	u32 index = sqe->index, generation = sqe->generation;
 	u64 cookie = sqe->cookie;
@@ -585,4 +633,84 @@ void mp_request(struct mp_channel *ch, const struct megapipe_sqe *sqe)
 post:
 	if (res < 0 || !(sqe->flags & MEGAPIPE_SQE_SKIP_SUCCESS))
 		mp_post(ch, sqe->user_data, cookie, res, 0, index, generation);
+}
+
+/* The first word of a request. */
+union mp_head {
+	u64 word;
+	struct {
+		u8 opcode;
+		u8 flags;
+		u16 reserved;
+		s32 fd;
+	};
+};
+
+/* A WRITE, straight from the ring: half of what a server asks for, and nearly always done at once, with nothing to remember. */
+static void mp_write(struct mp_channel *ch, const struct megapipe_sqe *from, union mp_head head)
+{
+	const u64 *words = (const u64 *)from;
+	u32 index = READ_ONCE(from->index), generation = READ_ONCE(from->generation);
+	u64 addr = READ_ONCE(from->addr), len = READ_ONCE(from->len), user_data = READ_ONCE(from->user_data), done = 0, cookie;
+	struct mp_handle *h;
+	ssize_t sent;
+	int res = 0;
+
+	/* op_flags and what is reserved. */
+	if (((head.flags & ~MEGAPIPE_SQE_FLAGS) | head.reserved) || (READ_ONCE(words[6]) | READ_ONCE(words[7]))) {
+		res = -EINVAL;
+		goto failed;
+	}
+	h = mp_handle_find(ch, index, generation, &res);
+	if (!h)
+		goto failed;
+	cookie = h->cookie;
+	if (h->out.opcode) {
+		res = -EBUSY;
+		goto post;
+	}
+	sent = mp_write_once(h, addr, len, &done);
+	if (unlikely(sent == MP_WAITS)) {
+		h->out = (struct mp_op){ .opcode = MEGAPIPE_OP_WRITE, .flags = head.flags, .addr = addr, .len = len, .done = done,
+					 .user_data = user_data };
+		mp_want(h);
+		mp_try_out(h);
+		return;
+	}
+	res = sent;
+post:
+	if (res < 0 || !(head.flags & MEGAPIPE_SQE_SKIP_SUCCESS))
+		mp_post(ch, user_data, cookie, res, 0, index, generation);
+	return;
+failed:
+	mp_post(ch, user_data, READ_ONCE(from->cookie), res, 0, index, generation);
+}
+
+/* Takes requests from the ring, as far as there is room for their outcomes. How many, or the first error. */
+int mp_submit(struct mp_channel *ch, u32 n)
+{
+	const struct megapipe_sqe *from;
+	struct megapipe_sqe sqe;
+	union mp_head head;
+	int taken, i;
+
+	for (taken = 0; taken < n && mp_cq_has_room(ch); taken++) {
+		from = mp_sqe_next(ch);
+		if (IS_ERR_OR_NULL(from))
+			return taken ?: PTR_ERR_OR_ZERO(from);
+		head.word = READ_ONCE(*(const u64 *)from);
+		if (head.opcode == MEGAPIPE_OP_WRITE) {
+			mp_write(ch, from, head);
+		} else {
+			((u64 *)&sqe)[0] = head.word;
+			for (i = 1; i < MP_SQE_WORDS; i++)
+				((u64 *)&sqe)[i] = READ_ONCE(((const u64 *)from)[i]);
+			mp_request(ch, &sqe);
+		}
+		/* User space may write there again. */
+		mp_sqe_taken(ch);
+		if ((taken & 63) == 63)
+			cond_resched();
+	}
+	return taken;
 }
