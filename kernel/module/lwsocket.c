@@ -9,7 +9,8 @@
  *
  * Rules, and why:
  *  - sock_graft() is not called: its LSM hook takes the inode to be a real one.
- *  - sk_wq and sk_socket are set under lock_sock() and sk_callback_lock, as sock_graft() does.
+ *  - sk_wq and sk_socket are set under sk_callback_lock, as sock_graft() does. Its callers hold lock_sock() as well, for what
+ *    they do besides; here nothing else happens, and softirq, which does not heed it, finds either nothing or all of it.
  *  - The end is ops->release(), never sock_release(), which would put the inode.
  *  - The memory is type-safe under RCU: sock_def_readable() and its kin use sk_wq under rcu_read_lock() alone. So the wait
  *    queue is initialised once, when the memory is made, and never again; "Life of a handle" in megapipe.h says what a late
@@ -86,13 +87,13 @@ static int mp_accept_bare(struct socket *listener, struct mp_handle *h, struct s
 	inode->i_gid = current_fsgid();
 	inode->i_ino = get_next_ino();
 
-	lock_sock(sk);
 	write_lock_bh(&sk->sk_callback_lock);
 	rcu_assign_pointer(sk->sk_wq, &sock->wq);
+	/* tcp_check_space() looks at it with nothing but the socket's spinlock. */
+	smp_wmb();
 	sk_set_socket(sk, sock);
 	sk->sk_uid = inode->i_uid;
 	write_unlock_bh(&sk->sk_callback_lock);
-	release_sock(sk);
 	h->bare = true;
 	*out = sock;
 	return 0;

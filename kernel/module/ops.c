@@ -692,7 +692,7 @@ int mp_submit(struct mp_channel *ch, u32 n)
 	const struct megapipe_sqe *from;
 	struct megapipe_sqe sqe;
 	union mp_head head;
-	int taken, i;
+	int taken;
 
 	for (taken = 0; taken < n && mp_cq_has_room(ch); taken++) {
 		from = mp_sqe_next(ch);
@@ -702,9 +702,7 @@ int mp_submit(struct mp_channel *ch, u32 n)
 		if (head.opcode == MEGAPIPE_OP_WRITE) {
 			mp_write(ch, from, head);
 		} else {
-			((u64 *)&sqe)[0] = head.word;
-			for (i = 1; i < MP_SQE_WORDS; i++)
-				((u64 *)&sqe)[i] = READ_ONCE(((const u64 *)from)[i]);
+			mp_sqe_copy(&sqe, from, head.word);
 			mp_request(ch, &sqe);
 		}
 		/* User space may write there again. */

@@ -13,19 +13,33 @@
 
 #include "megapipe.h"
 
-#define MP_SQE_WORDS 8
-
 /* The next request, every word of which is to be read once, or NULL; an error when user space is not playing fair. */
 static inline const struct megapipe_sqe *mp_sqe_next(struct mp_channel *ch)
 {
 	u32 waiting = smp_load_acquire(ch->u_sq_tail) - ch->sq_head;
 
-	BUILD_BUG_ON(sizeof(struct megapipe_sqe) != MP_SQE_WORDS * sizeof(u64));
 	if (waiting == 0)
 		return NULL;
 	if (waiting > ch->sq_entries)
 		return ERR_PTR(-EINVAL);
 	return &ch->sqes[ch->sq_head & (ch->sq_entries - 1)];
+}
+
+/* All of a request; its first word was read before. */
+static inline void mp_sqe_copy(struct megapipe_sqe *to, const struct megapipe_sqe *from, u64 first)
+{
+	const u64 *in = (const u64 *)from;
+	u64 *out = (u64 *)to;
+
+	BUILD_BUG_ON(sizeof(*to) != 8 * sizeof(u64));
+	out[0] = first;
+	out[1] = READ_ONCE(in[1]);
+	out[2] = READ_ONCE(in[2]);
+	out[3] = READ_ONCE(in[3]);
+	out[4] = READ_ONCE(in[4]);
+	out[5] = READ_ONCE(in[5]);
+	out[6] = READ_ONCE(in[6]);
+	out[7] = READ_ONCE(in[7]);
 }
 
 static inline void mp_sqe_taken(struct mp_channel *ch)
