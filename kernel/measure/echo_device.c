@@ -25,22 +25,24 @@ enum { ACCEPT = 1, RECEIVE, SEND };
 
 static struct channel ch;
 static bool lightweight = true, batch = true;
-/* By handle: received buffers on their way out, oldest first; the descriptor, where there is one. */
+/* By handle: its name in requests (index and generation); received buffers on their way out, oldest first; the descriptor, if any. */
 static struct connection {
-	uint32_t generation;
+	uint64_t name;
 	int fd;
 	uint16_t first, last;
 	bool ended;
 } connections[HANDLES];
-static uint16_t next_buffer[BUFFERS];
-static uint32_t lengths[BUFFERS];
+static struct buffer {
+	uint32_t length;
+	uint32_t next;
+} buffers[BUFFERS];
 static uint32_t starved[HANDLES];
 static unsigned int starved_count;
 static uint32_t free_chosen[HANDLES], free_count;
 /* The rings, as echo_uring.c keeps them; what we took of the completions, and the buffers given back, are told once a batch. */
 static struct megapipe_sqe *sqes;
 static struct megapipe_cqe *cqes;
-static uint32_t *sq_head, *sq_tail, *cq_head, *cq_tail, *bq_tail, *bids, written, taken, given;
+static uint32_t *sq_head, *sq_tail, *cq_head, *cq_tail, *bq_tail, *bids, written, taken, given, room = SQ_ENTRIES;
 
 static void hand_over(uint32_t min, int64_t timeout_ns)
 {
@@ -48,40 +50,54 @@ static void hand_over(uint32_t min, int64_t timeout_ns)
 	store(cq_head, taken);
 	store(bq_tail, given);
 	enter(&ch, SQ_ENTRIES, min, timeout_ns);
+	room = SQ_ENTRIES - (written - load(sq_head));
 }
 
-/* Always inline: the request is written where it goes, not copied there. */
-static inline __attribute__((always_inline)) void queue(struct megapipe_sqe sqe)
+static inline uint64_t name_of(uint32_t index, uint32_t generation)
 {
-	while (written - load(sq_head) == SQ_ENTRIES)
+	return index | (uint64_t)generation << 32;
+}
+
+/* What is not written here is 0 in all entries, and stays so. */
+static inline __attribute__((always_inline)) void queue(uint8_t opcode, uint8_t flags, int fd, uint64_t name, uint64_t addr,
+							uint64_t len, uint32_t op_flags, uint64_t user_data)
+{
+	struct megapipe_sqe *sqe;
+
+	while (room == 0)
 		hand_over(0, 0);
-	sqes[written++ & (SQ_ENTRIES - 1)] = sqe;
+	room--;
+	sqe = &sqes[written++ & (SQ_ENTRIES - 1)];
+	sqe->opcode = opcode;
+	sqe->flags = flags;
+	sqe->reserved = 0;
+	sqe->fd = fd;
+	memcpy(&sqe->index, &name, sizeof(name));
+	sqe->addr = addr;
+	sqe->len = len;
+	sqe->op_flags = op_flags;
+	sqe->user_data = user_data;
 	if (!batch)
 		hand_over(0, 0);
 }
 
 static void receive(uint32_t h)
 {
-	queue((struct megapipe_sqe){ .opcode = MEGAPIPE_OP_READ, .index = h, .generation = connections[h].generation,
-				     .op_flags = MEGAPIPE_READ_PROVIDED | MEGAPIPE_READ_MULTISHOT, .user_data = RECEIVE });
+	queue(MEGAPIPE_OP_READ, 0, 0, connections[h].name, 0, 0, MEGAPIPE_READ_PROVIDED | MEGAPIPE_READ_MULTISHOT, RECEIVE);
 }
 
-static void send_first(uint32_t h)
+static inline void send_first(const struct connection *c)
 {
-	uint16_t bid = connections[h].first;
-
-	queue((struct megapipe_sqe){ .opcode = MEGAPIPE_OP_WRITE, .index = h, .generation = connections[h].generation,
-				     .addr = (uintptr_t)ch.buffers + (uint64_t)bid * BUFFER_BYTES, .len = lengths[bid],
-				     .user_data = SEND });
+	queue(MEGAPIPE_OP_WRITE, 0, 0, c->name, (uintptr_t)ch.buffers + (uint64_t)c->first * BUFFER_BYTES, buffers[c->first].length, 0,
+	      SEND);
 }
 
-static void end(uint32_t h)
+static void end(struct connection *c)
 {
-	queue((struct megapipe_sqe){ .opcode = MEGAPIPE_OP_CLOSE, .flags = MEGAPIPE_SQE_SKIP_SUCCESS, .index = h,
-				     .generation = connections[h].generation });
-	if (connections[h].fd >= 0) {
-		close(connections[h].fd);
-		free_chosen[free_count++] = h;
+	queue(MEGAPIPE_OP_CLOSE, MEGAPIPE_SQE_SKIP_SUCCESS, 0, c->name, 0, 0, 0, 0);
+	if (c->fd >= 0) {
+		close(c->fd);
+		free_chosen[free_count++] = c - connections;
 	}
 }
 
@@ -92,31 +108,29 @@ static void on_accept(const struct megapipe_cqe *cqe)
 	if (cqe->res < 0)
 		return;
 	if (lightweight) {
-		connections[h] = (struct connection){ cqe->generation, -1, NONE, NONE, false };
+		connections[h] = (struct connection){ name_of(h, cqe->generation), -1, NONE, NONE, false };
 	} else {
 		h = free_chosen[--free_count];
-		connections[h] = (struct connection){ connections[h].generation + 1, cqe->res, NONE, NONE, false };
-		queue((struct megapipe_sqe){ .opcode = MEGAPIPE_OP_REGISTER, .flags = MEGAPIPE_SQE_SKIP_SUCCESS, .fd = cqe->res,
-					     .index = h, .generation = connections[h].generation });
+		connections[h] = (struct connection){ name_of(h, (connections[h].name >> 32) + 1), cqe->res, NONE, NONE, false };
+		queue(MEGAPIPE_OP_REGISTER, MEGAPIPE_SQE_SKIP_SUCCESS, cqe->res, connections[h].name, 0, 0, 0, 0);
 	}
 	receive(h);
 }
 
 /* The handle of a completion: its generation tells it from an earlier owner of the index. */
-static void on_receive(const struct megapipe_cqe *cqe)
+static inline void on_receive(const struct megapipe_cqe *cqe)
 {
 	struct connection *c = &connections[cqe->index];
 
 	if (cqe->flags & MEGAPIPE_CQE_BUFFER) {
-		uint16_t bid = cqe->flags >> MEGAPIPE_CQE_SHIFT;
+		uint32_t bid = cqe->flags >> MEGAPIPE_CQE_SHIFT;
 
-		lengths[bid] = cqe->res;
-		next_buffer[bid] = NONE;
+		buffers[bid] = (struct buffer){ cqe->res, NONE };
 		if (c->first == NONE) {
 			c->first = c->last = bid;
-			send_first(cqe->index);
+			send_first(c);
 		} else {
-			next_buffer[c->last] = bid;
+			buffers[c->last].next = bid;
 			c->last = bid;
 		}
 	}
@@ -128,23 +142,22 @@ static void on_receive(const struct megapipe_cqe *cqe)
 	}
 	c->ended = true;
 	if (c->first == NONE)
-		end(cqe->index);
+		end(c);
 }
 
-static void on_send(const struct megapipe_cqe *cqe)
+static inline void on_send(const struct megapipe_cqe *cqe)
 {
 	struct connection *c = &connections[cqe->index];
-	uint16_t bid = c->first;
+	uint32_t bid = c->first;
 
 	do {
-		c->first = next_buffer[bid];
 		bids[given++ & (BUFFERS - 1)] = bid;
-		bid = c->first;
+		bid = c->first = buffers[bid].next;
 	} while (cqe->res < 0 && bid != NONE);
 	if (bid != NONE)
-		send_first(cqe->index);
+		send_first(c);
 	else if (c->ended)
-		end(cqe->index);
+		end(c);
 }
 
 int main(int argc, char **argv)
@@ -203,10 +216,8 @@ int main(int argc, char **argv)
 	for (i = 1; i < p.chosen; i++)
 		free_chosen[free_count++] = chosen(&ch, i);
 	listener = chosen(&ch, 0);
-	queue((struct megapipe_sqe){ .opcode = MEGAPIPE_OP_REGISTER, .flags = MEGAPIPE_SQE_SKIP_SUCCESS, .fd = fd, .index = listener,
-				     .addr = (uintptr_t)mask, .len = partition ? sizeof(mask) : 0 });
-	queue((struct megapipe_sqe){ .opcode = MEGAPIPE_OP_ACCEPT, .index = listener, .user_data = ACCEPT,
-				     .op_flags = lightweight ? 0 : MEGAPIPE_ACCEPT_FD });
+	queue(MEGAPIPE_OP_REGISTER, MEGAPIPE_SQE_SKIP_SUCCESS, fd, listener, (uintptr_t)mask, partition ? sizeof(mask) : 0, 0, 0);
+	queue(MEGAPIPE_OP_ACCEPT, 0, 0, listener, 0, 0, lightweight ? 0 : MEGAPIPE_ACCEPT_FD, ACCEPT);
 	for (;;) {
 		hand_over(1, -1);
 		for (end_of_batch = load(cq_tail); taken != end_of_batch; taken++) {

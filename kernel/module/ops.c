@@ -22,7 +22,7 @@
 #define MP_OUT (EPOLLOUT | EPOLLWRNORM | EPOLLHUP | EPOLLERR)
 
 /* Answers a request of a handle; it is no longer pending unless flags has MORE. */
-void mp_complete(struct mp_handle *h, struct mp_op *op, s32 res, u32 flags)
+static __always_inline void mp_answer(struct mp_handle *h, struct mp_op *op, s32 res, u32 flags)
 {
 	if (!(flags & MEGAPIPE_CQE_MORE))
 		op->opcode = MEGAPIPE_OP_NOP;
@@ -30,7 +30,13 @@ void mp_complete(struct mp_handle *h, struct mp_op *op, s32 res, u32 flags)
 		mp_post(h->channel, op->user_data, h->cookie, res, flags, h->index, h->generation);
 }
 
-static int mp_read_once(struct mp_handle *h, u64 address, u64 len)
+/* The same, where it is not done for every message. */
+void mp_complete(struct mp_handle *h, struct mp_op *op, s32 res, u32 flags)
+{
+	mp_answer(h, op, res, flags);
+}
+
+static __always_inline int mp_read_once(struct mp_handle *h, u64 address, u64 len)
 {
 	struct msghdr msg = { .msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL };
 	void __user *to = u64_to_user_ptr(address);
@@ -50,7 +56,7 @@ enum mp_stream { MP_QUIET, MP_ENDED, MP_SOMETHING };
  * stream and nothing before it. That pairs with the release in tcp_set_state(): the peer's FIN is counted in rcv_nxt before, and
  * nothing follows it. It stays in the queue, where closing expects it.
  */
-static enum mp_stream mp_stream(const struct sock *sk)
+static __always_inline enum mp_stream mp_stream(const struct sock *sk)
 {
 	const struct tcp_sock *tp = tcp_sk(sk);
 	int state;
@@ -94,7 +100,7 @@ static bool mp_try_provided(struct mp_handle *h)
 	flags = MEGAPIPE_CQE_BUFFER | (bid << MEGAPIPE_CQE_SHIFT);
 	if (h->in.op_flags & MEGAPIPE_READ_MULTISHOT)
 		flags |= MEGAPIPE_CQE_MORE;
-	mp_complete(h, &h->in, got, flags);
+	mp_answer(h, &h->in, got, flags);
 	/* More bytes, or the end that came together with these, and has woken us already. */
 	return h->in.opcode && mp_stream(h->sock->sk) != MP_QUIET;
 }
@@ -141,7 +147,7 @@ static bool mp_try_read(struct mp_handle *h)
 }
 
 /* Sends as much of the message as the socket takes; the last send's result. */
-static ssize_t mp_send(struct mp_handle *h, struct msghdr *msg, u64 total, u64 *done)
+static __always_inline ssize_t mp_send(struct mp_handle *h, struct msghdr *msg, u64 total, u64 *done)
 {
 	ssize_t sent;
 
@@ -157,7 +163,7 @@ static ssize_t mp_send(struct mp_handle *h, struct msghdr *msg, u64 total, u64 *
 /*
  * Sends bytes from *done on. Like a blocking send, a write is done only when all of it is out: MP_WAITS, or the result.
  */
-static ssize_t mp_write_once(struct mp_handle *h, u64 address, u64 len, u64 *done)
+static __always_inline ssize_t mp_write_once(struct mp_handle *h, u64 address, u64 len, u64 *done)
 {
 	u64 total = min_t(u64, len, MAX_RW_COUNT);
 	void __user *from = u64_to_user_ptr(address + *done);

@@ -20,15 +20,19 @@ connections=$1
 transactions=$2
 shift 2
 status=0
+# io_uring's direct descriptors are left out: on this kernel one is closed only when requests of others that are idle end, so that
+# most would not be closed at all. The backend of Channel does without them here, too.
 for each in "$@"; do
   while read -r name server; do
     case ${wanted:-",$name,"} in *",$name,"*) ;; *) continue ;; esac
     echo "measure $each $name"
+    # io_uring takes its time to end, and so do connections.
+    sleep 5
     # shellcheck disable=SC2086
     timeout -s KILL 300 /measure/client "$connections" "$each" "$warm_up" "$transactions" $server || status=1
   done <<END
 epoll /measure/echo_epoll -p 7000
-uring /measure/echo_uring -p 7000
+uring /measure/echo_uring -p 7000 --no-direct
 device /measure/echo_device -p 7000 -P
 device-lwsocket /measure/echo_device -p 7000 -P -L
 device-batch /measure/echo_device -p 7000 -P -B

@@ -15,7 +15,7 @@ for _ in $(seq "$3"); do
     sleep 0.5
   done <<END
 epoll /measure/echo_epoll -p 7000
-uring /measure/echo_uring -p 7000
+uring /measure/echo_uring -p 7000 --no-direct
 device /measure/echo_device -p 7000 -P
 END
 done
