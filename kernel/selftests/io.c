@@ -37,6 +37,7 @@ int main(void)
 	struct megapipe_cqe cqe;
 	char text[64] = {};
 	struct iovec iov[3];
+	bool right;
 	pid_t pid;
 	long i;
 
@@ -74,6 +75,24 @@ int main(void)
 	CHECK_EQ(cqe.res, -EINVAL, "an unknown operation: EINVAL");
 	cqe = request(&ch, (struct megapipe_sqe){ .opcode = MEGAPIPE_OP_NOP, .reserved2 = { 0, 0, 1 } });
 	CHECK_EQ(cqe.res, -EINVAL, "a reserved field that is not 0: EINVAL");
+	/* The same of a write, which does not go the way of the others. */
+	for (i = 0, right = true; i < 6; i++) {
+		struct megapipe_sqe s = op(MEGAPIPE_OP_WRITE, text, 1, 7);
+
+		s.cookie = 1234;
+		*(i == 0 ? &s.reserved2[0] : i == 1 ? &s.reserved2[1] : i == 2 ? &s.reserved2[2] : i == 3 ? &s.op_flags : &s.generation) = 9;
+		if (i == 5)
+			s.index = ~0u;
+		cqe = request(&ch, s);
+		right &= cqe.res == (i < 4 ? -EINVAL : i == 4 ? -ESTALE : -EBADF) && cqe.user_data == 7 && cqe.cookie == 1234;
+	}
+	CHECK(right, "a write with a reserved field, a flag, a stale or an impossible handle: EINVAL, EINVAL, ESTALE, EBADF");
+	CHECK(recv(tcp[1], text, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN, "and not a byte is sent");
+	submit(&ch, (struct megapipe_sqe){ .opcode = MEGAPIPE_OP_WRITE, .flags = MEGAPIPE_SQE_SKIP_SUCCESS, .index = handle,
+					   .generation = 1, .addr = (uintptr_t)text, .len = 3 });
+	CHECK(enter(&ch, 1, 0, 0) == 1 && unread(&ch) == 0 && receive_all(tcp[1], text, 3), "SKIP_SUCCESS: a write in silence");
+	CHECK_EQ(request(&ch, (struct megapipe_sqe){ .opcode = MEGAPIPE_OP_WRITE, .flags = MEGAPIPE_SQE_SKIP_SUCCESS, .index = handle,
+						     .generation = 1, .addr = 16, .len = 3 }).res, -EFAULT, "but not its failure");
 
 	/* Far more than the socket's buffer, to a reader that starts late: one completion, for all of it. */
 	MUST(setsockopt(tcp[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)) == 0);
