@@ -6,6 +6,7 @@
  * invents prefixes cannot fill it: those above the bound are not counted.
  * What dies with a worker that dies: its counts. Not its job: which commands count (the protocols).
  */
+import { indexOfByte } from './bytes.ts';
 import type { CacheMemory } from './engine/layout.ts';
 import { W_DETAIL, W_DETAIL_EPOCH } from './engine/layout.ts';
 
@@ -45,8 +46,8 @@ export class Prefixes {
 
   /** Counts one command on the key bytes[start, end), which has a prefix only where it has a delimiter. */
   count(bytes: Buffer, start: number, end: number, column: number, hit = false): void {
-    const at = bytes.indexOf(this.delimiter, start);
-    if (at < 0 || at >= end) return;
+    const at = indexOfByte(bytes, this.delimiter, start, end);
+    if (at < 0) return;
     this.forgetAfterReset();
     const prefix = bytes.toString('latin1', start, at);
     let counts = this.counts.get(prefix);

@@ -7,6 +7,7 @@
  */
 
 import type { Credential } from './auth_file.ts';
+import { indexOfByte } from './bytes.ts';
 import { CONN_CLOSING, CONN_COMMAND, CONN_NREAD, CONN_SWALLOW, type Conn, PROTOCOL_TEXT } from './conn.ts';
 import type { Cache } from './engine/cache.ts';
 import { T_AUTH_CMDS, T_AUTH_ERRORS } from './engine/stats.ts';
@@ -45,8 +46,8 @@ export class ProtoAuth extends Protocol {
     for (;;) {
       switch (conn.state) {
         case CONN_COMMAND: {
-          const newline = bytes.indexOf(0x0a, at);
-          if (newline < 0 || newline >= end) {
+          const newline = indexOfByte(bytes, 0x0a, at, end);
+          if (newline < 0) {
             if (end - at > LINE_BYTES_MAX) conn.state = CONN_CLOSING;
             return at;
           }
@@ -69,7 +70,9 @@ export class ProtoAuth extends Protocol {
           if (!this.judge(conn, bytes, at, last)) return at;
           conn.state = CONN_COMMAND;
           conn.valueLeft = 0;
-          return conn.protocol === PROTOCOL_TEXT ? last : this.run(conn, bytes, last, end);
+          if (conn.protocol === PROTOCOL_TEXT) return last;
+          at = last;
+          break;
         }
         case CONN_SWALLOW: {
           const count = Math.min(conn.swallowLeft, end - at);

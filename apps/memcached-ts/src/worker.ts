@@ -19,6 +19,7 @@ import {
 } from '@megapipe/core';
 import type { Credential } from './auth_file.ts';
 import { BackgroundTimer } from './background.ts';
+import { indexOfByte } from './bytes.ts';
 import {
   CONN_CLOSING,
   CONN_COMMAND,
@@ -426,7 +427,10 @@ class Server implements Sink, Host {
       }
       return;
     }
-    const hadLine = conn.protocol !== PROTOCOL_TEXT || conn.state !== CONN_COMMAND || this.hasNewline(offset, end);
+    const hadLine =
+      conn.protocol !== PROTOCOL_TEXT ||
+      conn.state !== CONN_COMMAND ||
+      indexOfByte(this.received, 0x0a, offset, end) >= 0;
     conn.keep(this.received, offset, end);
     // Without the end of its line there is nothing to do with what is kept; so it is not even looked at again.
     if (!conn.blocked && hadLine) this.runKept(conn);
@@ -508,11 +512,6 @@ class Server implements Sink, Host {
   }
 
   // ---- connections -----------------------------------------------------------------------------------------------
-
-  private hasNewline(start: number, end: number): boolean {
-    for (let i = start; i < end; i++) if (this.received[i] === 0x0a) return true;
-    return false;
-  }
 
   /** Runs the connection's protocol, which its first byte chooses. */
   private run(conn: Conn, bytes: Buffer, pos: number, end: number): number {

@@ -6,6 +6,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parseAuthFile } from '../src/auth_file.ts';
+import { Conn, PROTOCOL_AUTH } from '../src/conn.ts';
+import { createCache } from '../src/engine/cache.ts';
+import { DEFAULT_CACHE_CONFIG } from '../src/engine/layout.ts';
+import { ProtoAuth } from '../src/proto_auth.ts';
+import type { Output } from '../src/values.ts';
 import { fraction } from './arbitraries.ts';
 import { pieces } from './pieces.ts';
 import { ask, Client, DEBIANS, hasDebians, IO_MODES, play, type Server, start, startOurs } from './servers.ts';
@@ -29,6 +34,31 @@ describe('an auth file', () => {
     expect(entries('a:b\n'.repeat(20))).toHaveLength(8);
     // What stands behind the 255th byte of a line is another entry.
     expect(entries(`u:${'p'.repeat(253)}x:y\n`)).toEqual([`u|${'p'.repeat(253)}`, 'x|y']);
+  });
+});
+
+describe('the dialogue of -Y', () => {
+  it('stands any number of wrong tokens in one piece', () => {
+    const tokens = 50_000;
+    const refusal = 'CLIENT_ERROR authentication failure\r\n';
+    let sent = 0;
+    const out: Output = {
+      memory: new Uint8Array(4096),
+      reserve: () => 0,
+      commit: (_handle, bytes) => (sent += bytes),
+      writeCopy: () => 0,
+      write: () => 0,
+    };
+    const user = Buffer.from('first');
+    const proto = new ProtoAuth(createCache(DEFAULT_CACHE_CONFIG, 'none', 1, 1), out, [{ user, password: user }]);
+    const conn = new Conn();
+    conn.open(1, PROTOCOL_AUTH, 0, 0);
+    // More stands behind it in the buffer, as it does in a channel's memory.
+    const bytes = Buffer.from(`${'set a 0 0 7\r\nfirst x\r\n'.repeat(tokens)}set a 0 0 7\r\n`);
+    const end = bytes.length - 5;
+    expect(proto.run(conn, bytes, 0, end)).toBe(tokens * 'set a 0 0 7\r\nfirst x\r\n'.length);
+    expect(sent).toBe(tokens * refusal.length);
+    expect(conn.authenticated).toBe(false);
   });
 });
 
