@@ -137,7 +137,7 @@ describe.each(subjects)('the matcher of $name', ({ make }) => {
 });
 
 describe('responses that are known byte for byte', () => {
-  it.each(subjects.slice(0, 3))('$name: any changed byte is wrong, wherever the response was cut', ({ make }) => {
+  it.each(subjects.slice(0, 6))('$name: any changed byte is wrong, wherever the response was cut', ({ make }) => {
     fc.assert(
       fc.property(cuts, shift, fc.nat(), fc.integer({ min: 1, max: 255 }), (where, by, at, flip) => {
         const { matcher, variant, response } = make();
