@@ -156,21 +156,26 @@ describe.each(BACKENDS)('%s', (backend) => {
     },
   );
 
-  test('a request costs one round of the loop: its answer’s completion comes with the next request', async () => {
-    const { child, port, output } = await serve('plain');
-    const client = await connectTo(port);
-    const rounds = 200;
-    for (let i = 0; i < rounds; i++) {
-      client.write('0123456789');
-      await take(client, 10);
-    }
-    child.kill('SIGTERM');
-    await once(child, 'exit');
-    const batches = Number(/after (\d+) batches/.exec(output())![1]);
-    expect(batches).toBeGreaterThanOrEqual(rounds);
-    expect(batches).toBeLessThan(rounds * 1.5);
-    client.destroy();
-  });
+  /* The module's wait returns for sends, too. */
+  const oneRound = backend === 'device' ? test.skip : test;
+  oneRound(
+    'a request costs one round of the loop: its answer’s completion comes with the next (not on device)',
+    async () => {
+      const { child, port, output } = await serve('plain');
+      const client = await connectTo(port);
+      const rounds = 200;
+      for (let i = 0; i < rounds; i++) {
+        client.write('0123456789');
+        await take(client, 10);
+      }
+      child.kill('SIGTERM');
+      await once(child, 'exit');
+      const batches = Number(/after (\d+) batches/.exec(output())![1]);
+      expect(batches).toBeGreaterThanOrEqual(rounds);
+      expect(batches).toBeLessThan(rounds * 1.5);
+      client.destroy();
+    },
+  );
 
   test.each([
     ['more output', 'more later', 'answer!', false],
