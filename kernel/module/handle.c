@@ -163,7 +163,7 @@ static struct mp_handle *mp_handle_alloc(struct mp_channel *ch)
 	return h;
 }
 
-static void mp_handle_free(struct mp_handle *h)
+void mp_handle_free(struct mp_handle *h)
 {
 	struct mp_channel *ch = h->channel;
 
@@ -271,34 +271,6 @@ void mp_handle_requeue(struct mp_handle *h)
 bool mp_ready_any(struct mp_channel *ch)
 {
 	return READ_ONCE(ch->run_first) || !llist_empty(&ch->ready);
-}
-
-/* The handle whose turn it is, first come, first served, or NULL. Closed ones on the way are freed. */
-struct mp_handle *mp_ready_next(struct mp_channel *ch)
-{
-	struct llist_node *fresh;
-	struct mp_handle *h;
-
-	for (;;) {
-		if (!ch->run_first) {
-			fresh = llist_del_all(&ch->ready);
-			if (!fresh)
-				return NULL;
-			ch->run_last = fresh;
-			ch->run_first = llist_reverse_order(fresh);
-		}
-		h = llist_entry(ch->run_first, struct mp_handle, ready);
-		ch->run_first = h->ready.next;
-		if (!ch->run_first)
-			ch->run_last = NULL;
-		if (!h->dead) {
-			clear_bit(MP_QUEUED, &h->state);
-			/* What happened before is seen by the try that follows; what happens after queues it again. */
-			smp_mb__after_atomic();
-			return h;
-		}
-		mp_handle_free(h);
-	}
 }
 
 /*

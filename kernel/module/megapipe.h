@@ -180,9 +180,9 @@ struct mp_handle *mp_handle_create(struct mp_channel *ch, u32 index, u32 generat
 void mp_handle_attach(struct mp_handle *h, struct socket *sock, struct file *file);
 void mp_listener_put(struct file *file);
 void mp_handle_close(struct mp_handle *h);
+void mp_handle_free(struct mp_handle *h);
 void mp_handle_wake(struct mp_handle *h);
 void mp_handle_requeue(struct mp_handle *h);
-struct mp_handle *mp_ready_next(struct mp_channel *ch);
 bool mp_ready_any(struct mp_channel *ch);
 int mp_handle_init(void);
 void mp_handle_exit(void);
@@ -226,6 +226,34 @@ static inline struct mp_handle *mp_handle_find(struct mp_channel *ch, u32 index,
 		return NULL;
 	}
 	return h;
+}
+
+/* The handle whose turn it is, first come, first served, or NULL. Closed ones on the way are freed. */
+static inline struct mp_handle *mp_ready_next(struct mp_channel *ch)
+{
+	struct llist_node *fresh;
+	struct mp_handle *h;
+
+	for (;;) {
+		if (unlikely(!ch->run_first)) {
+			fresh = llist_del_all(&ch->ready);
+			if (!fresh)
+				return NULL;
+			ch->run_last = fresh;
+			ch->run_first = llist_reverse_order(fresh);
+		}
+		h = llist_entry(ch->run_first, struct mp_handle, ready);
+		ch->run_first = h->ready.next;
+		if (!ch->run_first)
+			ch->run_last = NULL;
+		if (likely(!h->dead)) {
+			clear_bit(MP_QUEUED, &h->state);
+			/* What happened before is seen by the try that follows; what happens after queues it again. */
+			smp_mb__after_atomic();
+			return h;
+		}
+		mp_handle_free(h);
+	}
 }
 
 /* Connections that wait to be accepted. */

@@ -77,7 +77,16 @@ static __always_inline enum mp_stream mp_stream(const struct sock *sk)
 	return MP_SOMETHING;
 }
 
-static bool mp_try_provided(struct mp_handle *h)
+/* Whether a receive that found bytes left more behind, or the end; if that comes after this look, it wakes the handle. */
+static __always_inline bool mp_left(const struct sock *sk)
+{
+	const struct tcp_sock *tp = tcp_sk(sk);
+
+	return READ_ONCE(sk->sk_prot)->recvmsg != tcp_recvmsg || READ_ONCE(tp->rcv_nxt) != READ_ONCE(tp->copied_seq) ||
+	       (READ_ONCE(sk->sk_shutdown) & RCV_SHUTDOWN);
+}
+
+static __always_inline bool mp_try_provided(struct mp_handle *h)
 {
 	struct mp_channel *ch = h->channel;
 	u32 bid, flags;
@@ -101,8 +110,8 @@ static bool mp_try_provided(struct mp_handle *h)
 	if (h->in.op_flags & MEGAPIPE_READ_MULTISHOT)
 		flags |= MEGAPIPE_CQE_MORE;
 	mp_answer(h, &h->in, got, flags);
-	/* More bytes, or the end that came together with these, and has woken us already. */
-	return h->in.opcode && mp_stream(h->sock->sk) != MP_QUIET;
+	/* What came together with these bytes has woken us already. */
+	return (flags & MEGAPIPE_CQE_MORE) && mp_left(h->sock->sk);
 }
 
 static ssize_t mp_readv_once(struct mp_handle *h, const struct mp_op *op)
@@ -120,7 +129,7 @@ static ssize_t mp_readv_once(struct mp_handle *h, const struct mp_op *op)
 }
 
 /* True: there is more to be had at once. */
-static bool mp_try_read(struct mp_handle *h)
+static noinline bool mp_try_read(struct mp_handle *h)
 {
 	struct mp_op *op = &h->in;
 	ssize_t got;
@@ -147,7 +156,7 @@ static bool mp_try_read(struct mp_handle *h)
 }
 
 /* Sends as much of the message as the socket takes; the last send's result. */
-static __always_inline ssize_t mp_send(struct mp_handle *h, struct msghdr *msg, u64 total, u64 *done)
+static ssize_t mp_send(struct mp_handle *h, struct msghdr *msg, u64 total, u64 *done)
 {
 	ssize_t sent;
 
@@ -163,7 +172,7 @@ static __always_inline ssize_t mp_send(struct mp_handle *h, struct msghdr *msg, 
 /*
  * Sends bytes from *done on. Like a blocking send, a write is done only when all of it is out: MP_WAITS, or the result.
  */
-static __always_inline ssize_t mp_write_once(struct mp_handle *h, u64 address, u64 len, u64 *done)
+static ssize_t mp_write_once(struct mp_handle *h, u64 address, u64 len, u64 *done)
 {
 	u64 total = min_t(u64, len, MAX_RW_COUNT);
 	void __user *from = u64_to_user_ptr(address + *done);
@@ -256,11 +265,15 @@ static void mp_want(struct mp_handle *h)
 /* Tries what is pending. */
 static void mp_try(struct mp_handle *h)
 {
-	if (h->in.opcode)
+	u8 in = h->in.opcode, out = h->out.opcode;
+
+	if (in)
 		mp_try_in(h);
-	if (h->out.opcode)
+	if (out)
 		mp_try_out(h);
-	mp_want(h);
+	/* A read that goes on waits for what it waited for; a handle that waits for nothing may still say otherwise. */
+	if (out || !in || h->in.opcode != in)
+		mp_want(h);
 }
 
 /* Gives handles that are ready their turn, as far as there is room for what comes of it. */
@@ -652,44 +665,55 @@ union mp_head {
 	};
 };
 
+/* A WRITE of which nothing, or only a part, could be sent at once. */
+static noinline void mp_write_rest(struct mp_handle *h, u64 addr, u64 len, u8 flags, u64 user_data, int sent)
+{
+	h->out = (struct mp_op){ .opcode = MEGAPIPE_OP_WRITE, .flags = flags, .addr = addr, .len = len, .user_data = user_data };
+	if (sent > 0)
+		h->out.done = sent;
+	if (sent < 0 && sent != -EAGAIN) {
+		mp_complete(h, &h->out, sent, 0);
+		return;
+	}
+	mp_want(h);
+	mp_try_out(h);
+}
+
 /* A WRITE, straight from the ring: half of what a server asks for, and nearly always done at once, with nothing to remember. */
 static void mp_write(struct mp_channel *ch, const struct megapipe_sqe *from, union mp_head head)
 {
-	const u64 *words = (const u64 *)from;
 	u32 index = READ_ONCE(from->index), generation = READ_ONCE(from->generation);
-	u64 addr = READ_ONCE(from->addr), len = READ_ONCE(from->len), user_data = READ_ONCE(from->user_data), done = 0, cookie;
+	u64 addr = READ_ONCE(from->addr), len = READ_ONCE(from->len);
+	const u64 *words = (const u64 *)from;
+	struct msghdr msg = { .msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL };
 	struct mp_handle *h;
-	ssize_t sent;
-	int res = 0;
+	int res = -EINVAL;
 
 	/* op_flags and what is reserved. */
-	if (((head.flags & ~MEGAPIPE_SQE_FLAGS) | head.reserved) || (READ_ONCE(words[6]) | READ_ONCE(words[7]))) {
-		res = -EINVAL;
+	if (((head.flags & ~MEGAPIPE_SQE_FLAGS) | head.reserved) || (READ_ONCE(words[6]) | READ_ONCE(words[7])))
 		goto failed;
-	}
 	h = mp_handle_find(ch, index, generation, &res);
 	if (!h)
 		goto failed;
-	cookie = h->cookie;
-	if (h->out.opcode) {
-		res = -EBUSY;
-		goto post;
-	}
-	sent = mp_write_once(h, addr, len, &done);
-	if (unlikely(sent == MP_WAITS)) {
-		h->out = (struct mp_op){ .opcode = MEGAPIPE_OP_WRITE, .flags = head.flags, .addr = addr, .len = len, .done = done,
-					 .user_data = user_data };
-		mp_want(h);
-		mp_try_out(h);
+	if (unlikely(h->out.opcode)) {
+		mp_post(ch, READ_ONCE(from->user_data), h->cookie, -EBUSY, 0, index, generation);
 		return;
 	}
-	res = sent;
-post:
-	if (res < 0 || !(head.flags & MEGAPIPE_SQE_SKIP_SUCCESS))
-		mp_post(ch, user_data, cookie, res, 0, index, generation);
+	res = -EFAULT;
+	if (len <= MAX_RW_COUNT && access_ok(u64_to_user_ptr(addr), len)) {
+		iov_iter_ubuf(&msg.msg_iter, WRITE, u64_to_user_ptr(addr), len);
+		res = sock_sendmsg(h->sock, &msg);
+	} else if (len > MAX_RW_COUNT) {
+		/* As much as a system call takes: the long way cuts it. */
+		res = 0;
+	}
+	if (unlikely(res < 0 || res != len))
+		mp_write_rest(h, addr, len, head.flags, READ_ONCE(from->user_data), res);
+	else if (!(head.flags & MEGAPIPE_SQE_SKIP_SUCCESS))
+		mp_post(ch, READ_ONCE(from->user_data), h->cookie, res, 0, h->index, h->generation);
 	return;
 failed:
-	mp_post(ch, user_data, READ_ONCE(from->cookie), res, 0, index, generation);
+	mp_post(ch, READ_ONCE(from->user_data), READ_ONCE(from->cookie), res, 0, index, generation);
 }
 
 /* Takes requests from the ring, as far as there is room for their outcomes. How many, or the first error. */
