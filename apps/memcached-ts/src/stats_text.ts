@@ -182,10 +182,17 @@ function general(cache: Cache, settings: Settings): Stat[] {
   const lru = (counter: number): number => sumLruCounter(memory, counter);
   let items = 0;
   let bytes = 0;
-  for (let list = 0; list < LRU_LISTS; list++) {
-    items += lruCount(cache, list);
-    bytes += f64[D_LRU_BYTES + list];
+  cache.locks.lockCache();
+  for (let clsid = 0; clsid < SLAB_CLASSES_MAX; clsid++) {
+    // Or what goes from one of its lists to another meanwhile would count twice, or not at all.
+    cache.locks.lockLru(clsid);
+    for (let list = clsid; list < LRU_LISTS; list += SLAB_CLASSES_MAX) {
+      items += lruCount(cache, list);
+      bytes += f64[D_LRU_BYTES + list];
+    }
+    cache.locks.unlockLru(clsid);
   }
+  cache.locks.unlockCache();
   let getHits = 0;
   for (let list = 0; list < LRU_LISTS; list++) getHits += sumListHits(memory, list);
   const connections = Atomics.load(i32, W_CURR_CONNS);
@@ -365,7 +372,14 @@ function itemStats(cache: Cache): Stat[] {
   for (let clsid = 1; clsid < SLAB_CLASSES_MAX; clsid++) {
     const segments = [HOT_LRU, WARM_LRU, COLD_LRU, TEMP_LRU].map((segment) => clsid | segment);
     const [hot, warm, cold, temp] = segments as [number, number, number, number];
-    const count = segments.reduce((sum, list) => sum + lruCount(cache, list), 0);
+    // At one moment, as above.
+    cache.locks.lockCache();
+    cache.locks.lockLru(clsid);
+    const counts = new Map(segments.map((list) => [list, lruCount(cache, list)]));
+    const requested = segments.reduce((sum, list) => sum + f64[D_LRU_BYTES + list], 0);
+    cache.locks.unlockLru(clsid);
+    cache.locks.unlockCache();
+    const count = segments.reduce((sum, list) => sum + counts.get(list)!, 0);
     if (count === 0) continue;
     const add = (name: string, value: number): number => stats.push([`items:${clsid}:${name}`, value]);
     const lru = (counter: number): number => lruCounter(memory, clsid, counter);
@@ -375,18 +389,15 @@ function itemStats(cache: Cache): Stat[] {
     };
     add('number', count);
     if (segmented) {
-      add('number_hot', lruCount(cache, hot));
-      add('number_warm', lruCount(cache, warm));
-      add('number_cold', lruCount(cache, cold));
-      if (i32[W_TEMPORARY_TTL] >= 0) add('number_temp', lruCount(cache, temp));
+      add('number_hot', counts.get(hot)!);
+      add('number_warm', counts.get(warm)!);
+      add('number_cold', counts.get(cold)!);
+      if (i32[W_TEMPORARY_TTL] >= 0) add('number_temp', counts.get(temp)!);
       add('age_hot', age(hot));
       add('age_warm', age(warm));
     }
     add('age', age(cold));
-    add(
-      'mem_requested',
-      segments.reduce((sum, list) => sum + f64[D_LRU_BYTES + list], 0),
-    );
+    add('mem_requested', requested);
     add('evicted', lru(L_EVICTED));
     add('evicted_nonzero', lru(L_EVICTED_NONZERO));
     add('evicted_time', lru(L_EVICTED_TIME));

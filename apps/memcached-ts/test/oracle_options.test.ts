@@ -87,7 +87,6 @@ const VARIANTS: Variant[] = [
       'lru_crawler sleep 5\r\n',
       'lru_crawler enable\r\n',
       'lru_crawler enable\r\n',
-      'lru_crawler disable\r\n',
     ],
   },
   {
