@@ -25,6 +25,24 @@ export function residentBytes(root: number): number {
   return sum;
 }
 
+/**
+ * Bytes of a process and all below it in which a page that several processes map counts once, divided among them: pages of the program
+ * itself, most of all. null where the kernel does not tell (processes of another user).
+ */
+export function proportionalBytes(root: number): number | null {
+  let sum = 0;
+  for (const pid of processTree(root)) {
+    let text: string;
+    try {
+      text = readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1');
+    } catch {
+      return null;
+    }
+    sum += Number(/^Pss:\s*(\d+) kB$/m.exec(text)?.[1]) * 1024;
+  }
+  return sum;
+}
+
 /** Waits until resident memory stays within 1 % over a step. */
 async function atRest(pid: number): Promise<number> {
   let last = residentBytes(pid);
@@ -114,9 +132,10 @@ export async function measureIdle(
     }
     const seconds = (performance.now() - start) / 1000;
     const rssIdleBytes = await atRest(pid);
+    const pssIdleBytes = proportionalBytes(pid) ?? undefined;
     const gone = sockets.filter((socket) => socket.destroyed || socket.readableEnded).length;
     const errorTexts = gone === 0 ? [] : [`${gone} of ${load.connections} connections did not stay`];
-    return unloaded(load.connections, seconds, { rssStartBytes, rssIdleBytes }, errorTexts);
+    return unloaded(load.connections, seconds, { rssStartBytes, rssIdleBytes, pssIdleBytes }, errorTexts);
   } finally {
     for (const socket of sockets) socket.destroy();
   }

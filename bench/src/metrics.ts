@@ -55,6 +55,13 @@ export const METRICS = {
     better: 'less',
     of: (sample) => sample.memory?.rssIdleBytes ?? null,
   },
+  pssIdle: {
+    title: 'PSS with the idle connections',
+    unit: 'PSS with the idle connections, MB',
+    scale: MB,
+    better: 'less',
+    of: (sample) => sample.memory?.pssIdleBytes ?? null,
+  },
   statsItem: {
     title: 'bytes per item by its stats',
     unit: 'bytes by stats / item',

@@ -43,6 +43,8 @@ export interface MemoryUse {
   statsItemBytes?: number;
   /** Resident memory with the idle connections. */
   rssIdleBytes?: number;
+  /** The same, but each page that processes share counts once. */
+  pssIdleBytes?: number | undefined;
 }
 
 export interface ServerRecord {

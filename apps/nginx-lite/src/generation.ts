@@ -1,10 +1,11 @@
 /**
- * A generation: the child process that serves one configuration, with its workers as threads.
+ * A generation: the child process that serves one configuration.
  *
- * What it is for: starts a worker thread per `worker_processes`, gives up privileges once they are loaded, replaces a
- * thread that dies, obeys the master and the signals of nginx's workers. Invariants: nobody accepts before privileges
- * are gone; the process ends when its last worker is done. A generation whose master is gone finishes and ends: nobody
- * could reload or stop it. Not its job: listening sockets and shared memory, which it inherits.
+ * What it is for: starts the workers, each on a thread of its own where there are several, a single one on the thread that is there
+ * anyway (a JavaScript engine less); gives up privileges once they are loaded, replaces a thread that dies, obeys the master and
+ * the signals of nginx's workers. Invariants: nobody accepts before privileges are gone; the process ends when its last worker
+ * is done. A generation whose master is gone finishes and ends: nobody could reload or stop it. Not its job: listening sockets
+ * and shared memory, which it inherits.
  */
 
 import { setPriority } from 'node:os';
@@ -16,9 +17,10 @@ import { ErrorLogWriter } from './log/error-log.ts';
 import { closeLogs, openLogs } from './log/files.ts';
 import { Syslog } from './log/syslog.ts';
 import type { FromGeneration, FromWorker, GenerationStart, ToGeneration, ToWorker, WorkerStart } from './messages.ts';
+import { rest } from './rest.ts';
 
 interface WorkerState {
-  thread: Worker;
+  tell: (message: ToWorker) => void;
   index: number;
   loaded: boolean;
   ready: boolean;
@@ -53,10 +55,11 @@ function begin(message: GenerationStart): void {
   logFds = message.logFds;
   log = new ErrorLogWriter(logFds, syslog);
   process.title = 'nginx: worker process';
-  for (let index = 0; index < message.workerProcesses; index++) startWorker(message, index);
+  if (message.workerProcesses === 1) void serveHere(message);
+  else for (let index = 0; index < message.workerProcesses; index++) startThread(message, index);
 }
 
-function startWorker(from: GenerationStart, index: number): void {
+function workerStart(from: GenerationStart, index: number): WorkerStart {
   const { type: _type, files: _files, sockets, workerProcesses, workerAffinity, user: _user, rows, ...common } = from;
   const mine: WorkerStart['sockets'] = [];
   for (const [listen, fds] of sockets.entries()) {
@@ -64,7 +67,7 @@ function startWorker(from: GenerationStart, index: number): void {
     if (fds.length <= workerProcesses) mine.push({ fd: fds[index % fds.length] as number, listen });
     else for (let i = index; i < fds.length; i += workerProcesses) mine.push({ fd: fds[i] as number, listen });
   }
-  const workerData: WorkerStart = {
+  return {
     ...common,
     logFds,
     index,
@@ -72,35 +75,45 @@ function startWorker(from: GenerationStart, index: number): void {
     cpus: cpusOf(workerAffinity, index),
     sockets: mine,
   };
-  const file = import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js';
-  const thread = new Worker(new URL(file, import.meta.url), { workerData });
-  const state: WorkerState = {
-    thread,
-    index,
-    loaded: false,
-    ready: false,
-    deaf: false,
-    done: false,
-    reopened: null,
-  };
+}
+
+function newState(index: number, tell: (message: ToWorker) => void): WorkerState {
+  const state: WorkerState = { tell, index, loaded: false, ready: false, deaf: false, done: false, reopened: null };
   workers.add(state);
+  return state;
+}
+
+function startThread(from: GenerationStart, index: number): void {
+  const file = import.meta.url.endsWith('.ts') ? './worker-thread.ts' : './worker-thread.js';
+  const thread = new Worker(new URL(file, import.meta.url), { workerData: workerStart(from, index) });
+  const state = newState(index, (message) => thread.postMessage(message));
   thread.on('message', (message: FromWorker) => fromWorker(state, message));
   thread.on('error', (error: Error) => say('alert', `worker thread ${index} failed: ${error.stack ?? error.message}`));
   thread.on('exit', (code) => workerEnded(state, code));
 }
 
-function tell(state: WorkerState, message: ToWorker): void {
-  state.thread.postMessage(message);
+/** The only worker, on this thread. What it throws ends the process, and the master starts another one. */
+async function serveHere(from: GenerationStart): Promise<void> {
+  process.on('uncaughtExceptionMonitor', (error) => say('alert', `worker failed: ${error.stack ?? error.message}`));
+  // Where the workers are threads, this one has no use for what serves.
+  const { serve } = await import('./worker.ts');
+  if (ending !== null) return;
+  const obey = serve(workerStart(from, 0), (message) => {
+    fromWorker(state, message);
+    if (message.type === 'done') workerEnded(state, 0);
+  });
+  const state = newState(0, obey);
+  fromWorker(state, { type: 'loaded' });
 }
 
 function fromWorker(state: WorkerState, message: FromWorker): void {
   switch (message.type) {
     case 'loaded':
       state.loaded = true;
-      if (unprivileged) tell(state, { type: 'go' });
+      if (unprivileged) state.tell({ type: 'go' });
       else if ([...workers].every((each) => each.loaded)) {
         dropPrivileges(start as GenerationStart);
-        for (const each of workers) tell(each, { type: 'go' });
+        for (const each of workers) each.tell({ type: 'go' });
       }
       return;
     case 'ready':
@@ -108,6 +121,7 @@ function fromWorker(state: WorkerState, message: FromWorker): void {
       if (!readySent && [...workers].every((each) => each.ready)) {
         readySent = true;
         send({ type: 'ready', backend: message.backend, reason: message.reason });
+        rest();
       }
       return;
     case 'reopened':
@@ -138,7 +152,7 @@ function workerEnded(state: WorkerState, code: number): void {
     return;
   }
   // A thread that served is replaced here; one that cannot even start needs a new process, with the master's rights.
-  if (state.ready && !worn) startWorker(start as GenerationStart, state.index);
+  if (state.ready && !worn) startThread(start as GenerationStart, state.index);
   else if (!worn) {
     worn = true;
     send({ type: 'worn', reason: `worker thread ${state.index} could not be started again` });
@@ -182,13 +196,13 @@ function quit(abortAfterMs: number): void {
   ending = 'quit';
   say('notice', 'gracefully shutting down');
   process.title = 'nginx: worker process is shutting down';
-  for (const each of workers) tell(each, { type: 'quit', abortAfterMs });
+  for (const each of workers) each.tell({ type: 'quit', abortAfterMs });
   if (workers.size === 0) leave(0);
 }
 
 function stop(): void {
   ending = 'stop';
-  for (const each of workers) tell(each, { type: 'stop' });
+  for (const each of workers) each.tell({ type: 'stop' });
   if (workers.size === 0) leave(0);
 }
 
@@ -214,7 +228,7 @@ function reopen(): void {
     (each) =>
       new Promise<void>((resolve) => {
         each.reopened = resolve;
-        tell(each, { type: 'reopen', logFds: fds });
+        each.tell({ type: 'reopen', logFds: fds });
       }),
   );
   void Promise.all(answers).then(() => closeLogs(old));

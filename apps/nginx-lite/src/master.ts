@@ -22,6 +22,8 @@ import { ErrorLogWriter } from './log/error-log.ts';
 import { closeLogs, giveLogs, openLogs } from './log/files.ts';
 import { Syslog } from './log/syslog.ts';
 import type { FromGeneration, GenerationStart, IoMode, MegapipeBackend, SharedFile, ToGeneration } from './messages.ts';
+import { servingOptions } from './node-options.ts';
+import { rest } from './rest.ts';
 import { makeTempPaths } from './temp-paths.ts';
 
 /** A child that dies sooner than this after its start is not replaced at once. */
@@ -132,6 +134,7 @@ export class Master {
     // Listening for signals alone does not keep Node running: a master without children waits for them all the same.
     setInterval(() => {}, 2 ** 30);
     this.notice('start worker processes');
+    rest();
     return true;
   }
 
@@ -214,7 +217,7 @@ export class Master {
       new URL(import.meta.url.endsWith('.ts') ? './generation.ts' : './generation.js', import.meta.url),
     );
     const child: Child = {
-      process: spawn(process.execPath, [...process.execArgv, file], {
+      process: spawn(process.execPath, [...servingOptions(process.execArgv), file], {
         stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...inherit],
         serialization: 'advanced',
         env: environmentOf(model),
@@ -385,6 +388,7 @@ export class Master {
       }
     }
     this.reloading = false;
+    rest();
     // A generation that died while another was being tried.
     if (this.ending === null && !this.silent && this.model?.http && !this.serving()) await this.resume();
   }

@@ -47,6 +47,20 @@ async function stopped(server: Running, signal: NodeJS.Signals = 'SIGTERM'): Pro
   rmSync(server.dir, { recursive: true, force: true });
 }
 
+/** KiB of resident pages that stand in files: programs and libraries. */
+const fileKiB = (pid: number): number =>
+  Number(/^RssFile:\s*(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]);
+
+test('a server that has started gives back what only its start needed', async () => {
+  const server = await startLite(conf(SERVER), { files: FILES });
+  const pid = server.child.pid as number;
+  const worker = await workerPid(server.port);
+  // Node takes over 40 MB of them to start.
+  await until(() => fileKiB(pid) < 25_000 && fileKiB(worker) < 25_000);
+  expect((await get(server.port, '/a.txt')).body).toBe('one\n');
+  await stopped(server);
+});
+
 test('the master has one child, which serves; the pid file names the master', async () => {
   const server = await startLite(conf(SERVER, 'worker_processes 2;'), { files: FILES });
   const pid = server.child.pid as number;

@@ -91,9 +91,10 @@ VERB(mp_discard_memory) {
 }
 
 /*
- * trimProcess() -> bytes of code let go of, or -errno. What malloc keeps free goes back to the system, and so do mapped pages of
- * programs' and libraries' code: most of them only the start needed, and one that runs again comes back from the page cache. Code that
- * was written to (a debugger's breakpoint, say) is a private copy, which would be lost: then the mapping is left alone.
+ * trimProcess() -> bytes of code and constants let go of, or -errno. What malloc keeps free goes back to the system, and so do mapped
+ * pages of programs' and libraries' code and constants: most of them only the start needed, and one that is used again comes back from
+ * the page cache. What was written to (a debugger's breakpoint, a relocation) is a private copy, which would be lost: then the mapping
+ * is left alone.
  */
 VERB(mp_trim_process) {
   (void)info;
@@ -111,7 +112,7 @@ VERB(mp_trim_process) {
     if (sscanf(line, "%lx-%lx %4s %*x %*x:%*x %*u %c", &first, &end, permissions, &path) >= 3) {
       from = first;
       to = end;
-      code = path == '/' && strcmp(permissions, "r-xp") == 0;
+      code = path == '/' && (strcmp(permissions, "r-xp") == 0 || strcmp(permissions, "r--p") == 0);
     } else if (code && sscanf(line, "Rss: %lu kB", &resident) != 1 && sscanf(line, "Anonymous: %lu kB", &copied) == 1 && copied == 0 &&
                madvise((void *)from, to - from, MADV_DONTNEED) == 0)
       freed += resident * 1024.0;

@@ -123,7 +123,7 @@ export interface Native {
   setRlimit(resource: number, soft: number, hard: number): number;
   lockMemory(region: number, offset: number, length: number): number;
   discardMemory(region: number, offset: number, length: number): number;
-  /** Bytes of code let go of, or -errno. */
+  /** Bytes of code and constants let go of, or -errno. */
   trimProcess(): number;
 
   loopBackendFd(): number;

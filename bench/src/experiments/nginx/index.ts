@@ -178,7 +178,7 @@ export const nginxExperiments: readonly Experiment[] = [
     claim: 'Idle connections cost no more than in C, beside what a JavaScript engine takes.',
     transaction: 'connection',
     kind: 'idle',
-    metrics: ['rssStart', 'rssIdle'],
+    metrics: ['rssStart', 'rssIdle', 'pssIdle'],
     servers: three(page),
     workloads: [open('idle', 'idle', { connections: IDLE })],
     targets: [against('rssIdle', { atMost: 60, difference: true }, 'idle')],
