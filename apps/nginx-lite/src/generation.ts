@@ -10,14 +10,13 @@
 
 import { setPriority } from 'node:os';
 import { Worker } from 'node:worker_threads';
-import { closeDescriptor } from '@megapipe/core';
+import { closeDescriptor, trimProcess } from '@megapipe/core';
 import { cpusOf } from './listeners.ts';
 import { errnoOf, strerror } from './log/errno.ts';
 import { ErrorLogWriter } from './log/error-log.ts';
 import { closeLogs, openLogs } from './log/files.ts';
 import { Syslog } from './log/syslog.ts';
 import type { FromGeneration, FromWorker, GenerationStart, ToGeneration, ToWorker, WorkerStart } from './messages.ts';
-import { rest } from './rest.ts';
 
 interface WorkerState {
   tell: (message: ToWorker) => void;
@@ -112,6 +111,8 @@ function fromWorker(state: WorkerState, message: FromWorker): void {
       state.loaded = true;
       if (unprivileged) state.tell({ type: 'go' });
       else if ([...workers].every((each) => each.loaded)) {
+        // Now, while nobody waits for an answer: it takes some milliseconds.
+        trimProcess();
         dropPrivileges(start as GenerationStart);
         for (const each of workers) each.tell({ type: 'go' });
       }
@@ -121,7 +122,6 @@ function fromWorker(state: WorkerState, message: FromWorker): void {
       if (!readySent && [...workers].every((each) => each.ready)) {
         readySent = true;
         send({ type: 'ready', backend: message.backend, reason: message.reason });
-        rest();
       }
       return;
     case 'reopened':
