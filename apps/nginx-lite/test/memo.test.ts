@@ -7,6 +7,7 @@
  */
 
 import { rmSync } from 'node:fs';
+import { Agent, request } from 'node:http';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { get } from './support/client.ts';
@@ -88,6 +89,45 @@ describe.each(IO_MODES)('--io %s', (io) => {
       }
       expect([each, answers.size]).toEqual([each, 3]);
     }
+    await server.stop();
+    rmSync(server.dir, { recursive: true, force: true });
+  });
+
+  test('the line of a request shows its own values, also of variables made from others', async () => {
+    const server = await startLite(
+      conf(`map $connection $mapped { default "m$connection"; } map $connection $one { 2 1; default 0; }
+        log_format own '$connection $mapped'; access_log logs/own.log own; access_log logs/one.log own if=$one;
+        server { listen 127.0.0.1:%PORT%; return 200 x; }`),
+      { io },
+    );
+    for (let i = 0; i < 3; i++) expect((await get(server.port, '/')).body).toBe('x');
+    await server.stop();
+    expect(server.log('own.log')).toBe('1 m1\n2 m2\n3 m3\n');
+    expect(server.log('one.log')).toBe('2 m2\n');
+    rmSync(server.dir, { recursive: true, force: true });
+  });
+
+  test('who may not have an answer does not get the one that others got', async () => {
+    const server = await startLite(
+      conf(`server { listen 127.0.0.1:%PORT%; default_type text/plain; root html;
+        location /a { allow 127.0.0.1; allow 127.0.0.3; deny all; }
+        location /any/ { alias html/; satisfy any; allow 127.0.0.1; deny all; auth_basic who; auth_basic_user_file html/users; } }`),
+      { io, files: { 'html/a.txt': 'one\n', 'html/users': 'u:{PLAIN}p\n' } },
+    );
+    const agents = [1, 2, 3].map((n) => new Agent({ keepAlive: true, maxSockets: 1, localAddress: `127.0.0.${n}` }));
+    const status = (client: number, path: string): Promise<number> =>
+      new Promise((resolve, reject) => {
+        const asked = request({ port: server.port, host: '127.0.0.1', path, agent: agents[client - 1] }, (answer) => {
+          answer.resume().on('end', () => resolve(answer.statusCode as number));
+        });
+        asked.on('error', reject).end();
+      });
+    for (let round = 0; round < 3; round++) {
+      const seen: number[] = [];
+      for (const client of [1, 2, 3]) seen.push(await status(client, '/a.txt'), await status(client, '/any/a.txt'));
+      expect(seen).toEqual([200, 200, 403, 401, 200, 401]);
+    }
+    for (const agent of agents) agent.destroy();
     await server.stop();
     rmSync(server.dir, { recursive: true, force: true });
   });

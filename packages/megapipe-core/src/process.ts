@@ -45,8 +45,8 @@ export function discardMemory(shared: SharedArrayBuffer, offset: number, bytes: 
 }
 
 /**
- * Gives back what only the start needed: free memory of the C library, and pages of code and constants, which come back from the page cache when
- * they run again. For a server that has just begun to serve: it takes some milliseconds.
+ * Gives back what only the start needed: free memory of the C library, and pages of code and constants, which come back from the
+ * page cache when they are used again. For a server that has just begun to serve: it takes some milliseconds.
  */
 export function trimProcess(): void {
   native.trimProcess();

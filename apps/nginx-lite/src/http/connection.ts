@@ -6,6 +6,7 @@
  * `carry` is null when there are none. Not its job: behaviour (engine.ts).
  */
 
+import { parseAddress } from '../net/address.ts';
 import { latin1Bytes } from './bytes.ts';
 import type { Engine } from './engine.ts';
 import type { FileEntry } from './file-cache.ts';
@@ -115,6 +116,8 @@ export class Connection {
   private realPort = 0;
   private address: string | null = null;
   private addressLatin1: Uint8Array | null = null;
+  /** undefined: not asked for yet; null: not an Internet address. */
+  private addressParsed: Uint8Array | null | undefined;
   private port = 0;
 
   constructor(engine: Engine, virtual: VirtualServers, memory: Uint8Array) {
@@ -154,6 +157,7 @@ export class Connection {
     this.realAddress = null;
     this.address = null;
     this.addressLatin1 = null;
+    this.addressParsed = undefined;
     this.port = 0;
   }
 
@@ -171,6 +175,7 @@ export class Connection {
     this.realAddress = address;
     this.realPort = port;
     this.addressLatin1 = null;
+    this.addressParsed = undefined;
   }
 
   isOverridden(): boolean {
@@ -181,6 +186,7 @@ export class Connection {
     if (this.realAddress === null) return;
     this.realAddress = null;
     this.addressLatin1 = null;
+    this.addressParsed = undefined;
   }
 
   /** Text of the address that connected. */
@@ -197,6 +203,12 @@ export class Connection {
   remoteAddressBytes(): Uint8Array {
     this.addressLatin1 ??= latin1Bytes(this.remoteAddress());
     return this.addressLatin1;
+  }
+
+  /** Its bytes; null: not an Internet address. */
+  remoteAddressParsed(): Uint8Array | null {
+    if (this.addressParsed === undefined) this.addressParsed = parseAddress(this.remoteAddress());
+    return this.addressParsed;
   }
 
   peerPort(): number {

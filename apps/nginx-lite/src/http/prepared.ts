@@ -4,7 +4,7 @@
  * What it is for: a request head that was answered once is answered again by comparing its bytes and copying the
  * answer: parsing, phases and filters are pure functions of those bytes and of files that were looked at. Invariants:
  * a memo is used only on the listening address it was made on, before `validUntil` (when each file would be looked at
- * again), and while its answer is alive; memory is bounded by the number of memos and the length of their heads.
+ * again), while its answer is alive, and for clients for whom its guards hold; memory is bounded by the number of memos and the length of their heads.
  * Not its job: deciding what is pure (phases mark the request).
  */
 
@@ -65,6 +65,8 @@ export class Memo {
   readonly keepaliveTicks: number;
   /** null: nothing is logged. */
   readonly log: MemoLog | null;
+  /** What must hold for a client; null: any client gets this answer. */
+  readonly guards: readonly ((connection: Connection) => boolean)[] | null;
 
   constructor(
     key: Uint8Array,
@@ -74,6 +76,7 @@ export class Memo {
     validUntil: number,
     location: RuntimeLocation,
     log: MemoLog | null,
+    guards: readonly ((connection: Connection) => boolean)[],
   ) {
     const { conf } = location;
     this.key = key;
@@ -87,7 +90,15 @@ export class Memo {
     this.keepaliveRequests = conf.keepaliveRequests;
     this.keepaliveTicks = Math.ceil(conf.keepaliveTimeMs / 1000);
     this.log = log;
+    this.guards = guards.length > 0 ? guards : null;
   }
+}
+
+/** Whether a client may get the answer of a memo. */
+export function isFor(memo: Memo, connection: Connection): boolean {
+  if (memo.guards === null) return true;
+  for (const holds of memo.guards) if (!holds(connection)) return false;
+  return true;
 }
 
 /** What logs a request that a memo answers. */

@@ -10,7 +10,7 @@ import { endConnection } from './closing.ts';
 import { type Connection, State } from './connection.ts';
 import type { Engine } from './engine.ts';
 import type { EngineChannel } from './engine-options.ts';
-import { MEMO_HEAD_MAX, Memo, MemoTable, type Prepared } from './prepared.ts';
+import { isFor, MEMO_HEAD_MAX, Memo, MemoTable, type Prepared } from './prepared.ts';
 import type { Request } from './request.ts';
 
 export class Replay {
@@ -49,6 +49,7 @@ export class Replay {
       if (memo === null) return 0;
     }
     if (c.requests + 1 >= memo.keepaliveRequests || tick - c.startTick >= memo.keepaliveTicks) return 0;
+    if (memo.guards !== null && !isFor(memo, c)) return 0;
     const prepared = memo.prepared;
     const handle = c.handle;
     const length = prepared.bytes.length;
@@ -107,7 +108,16 @@ export class Replay {
     r.bytesSent = sent;
     if (log === undefined) return;
     const key = r.buf.slice(r.base, r.base + r.headEnd);
-    const memo = new Memo(key, headHash(key, 0, key.length), c.listen, prepared, r.validUntil, r.location, log);
+    const memo = new Memo(
+      key,
+      headHash(key, 0, key.length),
+      c.listen,
+      prepared,
+      r.validUntil,
+      r.location,
+      log,
+      r.guards,
+    );
     this.memos.put(memo);
     this.last = memo;
     c.memo = memo;

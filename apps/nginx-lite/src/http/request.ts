@@ -6,7 +6,6 @@
  * answers (output.ts).
  */
 
-import { parseAddress } from '../net/address.ts';
 import type { Connection } from './connection.ts';
 import type { FileEntry } from './file-cache.ts';
 import { Head, Method } from './head.ts';
@@ -119,6 +118,8 @@ export class Request extends Head {
 
   /* Whether the answer may be kept for requests with the same bytes. */
   pure = true;
+  /** What must hold for a client that is to get the same answer. */
+  guards: ((connection: Connection) => boolean)[] = [];
   validUntil = PURE_FOREVER;
 
   /** Makes the object ready for a head that begins at `base` of `buf`. */
@@ -171,6 +172,7 @@ export class Request extends Head {
     this.headerBytes = 0;
     this.logged = false;
     this.pure = true;
+    if (this.guards.length > 0) this.guards = [];
     this.validUntil = PURE_FOREVER;
   }
 
@@ -194,6 +196,11 @@ export class Request extends Head {
     this.boundary = '';
   }
 
+  /** The answer depends on the client, too, but is the same for all for whom `holds` is true. */
+  guard(holds: (connection: Connection) => boolean): void {
+    this.guards.push(holds);
+  }
+
   /** The answer depends on more than the bytes of the head. */
   impure(): void {
     this.pure = false;
@@ -210,7 +217,7 @@ export class Request extends Head {
 
   /** Bytes of the client's address; null on a Unix socket. */
   clientAddressBytes(): Uint8Array | null {
-    return parseAddress(this.connection.remoteAddress());
+    return this.connection.remoteAddressParsed();
   }
 
   /** The method as it is now: an error page turns others into GET. */

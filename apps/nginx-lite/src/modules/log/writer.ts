@@ -250,19 +250,18 @@ export function logRequest(r: Request): void {
 export function memoLog(r: Request): MemoLog | null | undefined {
   const logs = r.location.accessLogs;
   if (logs.length === 0) return null;
+  const { pure } = r;
   const lines: MemoLine[] = [];
   for (const log of logs) {
     if (log.path !== null) return undefined;
-    if (log.condition !== null) {
-      const pure = r.pure;
-      const wanted = !isFalse(log.condition(r));
-      if (!r.pure) {
-        r.pure = pure;
-        return undefined;
-      }
-      if (!wanted) continue;
+    const wanted = log.condition === null || !isFalse(log.condition(r));
+    const line = wanted ? MemoLine.of(log, r) : null;
+    // A variable of the condition or of the line has a value of this request alone.
+    if (r.pure !== pure) {
+      r.pure = pure;
+      return undefined;
     }
-    const line = MemoLine.of(log, r);
+    if (!wanted) continue;
     if (line === null) return undefined;
     lines.push(line);
   }
