@@ -25,6 +25,8 @@ import { REALIP_DEFAULTS } from '../modules/realip/conf.ts';
 import { REFERER_DEFAULTS } from '../modules/referer/module.ts';
 import { REWRITE_DEFAULTS } from '../modules/rewrite/conf.ts';
 import { SECURE_LINK_DEFAULTS } from '../modules/secure-link/module.ts';
+import { SLICE_DEFAULTS } from '../modules/slice/module.ts';
+import { SSI_DEFAULTS } from '../modules/ssi/module.ts';
 import { STUB_STATUS_DEFAULTS } from '../modules/stub-status/module.ts';
 import { SUB_FILTER_DEFAULTS } from '../modules/sub-filter/module.ts';
 import { DIRECTIVE_TABLE } from '../modules/table.ts';
@@ -143,6 +145,8 @@ function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: 
     ...MIRROR_DEFAULTS,
     ...ADDITION_DEFAULTS,
     ...SUB_FILTER_DEFAULTS,
+    ...SLICE_DEFAULTS,
+    ...SSI_DEFAULTS,
     ...STUB_STATUS_DEFAULTS,
     ...AUTOINDEX_DEFAULTS,
     ...REALIP_DEFAULTS,

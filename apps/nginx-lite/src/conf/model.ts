@@ -265,6 +265,16 @@ export interface LocConf {
   subFilterTypes: string[];
   subFilterOnce: boolean;
   subFilterLastModified: boolean;
+  /** Bytes; 0: no slices. */
+  slice: number;
+  ssi: boolean;
+  ssiTypes: string[];
+  ssiSilentErrors: boolean;
+  /** Bytes of a parameter's value. */
+  ssiValueLength: number;
+  ssiLastModified: boolean;
+  /** Bytes of a subrequest's answer that becomes a value. */
+  subrequestOutputBufferSize: number;
   keepaliveMinTimeoutMs: number;
   /** URI of auth_request; '': none. */
   authRequest: string;

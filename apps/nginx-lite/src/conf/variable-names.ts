@@ -63,6 +63,7 @@ export const VARIABLES = [
   'server_name',
   'server_port',
   'server_protocol',
+  'slice_range',
   'status',
   'time_iso8601',
   'time_local',

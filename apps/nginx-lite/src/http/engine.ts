@@ -665,6 +665,7 @@ export class Engine implements Sink {
     let text = `*${r.connection.serial} ${message}, client: ${r.connection.remoteAddress()}, server: ${r.server.name}`;
     const line = r.requestLine();
     if (line !== '') text += `, request: "${printable(line)}"`;
+    if (r.parent !== null) text += `, subrequest: "${printable(r.uri)}"`;
     const host = r.header(HeaderId.Host);
     if (host !== null) text += `, host: "${printable(host)}"`;
     const referer = r.header(HeaderId.Referer);

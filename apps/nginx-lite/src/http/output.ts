@@ -33,6 +33,10 @@ const WITH_LAST_MODIFIED = new Set([200, 206, 304]);
 /** Answers kept with one file; more variants than this are composed anew. */
 const VARIANTS_MAX = 8;
 
+export function isSilent(status: number): boolean {
+  return SILENT.has(status);
+}
+
 export function isRedirect(status: number): boolean {
   return REDIRECTS.has(status);
 }
@@ -40,6 +44,13 @@ export function isRedirect(status: number): boolean {
 /** Ends a request with a code of a phase handler. */
 export function finalize(r: Request, code: number): void {
   if (code === Code.Done || code === Code.Ok) return;
+  if (r.stub !== null && r.parent !== null) {
+    const { stub } = r;
+    r.stub = null;
+    r.contentType = r.parent.contentType;
+    sendUnmeasured(r, stub);
+    return;
+  }
   if (SILENT.has(code)) {
     r.status = code;
     drop(r);
@@ -193,7 +204,9 @@ function send(r: Request, body: Uint8Array | null): void {
   r.headerSent = true;
   if (r.version < HTTP_10) {
     // HTTP/0.9 knows no header, and so no answer without a body.
-    engine.sender.emit(r, '', body, true);
+    const stream = r.bodyFilters.length > 0 ? filtered(r, body) : null;
+    if (stream === null) engine.sender.emit(r, '', body, true);
+    else engine.sender.emitStream(r, '', stream);
     return;
   }
   const withBody = r.method !== Method.Head && status !== 304 && status !== 204;
@@ -226,7 +239,12 @@ function send(r: Request, body: Uint8Array | null): void {
 function partOf(r: Request, body: Uint8Array | null): BodyStream | null {
   const { engine } = r.connection;
   for (const filter of engine.partFilters) filter(r);
-  let stream = engine.sender.sourceOf(r, body);
+  return filtered(r, body);
+}
+
+/** The body behind its filters; null where its file cannot be opened any more. */
+function filtered(r: Request, body: Uint8Array | null): BodyStream | null {
+  let stream = r.connection.engine.sender.sourceOf(r, body);
   if (stream !== null) for (const filter of r.bodyFilters) stream = filter(stream);
   return stream;
 }
@@ -257,13 +275,11 @@ function sendFiltered(r: Request, before: string, after: string, body: Uint8Arra
     });
     return;
   }
-  const source = engine.sender.sourceOf(r, body);
-  if (source === null) {
+  let stream = filtered(r, body);
+  if (stream === null) {
     finalize(r, 500);
     return;
   }
-  let stream = source;
-  for (const filter of r.bodyFilters) stream = filter(stream);
   if (r.chunkedOut) stream = chunked(stream, () => trailerLines(r));
   engine.sender.emitStream(r, before + engine.dateText + after, stream);
 }

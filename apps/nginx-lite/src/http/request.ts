@@ -6,6 +6,8 @@
  * answers (output.ts).
  */
 
+import type { SsiContext, SsiRoot } from '../modules/ssi/context.ts';
+import { parseAddress } from '../net/address.ts';
 import type { Connection } from './connection.ts';
 import type { FileEntry } from './file-cache.ts';
 import { Head, Method } from './head.ts';
@@ -56,6 +58,11 @@ export class Request extends Head {
   /** Of a subrequest: whether its body is wanted, and the body. */
   wantsBody = false;
   bodyStream: BodyStream | null = null;
+  /** Of a subrequest: what is sent in place of an error. */
+  stub: Uint8Array | null = null;
+  /** What SSI knows of this document, and of all documents of the client's request. */
+  ssi: SsiContext | null = null;
+  ssiRoot: SsiRoot | null = null;
   /** Outcome of limit_req and limit_conn, for their variables; '': not asked. */
   limitReqStatus = '';
   limitConnStatus = '';
@@ -149,6 +156,8 @@ export class Request extends Head {
     this.limitRateText = null;
     this.authStatus = 0;
     this.done = null;
+    this.ssi = null;
+    this.ssiRoot = null;
     this.limitReqStatus = '';
     this.limitConnStatus = '';
     this.secureExpires = null;

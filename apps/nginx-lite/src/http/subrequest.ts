@@ -17,6 +17,8 @@ export interface SubrequestOptions {
   args?: string;
   /** Its body is wanted: `bodyStream` of the request that `done` gets, which closes it. */
   body?: boolean;
+  /** Body in place of an answer that is an error, of the parent's type. */
+  stub?: Uint8Array | null;
 }
 
 /** Asks for `uri`; `done` gets the request when its answer's header stands. It may be called before this returns. */
@@ -27,6 +29,9 @@ export function subrequest(
   options: SubrequestOptions = {},
 ): void {
   const sub = new Request();
+  // Variables are the main request's: what one of them sets, the others see.
+  parent.named ??= {};
+  parent.found ??= new Map();
   const own = {
     parent,
     done,
@@ -38,6 +43,9 @@ export function subrequest(
     chunked: false,
     wantsBody: options.body ?? false,
     bodyStream: null,
+    stub: options.stub ?? null,
+    ssi: null,
+    ssiRoot: null,
     file: null,
     // The body is the parent's business.
     discarding: true,

@@ -12,6 +12,7 @@ import { parseSize } from '../conf/units.ts';
 import type { VariableName } from '../conf/variable-names.ts';
 import { invalidReferer } from '../modules/referer/module.ts';
 import { secureLink, secureLinkExpires } from '../modules/secure-link/module.ts';
+import { sliceRange } from '../modules/slice/module.ts';
 import { binaryText, parseAddress } from '../net/address.ts';
 import { VERSION } from '../version.ts';
 import { latin1, pathOf } from './bytes.ts';
@@ -19,6 +20,7 @@ import { formatIsoTime, formatLogTime } from './date.ts';
 import { HeaderId } from './headers.ts';
 import { HTTP_09, HTTP_10, HTTP_11, type Request } from './request.ts';
 import { Status } from './status-rows.ts';
+import { DEFAULT_TIMEFMT, strftime } from './strftime.ts';
 
 export type Getter = (r: Request) => string | null;
 
@@ -135,6 +137,7 @@ export const GETTERS: Record<VariableName, Getter> = {
   realip_remote_port: (r) => String(r.connection.peerPort() || ''),
   secure_link: (r) => secureLink(r),
   secure_link_expires: (r) => secureLinkExpires(r),
+  slice_range: (r) => sliceRange(r),
   connections_active: (r) => String(r.connection.engine.statusSum(Status.Active)),
   connections_reading: (r) => String(r.connection.engine.statusSum(Status.Reading)),
   connections_writing: (r) => String(r.connection.engine.statusSum(Status.Writing)),
@@ -144,7 +147,7 @@ export const GETTERS: Record<VariableName, Getter> = {
   server_name: (r) => r.server.name,
   server_port: (r) => String(r.connection.engine.portOf(r)),
   server_addr: (r) => r.connection.engine.localAddress(r),
-  server_protocol: (r) => protocolOf(r),
+  server_protocol: (r) => protocolOf(r) || null,
   remote_addr: (r) => r.connection.remoteAddress(),
   remote_port: (r) => String(r.connection.remotePort() || ''),
   binary_remote_addr: (r) => binaryAddress(r.connection.remoteAddress()),
@@ -165,8 +168,8 @@ export const GETTERS: Record<VariableName, Getter> = {
   nginx_version: () => VERSION,
   time_local: () => formatLogTime(new Date()),
   time_iso8601: () => formatIsoTime(new Date()),
-  date_local: () => new Date().toString(),
-  date_gmt: () => new Date().toUTCString(),
+  date_local: (r) => strftime(r.ssi?.timefmt ?? DEFAULT_TIMEFMT, Date.now(), false) || null,
+  date_gmt: (r) => strftime(r.ssi?.timefmt ?? DEFAULT_TIMEFMT, Date.now(), true) || null,
 };
 
 /** The status that goes to the log: what was sent, or what was meant to be. */

@@ -23,8 +23,6 @@ const MODULES: [string, RegExp][] = [
   ['memcached (ngx_http_memcached_module)', /^memcached_[a-z_0-9]+$/],
   ['GeoIP (ngx_http_geoip_module)', /^geoip_[a-z_]+$/],
   ['random_index (ngx_http_random_index_module)', /^random_index$/],
-  ['SSI (ngx_http_ssi_module)', /^ssi(?:_[a-z_]+)?$/],
-  ['slice (ngx_http_slice_module)', /^slice$/],
   ['userid (ngx_http_userid_module)', /^userid(?:_[a-z_]+)?$/],
   ['browser (ngx_http_browser_module)', /^(?:ancient_browser|modern_browser)(?:_value)?$/],
   ['WebDAV (ngx_http_dav_module)', /^(?:dav_[a-z_]+|create_full_put_path|min_delete_depth)$/],

@@ -22,6 +22,7 @@ import { notModifiedFilter } from './not-modified/filter.ts';
 import { rangeFilter } from './range/filter.ts';
 import { realipHandler } from './realip/handler.ts';
 import { rewriteHandler } from './rewrite/handler.ts';
+import { ssiFilter } from './ssi/module.ts';
 import { staticHandler } from './static/handler.ts';
 import { stubStatusHandler } from './stub-status/module.ts';
 import { subFilter } from './sub-filter/module.ts';
@@ -44,10 +45,11 @@ export const HEADER_FILTERS: HeaderFilter[] = [
   additionFilter,
   subFilter,
   charsetFilter,
+  ssiFilter,
   additionJoinFilter,
   gzipFilter,
   rangeFilter,
 ];
 
 /** What works on each part of an answer that subrequests are parts of. */
-export const PART_FILTERS: HeaderFilter[] = [gunzipFilter, subFilter];
+export const PART_FILTERS: HeaderFilter[] = [gunzipFilter, subFilter, ssiFilter];

@@ -27,7 +27,9 @@ import { REALIP_DIRECTIVES } from './realip/conf.ts';
 import { REFERER_DIRECTIVES } from './referer/module.ts';
 import { REWRITE_DIRECTIVES } from './rewrite/conf.ts';
 import { SECURE_LINK_DIRECTIVES } from './secure-link/module.ts';
+import { SLICE_DIRECTIVES } from './slice/module.ts';
 import { SPLIT_CLIENTS_DIRECTIVES } from './split-clients/conf.ts';
+import { SSI_DIRECTIVES } from './ssi/module.ts';
 import { STUB_STATUS_DIRECTIVES } from './stub-status/module.ts';
 import { SUB_FILTER_DIRECTIVES } from './sub-filter/module.ts';
 import { TRY_FILES_DIRECTIVES } from './try-files/conf.ts';
@@ -47,6 +49,8 @@ export const ALL_DIRECTIVES: readonly Directive[] = [
   ...MIRROR_DIRECTIVES,
   ...ADDITION_DIRECTIVES,
   ...SUB_FILTER_DIRECTIVES,
+  ...SLICE_DIRECTIVES,
+  ...SSI_DIRECTIVES,
   ...STUB_STATUS_DIRECTIVES,
   ...AUTOINDEX_DIRECTIVES,
   ...REALIP_DIRECTIVES,

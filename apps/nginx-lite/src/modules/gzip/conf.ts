@@ -45,7 +45,7 @@ const PROXIED: GzipProxied[] = [
 
 /** MIME types of a filter: `text/html` is always one of them; `*` stands for all. */
 export function setTypes(
-  key: 'gzipTypes' | 'charsetTypes' | 'additionTypes' | 'subFilterTypes',
+  key: 'gzipTypes' | 'charsetTypes' | 'additionTypes' | 'subFilterTypes' | 'ssiTypes',
   defaults: readonly string[],
 ) {
   return (cf: ConfContext, args: string[]): undefined => {

@@ -15,7 +15,7 @@ const STATUSES = new Set([200, 403, 404]);
 
 /** Whether a type is one of a filter's. */
 export function typeIs(r: Request, types: readonly string[]): boolean {
-  if (types.includes('*')) return r.contentType !== '';
+  if (types.includes('*')) return true;
   const semicolon = r.contentType.indexOf(';');
   const type = (semicolon < 0 ? r.contentType : r.contentType.slice(0, semicolon)).trimEnd().toLowerCase();
   return type !== '' && types.includes(type);

@@ -49,6 +49,7 @@ export type CoreLocConf = Pick<
   | 'clientBodyTempPath'
   | 'clientBodyInFileOnly'
   | 'sendTimeoutMs'
+  | 'subrequestOutputBufferSize'
   | 'keepaliveTimeoutMs'
   | 'keepaliveHeaderSec'
   | 'keepaliveRequests'
@@ -95,6 +96,7 @@ export function coreLocDefaults(prefix: string): CoreLocConf {
     clientBodyTempPath: { path: `${prefix}client_body_temp`, levels: [] },
     clientBodyInFileOnly: 'off',
     sendTimeoutMs: 60_000,
+    subrequestOutputBufferSize: 4096,
     keepaliveTimeoutMs: 75_000,
     keepaliveHeaderSec: 0,
     keepaliveRequests: 1000,
@@ -465,7 +467,12 @@ export const HTTP_CORE_DIRECTIVES: Directive[] = [
   { name: 'postpone_output', contexts: HTTP_ALL, args: Args.Take1, set: accept(size) },
   { name: 'send_lowat', contexts: HTTP_ALL, args: Args.Take1, set: accept(size) },
   { name: 'read_ahead', contexts: HTTP_ALL, args: Args.Take1, set: accept(size) },
-  { name: 'subrequest_output_buffer_size', contexts: HTTP_ALL, args: Args.Take1, set: accept(size) },
+  {
+    name: 'subrequest_output_buffer_size',
+    contexts: HTTP_ALL,
+    args: Args.Take1,
+    set: loc('subrequestOutputBufferSize', size),
+  },
   { name: 'chunked_transfer_encoding', contexts: HTTP_ALL, args: Args.Flag, set: loc('chunkedTransfer', flag) },
   { name: 'connection_pool_size', contexts: HTTP_SERVER, args: Args.Take1, set: accept(size) },
   { name: 'request_pool_size', contexts: HTTP_SERVER, args: Args.Take1, set: accept(size) },
