@@ -23,7 +23,7 @@ import type {
 import type { ConfContext } from './parser.ts';
 import { compilePattern, PatternError } from './regex.ts';
 import type { User } from './user.ts';
-import { VARIABLES } from './variable-names.ts';
+import { OVERRIDABLE, VARIABLES } from './variable-names.ts';
 import { namesOf, parseTemplate } from './variables.ts';
 
 /** One `{ … }` of the file, or the file itself. */
@@ -149,7 +149,8 @@ export class Builder {
 
   /** A block such as `map` defines a variable; a later one of the same name takes its place. */
   defineVariable(cf: ConfContext, decl: VariableDecl): void {
-    if ((VARIABLES as readonly string[]).includes(decl.name)) cf.fail(`the duplicate "${decl.name}" variable`);
+    if ((VARIABLES as readonly string[]).includes(decl.name) && !OVERRIDABLE.has(decl.name))
+      cf.fail(`the duplicate "${decl.name}" variable`);
     const index = this.variables.findIndex((each) => each.name === decl.name);
     if (index < 0) this.variables.push(decl);
     else this.variables[index] = decl;

@@ -11,6 +11,7 @@ import { ADDITION_DEFAULTS } from '../modules/addition/module.ts';
 import { AUTH_BASIC_DEFAULTS } from '../modules/auth-basic/conf.ts';
 import { AUTH_REQUEST_DEFAULTS } from '../modules/auth-request/module.ts';
 import { AUTOINDEX_DEFAULTS } from '../modules/autoindex/module.ts';
+import { BROWSER_DEFAULTS } from '../modules/browser/module.ts';
 import { CHARSET_DEFAULTS } from '../modules/charset/conf.ts';
 import { missingMap } from '../modules/charset/map.ts';
 import { GZIP_DEFAULTS } from '../modules/gzip/conf.ts';
@@ -21,6 +22,7 @@ import { INDEX_DEFAULTS } from '../modules/index/conf.ts';
 import { LIMIT_DEFAULTS } from '../modules/limit-req/conf.ts';
 import { formatIndex, LOG_DEFAULTS } from '../modules/log/conf.ts';
 import { MIRROR_DEFAULTS } from '../modules/mirror/module.ts';
+import { RANDOM_INDEX_DEFAULTS } from '../modules/random-index/module.ts';
 import { REALIP_DEFAULTS } from '../modules/realip/conf.ts';
 import { REFERER_DEFAULTS } from '../modules/referer/module.ts';
 import { REWRITE_DEFAULTS } from '../modules/rewrite/conf.ts';
@@ -31,6 +33,7 @@ import { STUB_STATUS_DEFAULTS } from '../modules/stub-status/module.ts';
 import { SUB_FILTER_DEFAULTS } from '../modules/sub-filter/module.ts';
 import { DIRECTIVE_TABLE } from '../modules/table.ts';
 import { TRY_FILES_DEFAULTS } from '../modules/try-files/conf.ts';
+import { USERID_DEFAULTS } from '../modules/userid/module.ts';
 import { Builder, type Level, type ListenDecl, type LocationDecl, type ServerDecl } from './builder.ts';
 import { Context } from './directives.ts';
 import { ConfError } from './errors.ts';
@@ -147,6 +150,9 @@ function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: 
     ...SUB_FILTER_DEFAULTS,
     ...SLICE_DEFAULTS,
     ...SSI_DEFAULTS,
+    ...BROWSER_DEFAULTS,
+    ...RANDOM_INDEX_DEFAULTS,
+    ...USERID_DEFAULTS,
     ...STUB_STATUS_DEFAULTS,
     ...AUTOINDEX_DEFAULTS,
     ...REALIP_DEFAULTS,
@@ -200,7 +206,9 @@ function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: 
     zones: builder.zones,
     variables: builder.variables,
     setVariables: [...builder.setVariables],
-    usesServerAddr: builder.usedVariables.has('server_addr'),
+    usesServerAddr:
+      builder.usedVariables.has('server_addr') ||
+      locations.some(({ conf }) => conf.userid === 'on' && conf.useridService === null),
   };
 }
 

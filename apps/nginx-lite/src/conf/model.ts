@@ -265,6 +265,24 @@ export interface LocConf {
   subFilterTypes: string[];
   subFilterOnce: boolean;
   subFilterLastModified: boolean;
+  randomIndex: boolean;
+  /** Index into the browsers that there are, and a version as a number, by the first. */
+  modernBrowsers: { browser: number; version: number; implied: boolean }[];
+  modernUnlisted: boolean;
+  ancientBrowsers: string[];
+  netscape4: boolean;
+  modernBrowserValue: string;
+  ancientBrowserValue: string;
+  userid: 'off' | 'log' | 'v1' | 'on';
+  /** null: the server's address. */
+  useridService: number | null;
+  useridName: string;
+  useridDomain: string;
+  useridPath: string;
+  useridP3p: string;
+  useridExpires: number;
+  useridMark: string;
+  useridFlags: string[];
   /** Bytes; 0: no slices. */
   slice: number;
   ssi: boolean;

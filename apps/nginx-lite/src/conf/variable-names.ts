@@ -6,6 +6,7 @@
  */
 
 export const VARIABLES = [
+  'ancient_browser',
   'args',
   'binary_remote_addr',
   'body_bytes_sent',
@@ -24,6 +25,7 @@ export const VARIABLES = [
   'document_root',
   'document_uri',
   'host',
+  'gzip_ratio',
   'hostname',
   'https',
   'invalid_referer',
@@ -31,7 +33,9 @@ export const VARIABLES = [
   'limit_conn_status',
   'limit_rate',
   'limit_req_status',
+  'modern_browser',
   'msec',
+  'msie',
   'nginx_version',
   'pid',
   'pipe',
@@ -65,14 +69,24 @@ export const VARIABLES = [
   'server_protocol',
   'slice_range',
   'status',
+  'tcpinfo_rcv_space',
+  'tcpinfo_rtt',
+  'tcpinfo_rttvar',
+  'tcpinfo_snd_cwnd',
   'time_iso8601',
   'time_local',
+  'uid_got',
+  'uid_reset',
+  'uid_set',
   'uri',
 ] as const;
 
+/** Built-in variables that a configuration may define anew, by `set` or by a block such as `map`. */
+export const OVERRIDABLE: ReadonlySet<string> = new Set(['ancient_browser', 'modern_browser', 'msie', 'uid_reset']);
+
 export type VariableName = (typeof VARIABLES)[number];
 
-export const VARIABLE_PREFIXES = ['arg_', 'cookie_', 'http_', 'sent_http_'] as const;
+export const VARIABLE_PREFIXES = ['arg_', 'cookie_', 'http_', 'sent_http_', 'sent_trailer_'] as const;
 
 const KNOWN: ReadonlySet<string> = new Set(VARIABLES);
 

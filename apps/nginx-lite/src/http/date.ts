@@ -62,6 +62,12 @@ function seconds(
   return value < 0 ? -1 : value;
 }
 
+/** `Sun, 22-Nov-26 20:44:20 GMT` of seconds since 1970, as cookies have it; years that may be taken for others have four digits. */
+export function cookieTime(seconds: number): string {
+  const [day, date, month, year, time] = formatDate(seconds).split(' ');
+  return `${day} ${date}-${month}-${Number(year) > 2037 ? year : year?.slice(2)} ${time} GMT`;
+}
+
 /** `22/Nov/2026:20:44:20 +0000`, local time. */
 export function formatLogTime(date: Date): string {
   return (

@@ -260,6 +260,8 @@ function sendFiltered(r: Request, before: string, after: string, body: Uint8Arra
   const reusable = r.pure && r.contentLength <= 0 && !r.chunked;
   const known = reusable ? r.file?.prepared.get(key) : undefined;
   if (known !== undefined) {
+    r.gzipIn = known.gzipIn;
+    r.gzipOut = known.gzipOut;
     engine.sender.emitPrepared(r, known);
     return;
   }
@@ -270,6 +272,8 @@ function sendFiltered(r: Request, before: string, after: string, body: Uint8Arra
     gzip(whole.slice(), { level: r.gzipLevel }, (error, packed) => {
       engine.resumeRequest(r, serial, () => {
         if (error !== null) throw error;
+        r.gzipIn = whole.length;
+        r.gzipOut = packed.length;
         sendPacked(r, before, after, packed, reusable);
       });
     });
@@ -313,6 +317,8 @@ function sendPacked(r: Request, before: string, after: string, packed: Uint8Arra
   bytes.set(body, header.length);
   const prepared = new Prepared(bytes, header.length, before.length, null, r.keepalive, r.status, body.length);
   prepared.dateTick = engine.tick;
+  prepared.gzipIn = r.gzipIn;
+  prepared.gzipOut = r.gzipOut;
   if (r.file !== null) engine.files.keepChanged(r.file, before + after, prepared);
   engine.sender.emitPrepared(r, prepared);
 }

@@ -7,6 +7,7 @@
  */
 
 import type { SsiContext, SsiRoot } from '../modules/ssi/context.ts';
+import type { UserId } from '../modules/userid/module.ts';
 import { parseAddress } from '../net/address.ts';
 import type { Connection } from './connection.ts';
 import type { FileEntry } from './file-cache.ts';
@@ -67,6 +68,11 @@ export class Request extends Head {
   limitReqStatus = '';
   limitConnStatus = '';
   secureExpires: string | null = null;
+  /** What userid knows; null: nobody asked. */
+  userId: UserId | null = null;
+  /** Bytes that gzip got, and made of them. */
+  gzipIn = 0;
+  gzipOut = 0;
   /** What is to be done when the request ends. */
   cleanups: (() => void)[] = [];
   /** Lines behind the last chunk. */
@@ -161,6 +167,9 @@ export class Request extends Head {
     this.limitReqStatus = '';
     this.limitConnStatus = '';
     this.secureExpires = null;
+    this.userId = null;
+    this.gzipIn = 0;
+    this.gzipOut = 0;
     this.runCleanups();
     this.found = null;
     this.challenge = '';

@@ -9,10 +9,13 @@ import { randomBytes } from 'node:crypto';
 import { realpathSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { parseSize } from '../conf/units.ts';
-import type { VariableName } from '../conf/variable-names.ts';
+import { OVERRIDABLE, type VariableName } from '../conf/variable-names.ts';
+import { ancientBrowser, isMsie, modernBrowser } from '../modules/browser/module.ts';
+import { gzipRatio } from '../modules/gzip/filter.ts';
 import { invalidReferer } from '../modules/referer/module.ts';
 import { secureLink, secureLinkExpires } from '../modules/secure-link/module.ts';
 import { sliceRange } from '../modules/slice/module.ts';
+import { uidGot, uidSet } from '../modules/userid/module.ts';
 import { binaryText, parseAddress } from '../net/address.ts';
 import { VERSION } from '../version.ts';
 import { latin1, pathOf } from './bytes.ts';
@@ -41,13 +44,14 @@ export function plainGetter(name: string): Getter {
     return (r) => r.captures?.[index] ?? null;
   }
   const builtIn = GETTERS[name as VariableName];
-  if (builtIn !== undefined) return builtIn;
+  if (builtIn !== undefined) return OVERRIDABLE.has(name) ? overridable(name, builtIn) : builtIn;
   const custom = customGetters.get(name);
   if (custom !== undefined) return custom;
   if (setNames.has(name)) return setVariable(name);
   if (name.startsWith('arg_')) return argument(name.slice(4));
   if (name.startsWith('http_')) return requestHeader(name.slice(5).replaceAll('_', '-'));
   if (name.startsWith('cookie_')) return cookie(name.slice(7));
+  if (name.startsWith('sent_trailer_')) return sentTrailer(name.slice(13).replaceAll('_', '-'));
   if (name.startsWith('sent_http_')) return sentHeader(name.slice(10).replaceAll('_', '-'));
   return (r) => r.named?.[name] ?? null;
 }
@@ -60,6 +64,12 @@ let setNames: ReadonlySet<string> = new Set();
 export function defineVariables(getters: ReadonlyMap<string, Getter>, names: readonly string[]): void {
   customGetters = getters;
   setNames = new Set(names);
+}
+
+/** What the configuration says of the name, where it says something. */
+function overridable(name: string, builtIn: Getter): Getter {
+  const custom = customGetters.get(name) ?? builtIn;
+  return (r) => r.named?.[name] ?? custom(r);
 }
 
 /** A variable of `set`; where no `set` was passed, nginx warns and takes it as empty. */
@@ -108,6 +118,7 @@ export const CHANGING: ReadonlySet<string> = new Set<VariableName>([
 ]);
 
 export const GETTERS: Record<VariableName, Getter> = {
+  ancient_browser: (r) => ancientBrowser(r),
   args: (r) => r.args,
   query_string: (r) => r.args,
   is_args: (r) => (r.args === '' ? '' : '?'),
@@ -162,6 +173,17 @@ export const GETTERS: Record<VariableName, Getter> = {
   connection: (r) => String(r.connection.serial),
   connection_requests: (r) => String(r.connection.requests),
   connection_time: (r) => seconds(Math.max(0, Date.now() - r.connection.startMs)),
+  modern_browser: (r) => modernBrowser(r),
+  msie: (r) => (isMsie(r) ? '1' : ''),
+  gzip_ratio: (r) => gzipRatio(r),
+  // What the kernel knows of a connection cannot be asked of one without a descriptor.
+  tcpinfo_rcv_space: () => null,
+  tcpinfo_rtt: () => null,
+  tcpinfo_rttvar: () => null,
+  tcpinfo_snd_cwnd: () => null,
+  uid_got: (r) => uidGot(r),
+  uid_reset: () => '',
+  uid_set: (r) => uidSet(r),
   msec: () => seconds(Date.now()),
   pid: () => String(process.pid),
   pipe: (r) => (r.connection.pipelined ? 'p' : '.'),
@@ -216,16 +238,33 @@ function requestHeader(name: string): Getter {
   };
 }
 
+/** Value of a line behind the body. */
+function sentTrailer(name: string): Getter {
+  return (r) => r.trailers.find((each) => each.name.toLowerCase() === name)?.value(r) ?? null;
+}
+
 const COOKIES = requestHeader('cookie');
 
 function cookie(name: string): Getter {
-  return (r) => {
-    for (const pair of (COOKIES(r) ?? '').split(/[;,]/)) {
-      const equals = pair.indexOf('=');
-      if (equals >= 0 && pair.slice(0, equals).trim().toLowerCase() === name) return pair.slice(equals + 1).trim();
+  return (r) => cookieValue(r, name);
+}
+
+/** Value of a cookie, up to the next semicolon; names are separated by commas, too. */
+export function cookieValue(r: Request, name: string): string | null {
+  const text = COOKIES(r) ?? '';
+  const wanted = name.toLowerCase();
+  let at = 0;
+  while (at < text.length) {
+    if (text.slice(at, at + name.length).toLowerCase() === wanted) {
+      const value = /^ *= *([^;]*)/.exec(text.slice(at + name.length));
+      if (value !== null) return value[1] as string;
     }
-    return null;
-  };
+    const next = text.slice(at).search(/[;,]/);
+    if (next < 0) return null;
+    at += next + 1;
+    while (text[at] === ' ') at++;
+  }
+  return null;
 }
 
 function sentHeader(name: string): Getter {

@@ -19,6 +19,7 @@ import { indexHandler } from './index/handler.ts';
 import { limitConnHandler, limitReqHandler } from './limit-req/handler.ts';
 import { mirrorHandler } from './mirror/module.ts';
 import { notModifiedFilter } from './not-modified/filter.ts';
+import { randomIndexHandler } from './random-index/module.ts';
 import { rangeFilter } from './range/filter.ts';
 import { realipHandler } from './realip/handler.ts';
 import { rewriteHandler } from './rewrite/handler.ts';
@@ -27,6 +28,7 @@ import { staticHandler } from './static/handler.ts';
 import { stubStatusHandler } from './stub-status/module.ts';
 import { subFilter } from './sub-filter/module.ts';
 import { tryFilesHandler } from './try-files/handler.ts';
+import { useridFilter } from './userid/module.ts';
 
 export const PHASES: PhaseTable = {
   postRead: [realipHandler],
@@ -35,12 +37,13 @@ export const PHASES: PhaseTable = {
   preaccess: [realipHandler, limitReqHandler, limitConnHandler],
   access: [accessHandler, authBasicHandler, authRequestHandler],
   precontent: [tryFilesHandler, mirrorHandler],
-  content: [stubStatusHandler, indexHandler, autoindexHandler, gzipStaticHandler, staticHandler],
+  content: [stubStatusHandler, randomIndexHandler, indexHandler, autoindexHandler, gzipStaticHandler, staticHandler],
 };
 
 export const HEADER_FILTERS: HeaderFilter[] = [
   notModifiedFilter,
   headersFilter,
+  useridFilter,
   gunzipFilter,
   additionFilter,
   subFilter,

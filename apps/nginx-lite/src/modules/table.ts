@@ -12,6 +12,7 @@ import { ADDITION_DIRECTIVES } from './addition/module.ts';
 import { AUTH_BASIC_DIRECTIVES } from './auth-basic/conf.ts';
 import { AUTH_REQUEST_DIRECTIVES } from './auth-request/module.ts';
 import { AUTOINDEX_DIRECTIVES } from './autoindex/module.ts';
+import { BROWSER_DIRECTIVES } from './browser/module.ts';
 import { CHARSET_DIRECTIVES } from './charset/conf.ts';
 import { CORE_DIRECTIVES } from './core/conf.ts';
 import { GEO_DIRECTIVES } from './geo/conf.ts';
@@ -23,6 +24,7 @@ import { LIMIT_DIRECTIVES } from './limit-req/conf.ts';
 import { LOG_DIRECTIVES } from './log/conf.ts';
 import { MAP_DIRECTIVES } from './map/conf.ts';
 import { MIRROR_DIRECTIVES } from './mirror/module.ts';
+import { RANDOM_INDEX_DIRECTIVES } from './random-index/module.ts';
 import { REALIP_DIRECTIVES } from './realip/conf.ts';
 import { REFERER_DIRECTIVES } from './referer/module.ts';
 import { REWRITE_DIRECTIVES } from './rewrite/conf.ts';
@@ -33,6 +35,7 @@ import { SSI_DIRECTIVES } from './ssi/module.ts';
 import { STUB_STATUS_DIRECTIVES } from './stub-status/module.ts';
 import { SUB_FILTER_DIRECTIVES } from './sub-filter/module.ts';
 import { TRY_FILES_DIRECTIVES } from './try-files/conf.ts';
+import { USERID_DIRECTIVES } from './userid/module.ts';
 
 export const ALL_DIRECTIVES: readonly Directive[] = [
   ...CORE_DIRECTIVES,
@@ -51,6 +54,9 @@ export const ALL_DIRECTIVES: readonly Directive[] = [
   ...SUB_FILTER_DIRECTIVES,
   ...SLICE_DIRECTIVES,
   ...SSI_DIRECTIVES,
+  ...BROWSER_DIRECTIVES,
+  ...RANDOM_INDEX_DIRECTIVES,
+  ...USERID_DIRECTIVES,
   ...STUB_STATUS_DIRECTIVES,
   ...AUTOINDEX_DIRECTIVES,
   ...REALIP_DIRECTIVES,

@@ -318,7 +318,7 @@ const GENERATED = fc.sample(
     .array(fc.constantFrom(...FRAGMENTS), { minLength: 1, maxLength: 12 })
     .map((parts) => parts.join(''))
     // nginx 1.22 never ends a document that waits for an include behind one that becomes a value.
-    .filter((text) => !/ set="x"[^]*wait="yes"/.test(text)),
+    .filter((text) => !/ set="x"[\s\S]*wait="yes"/.test(text)),
   { seed: 5, numRuns: 200 },
 );
 PAGES['generated'] = GENERATED;
@@ -512,8 +512,8 @@ describe.each(IO_MODES)('hostile documents (%s)', (io) => {
           'html/double.html': `<!--#set var="a" value="0123456789abcdef" -->${'<!--#set var="a" value="$a$a" -->'.repeat(36)}<!--#echo var="a" -->end`,
           'html/tree.html': '(<!--#include virtual="/tree.html?$args$arg_a" wait="yes" -->)'.repeat(2),
           'html/block.html': `<!--#block name="b" -->${'x'.repeat(9_000_000)}<!--#endblock -->end`,
-          'html/open.html': `<!--#echo var="${'x'.repeat(3_000_000)}`,
-          'html/parameters.html': `<!--#echo ${'a="b" '.repeat(300_000)}-->end`,
+          'html/open.html': `<!--#echo var="${'x'.repeat(300_000)}`,
+          'html/parameters.html': `<!--#echo ${'a="b" '.repeat(30_000)}-->end`,
           'html/regex.html': '<!--#if expr="$uri = /(?<a>[/" -->1<!--#endif -->end',
           'html/cut.html': 'before<!--#include virtual="/cut" -->behind',
           'html/toobig.html': '<!--#include virtual="/big.html" set="v" -->end',

@@ -12,7 +12,7 @@ import type { IfCondition, LocConf, RewriteOp, Template } from '../../conf/model
 import type { ConfContext } from '../../conf/parser.ts';
 import { flag, loc } from '../../conf/setters.ts';
 import { parseNumber } from '../../conf/units.ts';
-import { VARIABLES } from '../../conf/variable-names.ts';
+import { OVERRIDABLE, VARIABLES } from '../../conf/variable-names.ts';
 
 const { Server, Location, ServerIf, LocationIf } = Context;
 const REWRITE_ALL = Server | Location | ServerIf | LocationIf;
@@ -114,7 +114,7 @@ function setSet(cf: ConfContext, args: string[]): undefined {
   if (!given.startsWith('$')) cf.fail(`invalid variable name "${given}"`);
   const name = given.slice(1).toLowerCase();
   if (name === '') cf.fail(`invalid variable name "${given}"`);
-  if ((VARIABLES as readonly string[]).includes(name) && !CHANGEABLE.has(name))
+  if ((VARIABLES as readonly string[]).includes(name) && !CHANGEABLE.has(name) && !OVERRIDABLE.has(name))
     cf.fail(`the duplicate "${name}" variable`);
   if (!CHANGEABLE.has(name)) cf.builder.setVariables.add(name);
   program(cf.level).push({ op: 'set', name, value: cf.builder.template(cf, args[2] as string) });
