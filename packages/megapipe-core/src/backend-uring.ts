@@ -52,6 +52,7 @@ const ENOBUFS = 105;
 const ECANCELED = 125;
 
 /** Bytes of an address: of one without a name, of IPv4, of IPv6. */
+const LINGER_BYTES = 8;
 const UNNAMED_BYTES = 2;
 const IPV4_BYTES = 16;
 const IPV6_BYTES = 28;
@@ -458,11 +459,24 @@ export class UringBackend implements Backend {
     return native.sockaddrParse(region, scratch);
   }
 
-  /**
-   * SO_PEERNAME of a direct descriptor into the scratch chunk: its length, or -errno. The request is carried out while it is
-   * submitted, and its completion is read where it stands; it is skipped when its turn comes.
-   */
+  resetAtClose(slot: number): void {
+    const { scratch, halfwords } = this.#arena;
+    /* struct linger { on: 1, seconds: 0 }, on a little-endian machine. */
+    halfwords.fill(0, scratch >>> 1, (scratch + LINGER_BYTES) >>> 1);
+    halfwords[scratch >>> 1] = 1;
+    this.#socketOption(slot, ABI.SOCKET_SETSOCKOPT, NET.SO_LINGER, LINGER_BYTES);
+  }
+
+  /** SO_PEERNAME of a direct descriptor: its length, or -errno. */
   #askPeer(slot: number, bytes: number): number {
+    return this.#socketOption(slot, ABI.SOCKET_GETSOCKOPT, NET.SO_PEERNAME, bytes);
+  }
+
+  /**
+   * An option of a direct descriptor, with its value in the scratch chunk: the value's length or 0, or -errno. The request is carried
+   * out while it is submitted, and its completion is read where it stands; it is skipped when its turn comes.
+   */
+  #socketOption(slot: number, command: number, name: number, bytes: number): number {
     const { address, scratch } = this.#arena;
     const to = address + scratch;
     const i = this.#sqe();
@@ -472,9 +486,9 @@ export class UringBackend implements Backend {
     q.fill(0, i, i + 16);
     q[i] = ABI.OP_URING_CMD | (ABI.IOSQE_FIXED_FILE << 8);
     q[i + 1] = slot;
-    q[i + 2] = ABI.SOCKET_GETSOCKOPT;
+    q[i + 2] = command;
     q[i + 4] = NET.SOL_SOCKET;
-    q[i + 5] = NET.SO_PEERNAME;
+    q[i + 5] = name;
     q[i + 8] = low;
     q[i + 9] = question;
     q[i + 11] = bytes;

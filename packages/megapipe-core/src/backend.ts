@@ -56,6 +56,8 @@ export interface Backend {
   closeSlot(slot: number): void;
   /** The peer's address of an lwsocket, or null where it cannot be told. */
   peer(slot: number): { family: number; host: string; port: number } | null;
+  /** An lwsocket's close will be a reset; nothing happens where the kernel cannot be told. */
+  resetAtClose?(slot: number): void;
   /** Takes the slot's descriptor out without closing it: the fd, or -1 (an lwsocket has none). */
   releaseFd(slot: number): number;
   /** Closes a socket that was accepted and never registered. fd >= 0. */

@@ -770,6 +770,18 @@ export class Channel {
     this.#finishSoon(slot);
   }
 
+  /**
+   * Like `abort`, by a reset: the peer learns at once that nothing more will come, and the kernel keeps nothing of the connection.
+   * Where the kernel cannot be told (lwsockets before Linux 6.7, the device) it is a plain `abort`.
+   */
+  reset(handle: Handle): void {
+    const slot = this.slots.slot(handle);
+    if (slot < 0) return;
+    if (this.slots.state[slot]! & S.Fd) native.setsockopt(this.slots.fd[slot]!, NET.SOL_SOCKET, NET.SO_LINGER, 0);
+    else this.#backend.resetAtClose?.(slot);
+    this.abort(handle);
+  }
+
   /** `onTimeout` in `ms` milliseconds (grain 100 ms); 0 clears. One deadline a handle; setting it anew moves it. */
   setDeadline(handle: Handle, ms: number): void {
     const slot = this.#slot(handle, 'setDeadline');

@@ -33,5 +33,14 @@ export {
   tuneListener,
 } from './listen.ts';
 export { ListenGroup, type ListenGroupOptions, type ListenGroupShare, listenGroup } from './listen-group.ts';
-export { discardMemory, ensureCoreFiles, ensureDescriptors, lockMemory, trimProcess } from './process.ts';
+export {
+  descriptorLimit,
+  discardMemory,
+  ensureCoreFiles,
+  ensureDescriptors,
+  limitCoreFiles,
+  limitDescriptors,
+  lockMemory,
+  trimProcess,
+} from './process.ts';
 export { bindMemoryFile, createSharedMemory, mapSharedMemory } from './shared-memory.ts';

@@ -24,6 +24,22 @@ export function ensureDescriptors(count: number): void {
   if (result < 0) throw systemError('setrlimit', -result, `RLIMIT_NOFILE to ${count}`);
 }
 
+/** Descriptors that this process may have open; Infinity: any number. */
+export function descriptorLimit(): number {
+  const { soft } = limitOf(RLIMIT_NOFILE, 'RLIMIT_NOFILE');
+  return soft === UNLIMITED ? Number.POSITIVE_INFINITY : soft;
+}
+
+/** Limits this process to `count` open descriptors. Gives 0, or the errno: EPERM where more needs a privilege. */
+export function limitDescriptors(count: number): number {
+  return -native.setRlimit(RLIMIT_NOFILE, count, count);
+}
+
+/** Limits core files to `bytes`. Gives 0, or the errno: EPERM where more needs a privilege. */
+export function limitCoreFiles(bytes: number): number {
+  return -native.setRlimit(RLIMIT_CORE, bytes, bytes);
+}
+
 /** Lets core files be as large as the system allows. False where it allows none. */
 export function ensureCoreFiles(): boolean {
   if (native.setRlimit(RLIMIT_CORE, UNLIMITED, UNLIMITED) < 0) {

@@ -58,6 +58,7 @@ export function tracedBackend(inner: Backend, slots: () => Slots, line: (text: s
       line(`> connect ${host} port ${port} as slot ${slot}`);
       return slot;
     },
+    ...(inner.resetAtClose === undefined ? {} : { resetAtClose: bySlot('reset', inner.resetAtClose) }),
     armAccept: bySlot('accept', inner.armAccept),
     sweepAccept(slot) {
       line(`> accept without waiting ${slotText(slot)}`);

@@ -602,6 +602,23 @@ describe.each(configurations)('$name', ({ name, backend, options: base, listener
       r.channel.unregisterRegion(region);
     });
 
+    test.skipIf(backend === 'device')(
+      'reset ends the connection by a reset, though everything of the peer was read',
+      async () => {
+        const r = acceptor({ onRead: () => r.channel.reset(r.handles[0]!) });
+        const client = await r.client();
+        await until(() => r.handles.length === 1);
+        r.channel.read(r.handles[0]!);
+        const failed = new Promise<string>((resolve) =>
+          client.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? '')),
+        );
+        client.write('x');
+        expect(await failed).toBe('ECONNRESET');
+        await until(() => r.channel.stats().open === 1);
+        r.channel.reset(r.handles[0]!);
+      },
+    );
+
     test('disconnect ends our side only', async () => {
       const heard: string[] = [];
       const ends: number[] = [];

@@ -211,5 +211,6 @@ _Static_assert(sizeof(struct mp_sync_cancel) == 64, "io_uring_sync_cancel_reg is
 #define MP_FILE_INDEX_ALLOC 0xffffffffu
 /* cmd_op of OP_URING_CMD on a socket (Linux 6.7) */
 #define MP_SOCKET_GETSOCKOPT 2
+#define MP_SOCKET_SETSOCKOPT 3
 
 #endif

@@ -173,6 +173,7 @@ static const struct {
     ROW("CQE_F_MORE", MP_CQE_F_MORE),
     ROW("FILE_INDEX_ALLOC", MP_FILE_INDEX_ALLOC),
     ROW("SOCKET_GETSOCKOPT", MP_SOCKET_GETSOCKOPT),
+    ROW("SOCKET_SETSOCKOPT", MP_SOCKET_SETSOCKOPT),
     ROW("EPOLL_EVENT_SIZE", 12),
     ROW("DEV_SQE_SIZE", sizeof(struct megapipe_sqe)),
     ROW("DEV_SQE_AT_OPCODE", offsetof(struct megapipe_sqe, opcode)),

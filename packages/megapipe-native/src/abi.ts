@@ -69,6 +69,7 @@ export const ABI = {
   CQE_F_MORE: 1 << 1,
   FILE_INDEX_ALLOC: 0xffffffff,
   SOCKET_GETSOCKOPT: 2,
+  SOCKET_SETSOCKOPT: 3,
   EPOLL_EVENT_SIZE: 12,
 } as const;
 
