@@ -153,6 +153,6 @@ export function configureText(): string {
   return `nginx version: ${VERSION_LINE}
 built for Node.js ${process.versions.node} (V8 ${process.versions.v8})
 TLS: none
-configure arguments: --without-http_ssl_module --without-http_v2_module --without-http_proxy_module --without-http_fastcgi_module --without-http_uwsgi_module --without-http_scgi_module --without-http_grpc_module --without-http_memcached_module --without-http_ssi_module --without-http_userid_module --without-http_empty_gif_module --without-http_browser_module --without-mail --without-stream --with-http_realip_module --with-http_addition_module --with-http_sub_module --with-http_gunzip_module --with-http_gzip_static_module --with-http_auth_request_module --with-http_secure_link_module --with-http_stub_status_module
+configure arguments: --without-http_ssl_module --without-http_v2_module --without-http_proxy_module --without-http_fastcgi_module --without-http_uwsgi_module --without-http_scgi_module --without-http_grpc_module --without-http_memcached_module --without-mail --without-stream --with-http_realip_module --with-http_addition_module --with-http_sub_module --with-http_gunzip_module --with-http_gzip_static_module --with-http_auth_request_module --with-http_secure_link_module --with-http_random_index_module --with-http_slice_module --with-http_stub_status_module
 `;
 }

@@ -8,9 +8,9 @@
  * and shared memory, which it inherits.
  */
 
-import { setPriority } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { closeDescriptor, trimProcess } from '@megapipe/core';
+import { applyLimits } from './limits.ts';
 import { cpusOf } from './listeners.ts';
 import { errnoOf, strerror } from './log/errno.ts';
 import { ErrorLogWriter } from './log/error-log.ts';
@@ -54,6 +54,8 @@ function begin(message: GenerationStart): void {
   logFds = message.logFds;
   log = new ErrorLogWriter(logFds, syslog);
   process.title = 'nginx: worker process';
+  // Before the workers begin: threads take the priority of who made them.
+  applyLimits(message.limits, message.workerProcesses, (text) => say('alert', text));
   if (message.workerProcesses === 1) void serveHere(message);
   else for (let index = 0; index < message.workerProcesses; index++) startThread(message, index);
 }
@@ -162,11 +164,6 @@ function workerEnded(state: WorkerState, code: number): void {
 /** From here on files are opened, and requests served, as the configured user. */
 function dropPrivileges(from: GenerationStart): void {
   unprivileged = true;
-  try {
-    if (from.workerPriority !== 0) setPriority(from.workerPriority);
-  } catch (error) {
-    say('alert', `setpriority(${from.workerPriority}) failed (${strerror(errnoOf(error))})`);
-  }
   if (from.user !== null) {
     const { name, uid, gid } = from.user;
     try {

@@ -16,6 +16,7 @@ import { ConfError, type LogLevelName } from './conf/errors.ts';
 import type { Model, Zone } from './conf/model.ts';
 import { foldRow, ROWS, STATUS_BYTES } from './http/status-rows.ts';
 import { INHERITED_ENV } from './inherited.ts';
+import { tooFewDescriptors } from './limits.ts';
 import { Listeners } from './listeners.ts';
 import { errnoOf, strerror } from './log/errno.ts';
 import { ErrorLogWriter } from './log/error-log.ts';
@@ -117,6 +118,7 @@ export class Master {
     }
     this.listeners.closeOthers(model);
     this.model = model;
+    this.warnOfDescriptors(model);
     this.zones = this.zonesFor(model);
     this.installSignals();
     process.title = ['nginx: master process', this.options.command.file, ...this.options.command.args].join(' ');
@@ -202,7 +204,7 @@ export class Master {
       }),
       workerProcesses: model.workerProcesses,
       workerAffinity: model.workerAffinity,
-      workerPriority: model.workerPriority,
+      limits: model.limits,
       workingDirectory: model.workingDirectory,
       workerConnections: model.workerConnections,
       user: model.user,
@@ -437,6 +439,7 @@ export class Master {
     this.model = model;
     this.keepZones(zones);
     this.log = new ErrorLogWriter(logFds, syslog);
+    this.warnOfDescriptors(model);
     closeLogs(oldFds);
     for (const each of old) this.retire(each);
     this.listeners.closeOthers(model);
@@ -540,6 +543,12 @@ export class Master {
       this.newBinary !== null || (this.options.inherited !== null && process.ppid === this.parent);
     this.listeners.closeAll();
     process.exit(code);
+  }
+
+  /** nginx says so, and so do we, though most connections here need no descriptor. */
+  private warnOfDescriptors(model: Model): void {
+    const text = tooFewDescriptors(model.workerConnections, model.limits.descriptors);
+    if (text !== null) this.message('warn', text);
   }
 
   private notice(message: string): void {

@@ -6,6 +6,7 @@
 
 import type { ErrorLog, Http } from './conf/model.ts';
 import type { User } from './conf/user.ts';
+import type { Limits } from './limits.ts';
 
 export type IoMode = 'megapipe' | 'epoll';
 /** What io megapipe stands on. */
@@ -45,7 +46,7 @@ export interface GenerationStart extends Common {
   sockets: number[][];
   workerProcesses: number;
   workerAffinity: number[][];
-  workerPriority: number;
+  limits: Limits;
   workingDirectory: string | null;
   /** Who the workers are to be; null: whoever started the server. */
   user: User | null;

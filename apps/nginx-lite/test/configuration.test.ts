@@ -335,7 +335,6 @@ const ROWS: { text: string; lite?: string; why?: string }[] = [
     'fastcgi_pass x;',
     'proxy_pass http://x;',
     'ssl_certificate x;',
-    'ssi on;',
     'uwsgi_pass x;',
     'grpc_pass x;',
     'proxy_cache x;',

@@ -85,6 +85,7 @@ export interface MainSettings {
   user?: User;
   env?: string[];
   workerRlimitNofile?: number;
+  workerRlimitCore?: number;
   workerShutdownTimeoutMs?: number;
   errorLogs?: ErrorLog[];
   timerResolutionMs?: number;

@@ -14,6 +14,7 @@ import { AUTOINDEX_DEFAULTS } from '../modules/autoindex/module.ts';
 import { BROWSER_DEFAULTS } from '../modules/browser/module.ts';
 import { CHARSET_DEFAULTS } from '../modules/charset/conf.ts';
 import { missingMap } from '../modules/charset/map.ts';
+import { EMPTY_GIF_DEFAULTS } from '../modules/empty-gif/module.ts';
 import { GZIP_DEFAULTS } from '../modules/gzip/conf.ts';
 import { HEADERS_DEFAULTS } from '../modules/headers/conf.ts';
 import { coreLocDefaults, SRV_DEFAULTS } from '../modules/http-core/conf.ts';
@@ -50,6 +51,7 @@ const NOT_INHERITED: ReadonlySet<keyof LocConf> = new Set([
   'tryFiles',
   'tryFilesCode',
   'stubStatus',
+  'emptyGif',
 ]);
 /** Fields that come from one directive and so must come from one level. */
 const TOGETHER: Partial<Record<keyof LocConf, keyof LocConf>> = {
@@ -108,7 +110,11 @@ function compile(builder: Builder, cf: ConfContext, options: LoadOptions): Model
     pid: main.pid ?? `${options.prefix}logs/nginx.pid`,
     user: main.user ?? defaultUser(),
     env: main.env ?? [],
-    workerPriority: main.workerPriority ?? 0,
+    limits: {
+      descriptors: main.workerRlimitNofile ?? null,
+      coreBytes: main.workerRlimitCore ?? null,
+      priority: main.workerPriority ?? 0,
+    },
     workingDirectory: main.workingDirectory ?? null,
     workerConnections,
     multiAccept: main.multiAccept ?? false,
@@ -151,6 +157,7 @@ function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: 
     ...SLICE_DEFAULTS,
     ...SSI_DEFAULTS,
     ...BROWSER_DEFAULTS,
+    ...EMPTY_GIF_DEFAULTS,
     ...RANDOM_INDEX_DEFAULTS,
     ...USERID_DEFAULTS,
     ...STUB_STATUS_DEFAULTS,

@@ -7,6 +7,7 @@
  */
 
 import type { ListenTuning } from '@megapipe/core';
+import type { Limits } from '../limits.ts';
 import type { Network } from '../net/address.ts';
 import type { LogLevelName } from './errors.ts';
 import type { User } from './user.ts';
@@ -265,7 +266,10 @@ export interface LocConf {
   subFilterTypes: string[];
   subFilterOnce: boolean;
   subFilterLastModified: boolean;
+  emptyGif: boolean;
   randomIndex: boolean;
+  /** Clients that get no kept connection. */
+  keepaliveDisable: ('none' | 'msie6' | 'safari')[];
   /** Index into the browsers that there are, and a version as a number, by the first. */
   modernBrowsers: { browser: number; version: number; implied: boolean }[];
   modernUnlisted: boolean;
@@ -336,6 +340,7 @@ export interface LocConf {
   serverNameInRedirect: boolean;
   portInRedirect: boolean;
   msiePadding: boolean;
+  msieRefresh: boolean;
   logNotFound: boolean;
   logSubrequest: boolean;
   recursiveErrorPages: boolean;
@@ -448,7 +453,7 @@ export interface Model {
   user: User | null;
   /** Names (and values) of the environment that workers keep. */
   env: string[];
-  workerPriority: number;
+  limits: Limits;
   workingDirectory: string | null;
   workerConnections: number;
   multiAccept: boolean;

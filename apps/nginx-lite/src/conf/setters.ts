@@ -70,6 +70,19 @@ export const buffers: Parse<{ count: number; bytes: number }> = (cf, args) => {
   return { count, bytes };
 };
 
+/** Any of some words, which several lines of one level may add to. */
+export function anyOf(key: 'keepaliveDisable' | 'useridFlags', known: readonly string[]): Handler {
+  return (cf, args) => {
+    const given = (cf.level.loc[key] ??= []) as string[];
+    for (const each of args.slice(1)) {
+      const found = known.find((one) => one === each.toLowerCase()) ?? cf.fail(`invalid value "${each}"`);
+      if (given.includes(found)) cf.warn(`duplicate value "${each}"`);
+      else given.push(found);
+    }
+    return undefined;
+  };
+}
+
 export function oneOf<V extends string>(words: readonly V[]): Parse<V> {
   return (cf, args) =>
     words.find((each) => each === (args[1] as string).toLowerCase()) ?? cf.fail(`invalid value "${args[1]}"`);

@@ -8,7 +8,7 @@
 
 import { strerror } from '../log/errno.ts';
 import { beginBody, dropBody } from './body.ts';
-import { abort, close, finishLog } from './closing.ts';
+import { close, cutOff, finishLog } from './closing.ts';
 import { Code } from './codes.ts';
 import type { Connection } from './connection.ts';
 import { expectsContinue, finalize } from './output.ts';
@@ -34,7 +34,7 @@ export function discardBody(r: Request): boolean {
   restOfInput(c);
   const pos = dropBody(c, c.restBuf, c.restStart, c.restEnd);
   if (pos < 0) {
-    c.engine.logError(r, 'info', 'client sent invalid chunked body');
+    c.engine.logError(r, 'error', 'client sent invalid chunked body');
     c.bodyActive = false;
     // Nothing is known of it any more.
     r.chunked = false;
@@ -111,7 +111,7 @@ export function bodyTimedOut(c: Connection): void {
   c.reader = null;
   r.status = 408;
   finishLog(r);
-  if (r.location.conf.resetTimedoutConnection) abort(c);
+  if (r.location.conf.resetTimedoutConnection) cutOff(c);
   else close(c);
 }
 

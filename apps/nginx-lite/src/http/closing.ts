@@ -26,6 +26,11 @@ export function requestDone(c: Connection): void {
   const r = c.request;
   // Within `run` the bytes behind the request are run's; later they are what was kept.
   const unread = c.inRun ? c.restStart < c.restEnd : c.carry !== null;
+  if (r !== null && r.background > 0) {
+    r.held = true;
+    c.engine.channel.setDeadline(c.handle, 0);
+    return;
+  }
   if (r !== null) {
     c.request = null;
     finishLog(r);
@@ -84,7 +89,8 @@ export function drop(r: Request): void {
     return;
   }
   finishLog(r);
-  close(r.connection);
+  if (r.location.conf.resetTimedoutConnection) cutOff(r.connection);
+  else close(r.connection);
 }
 
 /** Closes when the output is out, which the client has send_timeout for. */
@@ -102,6 +108,12 @@ export function abort(c: Connection): void {
   c.state = State.Closing;
   c.carry = null;
   c.engine.channel.abort(c.handle);
+}
+
+/** Cuts off a client that was too slow: with reset_timedout_connection so that the kernel forgets it at once. */
+export function cutOff(c: Connection): void {
+  if (c.state !== State.Free && c.location.conf.resetTimedoutConnection) c.engine.channel.reset(c.handle);
+  abort(c);
 }
 
 /** The access log's line and the clean-ups of a request, once. */

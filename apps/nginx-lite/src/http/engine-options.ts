@@ -71,5 +71,6 @@ export type EngineChannel = Pick<
   | 'disconnect'
   | 'close'
   | 'abort'
+  | 'reset'
   | 'setDeadline'
 >;

@@ -17,7 +17,17 @@ import { Zone } from '../shared/zone.ts';
 import { beginBody, dropBody } from './body.ts';
 import { bodyEnded, bodyTimedOut, readMore } from './body-reader.ts';
 import { latin1, writeLatin1 } from './bytes.ts';
-import { abort, afterRequest, close, finishLog, keepaliveMs, LAST_REQUEST_MS, linger, lingerMs } from './closing.ts';
+import {
+  abort,
+  afterRequest,
+  close,
+  cutOff,
+  finishLog,
+  keepaliveMs,
+  LAST_REQUEST_MS,
+  linger,
+  lingerMs,
+} from './closing.ts';
 import { Connection, State } from './connection.ts';
 import { DATE_LENGTH, formatDate } from './date.ts';
 import type { EngineChannel, EngineOptions, RuntimeZone } from './engine-options.ts';
@@ -238,7 +248,7 @@ export class Engine implements Sink {
       case State.Headers: {
         const r = c.request as Request;
         const text = errno === 0 ? 'client prematurely closed connection' : `recv() failed (${strerror(errno)})`;
-        this.logError(r, 'info', text);
+        this.logError(r, 'info', `${text} while reading client request ${c.state === State.Line ? 'line' : 'headers'}`);
         r.status = 400;
         finishLog(r);
         close(c);
@@ -278,10 +288,11 @@ export class Engine implements Sink {
       case State.Line:
       case State.Headers: {
         const r = c.request as Request;
-        this.logError(r, 'info', `client timed out (110: Connection timed out)`);
+        const part = c.state === State.Line ? 'line' : 'headers';
+        this.logError(r, 'info', `client timed out (110: Connection timed out) while reading client request ${part}`);
         r.status = 408;
         finishLog(r);
-        if (c.location.conf.resetTimedoutConnection) abort(c);
+        if (c.location.conf.resetTimedoutConnection) cutOff(c);
         else close(c);
         return;
       }
@@ -298,7 +309,7 @@ export class Engine implements Sink {
             'client timed out (110: Connection timed out) while sending response to client',
           );
         }
-        abort(c);
+        cutOff(c);
         return;
       case State.Closing:
       case State.Linger:

@@ -6,6 +6,7 @@
  * (request-line.ts, header-lines.ts), what the phases make of them (request.ts).
  */
 
+import { printable } from '../log/error-log.ts';
 import { latin1 } from './bytes.ts';
 import { HEADER_IDS } from './headers.ts';
 import type { RuntimeServer } from './runtime.ts';
@@ -58,6 +59,8 @@ export abstract class Head {
   pos = 0;
   /** State of the parser that is at work. */
   state = 0;
+  /** The byte that is no part of a header line. */
+  refusedAt = 0;
 
   /* Request line. */
   method = 0;
@@ -217,16 +220,19 @@ export abstract class Head {
     return this.text(this.schemaStart, this.schemaEnd);
   }
 
-  /** The header line that was met last, for the error log. */
-  lastHeaderLine(): string {
-    return this.text(this.nameStart, Math.max(this.nameStart, this.valueEnd));
+  /** A refused header line, up to the byte that was refused. */
+  refusedHeader(): string {
+    const byte = (this.buf[this.base + this.refusedAt] as number).toString(16).padStart(2, '0');
+    return `${printable(this.text(this.nameStart, this.refusedAt))}\\x${byte}`;
   }
 
-  /** The bytes of a refused header line, up to where they were refused. */
-  refusedHeader(): string {
-    return this.text(this.nameStart, Math.min(this.nameStart + 32, this.available));
+  /** As much of a header line that is too long as nginx shows. */
+  longHeader(): string {
+    return printable(this.text(this.nameStart, Math.min(this.nameStart + SHOWN_MAX, this.available)));
   }
 }
 
+/** Bytes that nginx shows of a header line that is too long. */
+const SHOWN_MAX = 1748;
 const EMPTY = new Uint8Array(0);
 const NO_SERVER = null as unknown as RuntimeServer;

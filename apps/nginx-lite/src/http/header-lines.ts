@@ -55,7 +55,7 @@ function scanHeaders(head: Head, buf: Uint8Array, base: number, stop: number): P
         }
         if (ch === LF) return headDone(head, p, base);
         const kind = NAME_CHAR[ch] as number;
-        if (kind === 2 || kind === 3) return Parse.InvalidHeader;
+        if (kind === 2 || kind === 3) return refused(head, p - base);
         if (kind === 0 || (kind === 4 && !head.server.conf.underscoresInHeaders)) head.invalidName = true;
         state = Name;
         break;
@@ -84,7 +84,7 @@ function scanHeaders(head: Head, buf: Uint8Array, base: number, stop: number): P
           head.valueEnd = p - base;
           state = HeaderAlmostDone;
           if (ch === LF) p--;
-        } else return Parse.InvalidHeader;
+        } else return refused(head, p - base);
         break;
       }
       case SpaceBeforeValue:
@@ -94,7 +94,7 @@ function scanHeaders(head: Head, buf: Uint8Array, base: number, stop: number): P
         if (ch === CR || ch === LF) {
           state = HeaderAlmostDone;
           if (ch === LF) p--;
-        } else if (ch === 0) return Parse.InvalidHeader;
+        } else if (ch === 0) return refused(head, p - base);
         else state = Value;
         break;
       case Value:
@@ -113,14 +113,14 @@ function scanHeaders(head: Head, buf: Uint8Array, base: number, stop: number): P
           head.valueEnd = p - base;
           state = HeaderAlmostDone;
           if (ch === LF) p--;
-        } else if (ch === 0) return Parse.InvalidHeader;
+        } else if (ch === 0) return refused(head, p - base);
         break;
       case SpaceAfterValue:
         if (ch === SPACE) break;
         if (ch === CR || ch === LF) {
           state = HeaderAlmostDone;
           if (ch === LF) p--;
-        } else if (ch === 0) return Parse.InvalidHeader;
+        } else if (ch === 0) return refused(head, p - base);
         else state = Value;
         break;
       case HeaderAlmostDone:
@@ -128,17 +128,23 @@ function scanHeaders(head: Head, buf: Uint8Array, base: number, stop: number): P
           const result = addHeader(head, buf, base);
           if (result !== Parse.Done) return result;
           state = HeaderStart;
-        } else if (ch !== CR) return Parse.InvalidHeader;
+        } else if (ch !== CR) return refused(head, p - base);
         break;
       default:
         // HeadAlmostDone
-        if (ch !== LF) return Parse.InvalidHeader;
+        if (ch !== LF) return refused(head, p - base);
         return headDone(head, p, base);
     }
   }
   head.state = state;
   head.pos = p - base;
   return Parse.Again;
+}
+
+/** The byte at `at` has no place in a header line. */
+function refused(head: Head, at: number): ParseResult {
+  head.refusedAt = at;
+  return Parse.InvalidHeader;
 }
 
 function headDone(head: Head, lf: number, base: number): ParseResult {

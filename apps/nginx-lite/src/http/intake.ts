@@ -11,7 +11,7 @@ import { beginBody } from './body.ts';
 import { type Connection, State } from './connection.ts';
 import { HTTP_10, HTTP_11, Method, Parse, type ParseResult } from './head.ts';
 import { parseHeaders } from './header-lines.ts';
-import { HeaderId } from './headers.ts';
+import { HeaderId, headerId } from './headers.ts';
 import { finalize } from './output.ts';
 import { takeCaptures } from './phases.ts';
 import type { Request } from './request.ts';
@@ -103,26 +103,20 @@ function validLength(text: string): boolean {
   return /^[0-9]+$/.test(text) && (text.length <= LENGTH_DIGITS || BigInt(text) <= LENGTH_MAX);
 }
 
+const READING = ' while reading client request headers';
+
 /** What must hold of a complete head; the status to refuse it with, or 0. */
 function checkHead(r: Request): number {
   if (!r.hostGiven) serverWithoutHost(r);
   if ((r.known[HeaderId.Host] as number) < 0 && r.version > HTTP_10) {
-    r.connection.engine.logError(
-      r,
-      'info',
-      'client sent HTTP/1.1 request without "Host" header while reading client request headers',
-    );
+    r.connection.engine.logError(r, 'info', `client sent HTTP/1.1 request without "Host" header${READING}`);
     return 400;
   }
   const length = r.header(HeaderId.ContentLength);
   if (length !== null) {
     const value = validLength(length) ? Number(length) : -1;
     if (value < 0) {
-      r.connection.engine.logError(
-        r,
-        'info',
-        'client sent invalid "Content-Length" header while reading client request headers',
-      );
+      r.connection.engine.logError(r, 'info', `client sent invalid "Content-Length" header${READING}`);
       return 400;
     }
     // Nobody lives to see the difference.
@@ -131,18 +125,22 @@ function checkHead(r: Request): number {
   const encoding = r.header(HeaderId.TransferEncoding);
   if (encoding !== null) {
     if (r.version < HTTP_11) {
-      r.connection.engine.logError(r, 'info', 'client sent HTTP/1.0 request with "Transfer-Encoding" header');
+      r.connection.engine.logError(r, 'info', `client sent HTTP/1.0 request with "Transfer-Encoding" header${READING}`);
       return 400;
     }
     if (encoding.toLowerCase() !== 'chunked') {
-      r.connection.engine.logError(r, 'info', `client sent unknown "Transfer-Encoding": "${printable(encoding)}"`);
+      r.connection.engine.logError(
+        r,
+        'info',
+        `client sent unknown "Transfer-Encoding": "${printable(encoding)}"${READING}`,
+      );
       return 501;
     }
     if (length !== null) {
       r.connection.engine.logError(
         r,
         'info',
-        'client sent "Content-Length" and "Transfer-Encoding" headers at the same time',
+        `client sent "Content-Length" and "Transfer-Encoding" headers at the same time${READING}`,
       );
       return 400;
     }
@@ -150,7 +148,11 @@ function checkHead(r: Request): number {
     r.chunked = true;
   }
   if (r.method === Method.Trace || r.method === Method.Connect) {
-    r.connection.engine.logError(r, 'info', `client sent ${r.method === Method.Trace ? 'TRACE' : 'CONNECT'} method`);
+    r.connection.engine.logError(
+      r,
+      'info',
+      `client sent ${r.method === Method.Trace ? 'TRACE' : 'CONNECT'} method${READING}`,
+    );
     return 405;
   }
   return 0;
@@ -201,10 +203,16 @@ const STATUS_OF: Record<number, number> = {
 };
 
 function refusedDetail(r: Request, result: ParseResult): string {
-  if (result === Parse.InvalidHeader || result === Parse.HeaderTooLarge)
-    return `: "${printable(r.refusedHeader())}..."`;
-  if (result === Parse.DuplicateHost || result === Parse.DuplicateHeader) return `: "${printable(r.lastHeaderLine())}"`;
-  return '';
+  if (result === Parse.InvalidHeader) return `: "${r.refusedHeader()}..."`;
+  if (result === Parse.HeaderTooLarge) return `: "${r.longHeader()}..."`;
+  if (result !== Parse.DuplicateHost && result !== Parse.DuplicateHeader) return '';
+  const last = r.headerCount - 1;
+  const id = headerId(r.buf, r.base + r.nameStart, r.base + r.nameEnd);
+  return `: "${lineOf(r, last)}", previous value: "${lineOf(r, r.known[id] as number)}"`;
+}
+
+function lineOf(r: Request, index: number): string {
+  return printable(`${r.headerName(index)}: ${r.headerValue(index)}`);
 }
 
 /** Checks a host as nginx does; its name, lower case and without port, goes to `out`. */

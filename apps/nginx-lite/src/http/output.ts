@@ -7,6 +7,7 @@
  */
 
 import { gzip } from 'node:zlib';
+import { isMsie } from '../modules/browser/module.ts';
 import { discardBody } from './body-reader.ts';
 import { latin1Bytes, writeLatin1 } from './bytes.ts';
 import { drop } from './closing.ts';
@@ -20,6 +21,7 @@ import { HTTP_10, HTTP_11, Method, type Request } from './request.ts';
 import { errorPage, MSIE_PADDING, serverToken, statusLine, visibleStatus } from './status.ts';
 import { type BodyStream, chunked, chunkOf } from './stream.ts';
 import { answered } from './subrequest.ts';
+import { escapeQuoted } from './uri.ts';
 
 export type HeaderFilter = (r: Request) => number;
 
@@ -86,6 +88,10 @@ function specialResponse(r: Request, status: number): void {
 
 function builtInPage(r: Request, status: number): void {
   const { conf } = r.location;
+  if (conf.msieRefresh && r.locationOut !== null && (status === 301 || status === 302) && isMsie(r)) {
+    refresh(r, r.locationOut);
+    return;
+  }
   r.errStatus = visibleStatus(status);
   const page = errorPage(status, conf.serverTokens);
   let text = page;
@@ -93,6 +99,19 @@ function builtInPage(r: Request, status: number): void {
     if (conf.msiePadding && status >= 400 && r.version >= HTTP_10 && paddedAgent(r)) text += MSIE_PADDING;
     r.contentType = 'text/html';
   }
+  r.contentLengthOut = text.length;
+  r.lastModified = -1;
+  r.etag = '';
+  r.allowRanges = false;
+  send(r, latin1Bytes(text));
+}
+
+/** msie_refresh: a page that goes to where others are redirected to. */
+function refresh(r: Request, target: string): void {
+  const text = `<html><head><meta http-equiv="Refresh" content="0; URL=${escapeQuoted(target, false)}"></head><body></body></html>\r\n`;
+  r.errStatus = 200;
+  r.contentType = 'text/html';
+  r.locationOut = null;
   r.contentLengthOut = text.length;
   r.lastModified = -1;
   r.etag = '';
@@ -134,14 +153,14 @@ function sendErrorPage(r: Request, overwrite: number, target: string): void {
 }
 
 /** `return CODE TEXT`. */
-export function sendText(r: Request, status: number, text: Uint8Array): void {
+export function sendText(r: Request, status: number, text: Uint8Array, type = contentTypeOf(r)): void {
   if (!discardBody(r)) {
     finalize(r, 400);
     return;
   }
   r.status = status;
   r.contentLengthOut = text.length;
-  r.contentType = contentTypeOf(r);
+  r.contentType = type;
   send(r, text);
 }
 

@@ -7,6 +7,7 @@
  * Done (the answer is under way) or a status. Not its job: what handlers do (modules), how answers are sent (output.ts).
  */
 
+import { keepsBadly } from '../modules/browser/module.ts';
 import { discardBody } from './body-reader.ts';
 import { Code } from './codes.ts';
 import { finalize } from './output.ts';
@@ -228,7 +229,7 @@ export function updateKeepalive(r: Request): void {
   if (!r.keepalive) return;
   const conf = r.location.conf;
   const c = r.connection;
-  if (c.engine.exiting || conf.keepaliveTimeoutMs === 0) r.keepalive = false;
+  if (c.engine.exiting || conf.keepaliveTimeoutMs === 0 || keepsBadly(r, conf.keepaliveDisable)) r.keepalive = false;
   else if (c.requests >= conf.keepaliveRequests || Date.now() - c.startMs > conf.keepaliveTimeMs) {
     r.keepalive = false;
     r.impure();

@@ -73,6 +73,9 @@ export class Request extends Head {
   /** Bytes that gzip got, and made of them. */
   gzipIn = 0;
   gzipOut = 0;
+  /** Subrequests under way that only the connection waits for; whether it does. */
+  background = 0;
+  held = false;
   /** What is to be done when the request ends. */
   cleanups: (() => void)[] = [];
   /** Lines behind the last chunk. */
@@ -171,6 +174,8 @@ export class Request extends Head {
     this.gzipIn = 0;
     this.gzipOut = 0;
     this.runCleanups();
+    this.background = 0;
+    this.held = false;
     this.found = null;
     this.challenge = '';
     this.parent = null;

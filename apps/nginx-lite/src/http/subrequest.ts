@@ -8,6 +8,7 @@
  */
 
 import { logRequest } from '../modules/log/writer.ts';
+import { requestDone } from './closing.ts';
 import { Phase, runPhases } from './phases.ts';
 import { Method, Request } from './request.ts';
 
@@ -19,6 +20,8 @@ export interface SubrequestOptions {
   body?: boolean;
   /** Body in place of an answer that is an error, of the parent's type. */
   stub?: Uint8Array | null;
+  /** Nobody waits for it but the connection, which takes no further request before it ended. */
+  background?: boolean;
 }
 
 /** Asks for `uri`; `done` gets the request when its answer's header stands. It may be called before this returns. */
@@ -46,6 +49,10 @@ export function subrequest(
     stub: options.stub ?? null,
     ssi: null,
     ssiRoot: null,
+    background: 0,
+    held: false,
+    gzipIn: 0,
+    gzipOut: 0,
     file: null,
     // The body is the parent's business.
     discarding: true,
@@ -73,6 +80,21 @@ export function subrequest(
   sub.trailers = [];
   sub.challenge = '';
   sub.clearOut();
+  if (options.background !== true) {
+    runPhases(sub);
+    return;
+  }
+  const main = mainRequest(parent);
+  const { serial } = main.connection;
+  main.background++;
+  sub.done = (ended) => {
+    main.background--;
+    done(ended);
+    // The answer was out before: now the request ends.
+    main.connection.engine.resumeRequest(main, serial, () => {
+      if (main.held) requestDone(main.connection);
+    });
+  };
   runPhases(sub);
 }
 

@@ -188,25 +188,24 @@ function hexDigit(ch: number): number {
   return lower >= 0x61 && lower <= 0x66 ? lower - 0x61 + 10 : -1;
 }
 
+/** `%XX` of a byte. */
+export function percentEncoded(ch: string): string {
+  return `%${ch.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`;
+}
+
 /** Percent-encodes a path for a Location header, as NGX_ESCAPE_URI does: controls, space, `#`, `%`, `?`, bytes over 0x7e. */
 export function escapeUri(path: string): string {
-  return path.replace(/[\x00-\x20#%?\x7f-\xff]/g, (ch) => {
-    return `%${ch.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`;
-  });
+  return path.replace(/[\x00-\x20#%?\x7f-\xff]/g, percentEncoded);
 }
 
 /** Percent-encodes a name that stands in a path, as NGX_ESCAPE_URI_COMPONENT does. */
 export function escapeComponent(text: string): string {
-  return text.replace(/[^A-Za-z0-9._~-]/g, (ch) => {
-    return `%${ch.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`;
-  });
+  return text.replace(/[^A-Za-z0-9._~-]/g, percentEncoded);
 }
 
 /** Percent-encodes what goes into arguments, as NGX_ESCAPE_ARGS does. */
 export function escapeArgument(text: string): string {
-  return text.replace(/[\x00-\x20"#%&+;<>?\\^`{|}\x7f-\xff]/g, (ch) => {
-    return `%${ch.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`;
-  });
+  return text.replace(/[\x00-\x20"#%&+;<>?\\^`{|}\x7f-\xff]/g, percentEncoded);
 }
 
 /** Decodes what need not be encoded in a redirect's target, up to its arguments, as NGX_UNESCAPE_REDIRECT does. */
@@ -219,4 +218,11 @@ export function unescapeRedirect(text: string): string {
   });
   const rest = text.slice(end);
   return head + (rest.startsWith('%') ? `?${rest.slice(3)}` : rest);
+}
+
+/** Percent-encodes what stands in a page or in text between quotes, as NGX_ESCAPE_HTML and NGX_ESCAPE_REFRESH do. */
+export function escapeQuoted(text: string, alsoPercent: boolean): string {
+  return text.replace(/[\x00-\x20"#%'<>\\^`{|}\x7f-\xff]/g, (ch) => {
+    return (ch === '%' || ch === '#') && !alsoPercent ? ch : percentEncoded(ch);
+  });
 }

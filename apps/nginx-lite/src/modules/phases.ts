@@ -12,6 +12,7 @@ import { authBasicHandler } from './auth-basic/handler.ts';
 import { authRequestHandler } from './auth-request/module.ts';
 import { autoindexHandler } from './autoindex/module.ts';
 import { charsetFilter } from './charset/filter.ts';
+import { emptyGifHandler } from './empty-gif/module.ts';
 import { gunzipFilter, gzipFilter } from './gzip/filter.ts';
 import { gzipStaticHandler } from './gzip/static.ts';
 import { headersFilter } from './headers/filter.ts';
@@ -37,7 +38,15 @@ export const PHASES: PhaseTable = {
   preaccess: [realipHandler, limitReqHandler, limitConnHandler],
   access: [accessHandler, authBasicHandler, authRequestHandler],
   precontent: [tryFilesHandler, mirrorHandler],
-  content: [stubStatusHandler, randomIndexHandler, indexHandler, autoindexHandler, gzipStaticHandler, staticHandler],
+  content: [
+    stubStatusHandler,
+    emptyGifHandler,
+    randomIndexHandler,
+    indexHandler,
+    autoindexHandler,
+    gzipStaticHandler,
+    staticHandler,
+  ],
 };
 
 export const HEADER_FILTERS: HeaderFilter[] = [

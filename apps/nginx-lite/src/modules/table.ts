@@ -15,6 +15,7 @@ import { AUTOINDEX_DIRECTIVES } from './autoindex/module.ts';
 import { BROWSER_DIRECTIVES } from './browser/module.ts';
 import { CHARSET_DIRECTIVES } from './charset/conf.ts';
 import { CORE_DIRECTIVES } from './core/conf.ts';
+import { EMPTY_GIF_DIRECTIVES } from './empty-gif/module.ts';
 import { GEO_DIRECTIVES } from './geo/conf.ts';
 import { GZIP_DIRECTIVES } from './gzip/conf.ts';
 import { HEADERS_DIRECTIVES } from './headers/conf.ts';
@@ -55,6 +56,7 @@ export const ALL_DIRECTIVES: readonly Directive[] = [
   ...SLICE_DIRECTIVES,
   ...SSI_DIRECTIVES,
   ...BROWSER_DIRECTIVES,
+  ...EMPTY_GIF_DIRECTIVES,
   ...RANDOM_INDEX_DIRECTIVES,
   ...USERID_DIRECTIVES,
   ...STUB_STATUS_DIRECTIVES,

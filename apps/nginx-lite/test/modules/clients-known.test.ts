@@ -70,6 +70,39 @@ compareWithNginx(
       ),
     },
     {
+      name: 'keepalive_disable and empty_gif',
+      http: `server { listen 127.0.0.1:%PORT%; location /none { keepalive_disable none; return 200 x; } location /both { keepalive_disable safari msie6; return 200 x; }
+      location /gif { empty_gif; location /gif/in { } } 
+      location /refresh { msie_refresh on; return 302 "/x y'<>%41#^{|}~?a=b"; } location /moved { msie_refresh on; return 301 http://x/; } location /html { msie_refresh on; }
+      location /pad { return 404; } location /nopad { msie_padding off; return 404; } location / { return 200 x; } }`,
+      requests: [
+        ...['/', '/none', '/both'].flatMap((path) =>
+          [
+            ...AGENTS,
+            'Mozilla/4.0 (compatible; MSIE 6.0; Windows NT 5.1; SV1)',
+            'Mozilla/5.0 (Mac OS X) Safari/1',
+            'Mozilla/5.0 (Mac OS X) Chrome/1 Safari/1',
+          ].flatMap((agent) => [
+            get(path, `User-Agent: ${agent}`),
+            get(path, `User-Agent: ${agent}`).replace('GET', 'POST'),
+          ]),
+        ),
+        ...['/refresh', '/moved', '/html', '/pad', '/nopad'].flatMap((path) =>
+          AGENTS.slice(0, 6).flatMap((agent) => [
+            get(path, `User-Agent: ${agent}`),
+            head(path, `User-Agent: ${agent}`),
+          ]),
+        ),
+        get('/gif'),
+        head('/gif'),
+        get('/gif/'),
+        get('/gif/in'),
+        get('/gif', 'If-Modified-Since: Mon, 28 Sep 1970 06:00:00 GMT'),
+        get('/gif', 'Range: bytes=0-3'),
+        get('/gif').replace('GET', 'POST'),
+      ],
+    },
+    {
       name: 'userid',
       explained: [
         {

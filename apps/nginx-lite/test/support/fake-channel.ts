@@ -118,6 +118,10 @@ export class FakeChannel implements EngineChannel {
     this.closed = true;
   }
 
+  reset(): void {
+    this.abort();
+  }
+
   abort(): void {
     this.closed = true;
     this.aborted = true;

@@ -70,8 +70,7 @@ export function authBasicHandler(r: Request): number {
   const engine = r.connection.engine;
   const given = credentials(r);
   if (given === null) {
-    if (r.header(HeaderId.Authorization) === null)
-      engine.logError(r, 'info', 'no user/password was provided for basic authentication');
+    engine.logError(r, 'info', 'no user/password was provided for basic authentication');
     return challenge(r, realm);
   }
   let path = location.authBasicFile(r);

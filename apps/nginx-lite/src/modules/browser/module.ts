@@ -4,10 +4,10 @@
  * What it is for: the rules of a configuration about names and versions. The fast way: the answer follows from the head.
  */
 
-import { Args, type Directive, HTTP_ALL } from '../../conf/directives.ts';
+import { Args, type Directive, type Handler, HTTP_ALL } from '../../conf/directives.ts';
 import type { LocConf } from '../../conf/model.ts';
 import { HeaderId } from '../../http/headers.ts';
-import type { Request } from '../../http/request.ts';
+import { Method, type Request } from '../../http/request.ts';
 
 /** Where each browser's version stands: behind `mark`, looked for from `skip` on. Opera comes first: it may say that it is another. */
 const BROWSERS = [
@@ -31,6 +31,14 @@ export const BROWSER_DEFAULTS: Pick<
   modernBrowserValue: '1',
   ancientBrowserValue: '1',
 };
+
+/** The last one of a level holds. */
+function setValue(key: 'modernBrowserValue' | 'ancientBrowserValue'): Handler {
+  return (cf, args) => {
+    cf.level.loc[key] = args[1] as string;
+    return undefined;
+  };
+}
 
 export const BROWSER_DIRECTIVES: Directive[] = [
   {
@@ -69,24 +77,8 @@ export const BROWSER_DIRECTIVES: Directive[] = [
       return undefined;
     },
   },
-  {
-    name: 'modern_browser_value',
-    contexts: HTTP_ALL,
-    args: Args.Take1,
-    set(cf, args) {
-      cf.level.loc.modernBrowserValue = args[1] as string;
-      return undefined;
-    },
-  },
-  {
-    name: 'ancient_browser_value',
-    contexts: HTTP_ALL,
-    args: Args.Take1,
-    set(cf, args) {
-      cf.level.loc.ancientBrowserValue = args[1] as string;
-      return undefined;
-    },
-  },
+  { name: 'modern_browser_value', contexts: HTTP_ALL, args: Args.Take1, set: setValue('modernBrowserValue') },
+  { name: 'ancient_browser_value', contexts: HTTP_ALL, args: Args.Take1, set: setValue('ancientBrowserValue') },
 ];
 
 /** `1.2.3` as one number, two digits a part. */
@@ -123,6 +115,28 @@ export function modernBrowser(r: Request): string {
 
 export function ancientBrowser(r: Request): string {
   return isModern(r) ? '' : r.location.conf.ancientBrowserValue;
+}
+
+/** Internet Explorer 6 before its second service pack, or an older one. */
+function isMsie6(agent: string): boolean {
+  if (agent.includes('Opera')) return false;
+  const at = agent.indexOf('MSIE ');
+  if (at < 0 || at + 7 >= agent.length || agent[at + 6] !== '.') return false;
+  const version = agent[at + 5];
+  return version === '4' || version === '5' || (version === '6' && !agent.slice(at + 8).includes('SV1'));
+}
+
+/** keepalive_disable: browsers of old that a kept connection confuses. */
+export function keepsBadly(r: Request, kinds: readonly string[]): boolean {
+  const agent = r.header(HeaderId.UserAgent);
+  if (agent === null) return false;
+  if (kinds.includes('msie6') && r.method === Method.Post && isMsie6(agent)) return true;
+  return kinds.includes('safari') && isSafari(agent);
+}
+
+function isSafari(agent: string): boolean {
+  if (/Opera|Gecko\/|Chrome\//.test(agent)) return false;
+  return agent.includes('Safari/') && agent.includes('Mac OS X');
 }
 
 /** Internet Explorer, and not Opera that says so. */

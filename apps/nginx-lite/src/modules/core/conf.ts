@@ -11,7 +11,7 @@ import { Args, Context, type Directive, HTTP_ALL } from '../../conf/directives.t
 import type { LogLevelName } from '../../conf/errors.ts';
 import type { ErrorLog } from '../../conf/model.ts';
 import { type ConfContext, INCLUDE } from '../../conf/parser.ts';
-import { accept, flag, main, msec, number, type Parse, word } from '../../conf/setters.ts';
+import { accept, flag, main, msec, number, offset, type Parse, word } from '../../conf/setters.ts';
 import { isSyslog, parseSyslog } from '../../conf/syslog.ts';
 import { parseNumber } from '../../conf/units.ts';
 import { findGroup, findUser } from '../../conf/user.ts';
@@ -106,9 +106,8 @@ export const CORE_DIRECTIVES: Directive[] = [
     }),
   },
   { name: 'worker_cpu_affinity', contexts: Main, args: Args.OneOrMore, set: main('workerAffinity', affinity) },
-  // Taken, but not applied: the limits are those that the server was started with.
   { name: 'worker_rlimit_nofile', contexts: Main, args: Args.Take1, set: main('workerRlimitNofile', number) },
-  { name: 'worker_rlimit_core', contexts: Main, args: Args.Take1, set: accept(word) },
+  { name: 'worker_rlimit_core', contexts: Main, args: Args.Take1, set: main('workerRlimitCore', offset) },
   { name: 'worker_priority', contexts: Main, args: Args.Take1, set: main('workerPriority', priority) },
   { name: 'user', contexts: Main, args: Args.Take12, set: setUser },
   { name: 'pid', contexts: Main, args: Args.Take1, set: main('pid', (cf, args) => cf.fullName(args[1] as string)) },

@@ -10,7 +10,21 @@ import { Builder, type LocationDecl, type ServerDecl } from '../../conf/builder.
 import { Args, Context, type Directive, HTTP_ALL, HTTP_ALL_IF } from '../../conf/directives.ts';
 import type { ErrorPage, LocationKind, LocConf, SrvConf, Template, TempPath } from '../../conf/model.ts';
 import type { ConfContext } from '../../conf/parser.ts';
-import { accept, buffers, flag, loc, msec, number, offset, oneOf, sec, size, srv, word } from '../../conf/setters.ts';
+import {
+  accept,
+  anyOf,
+  buffers,
+  flag,
+  loc,
+  msec,
+  number,
+  offset,
+  oneOf,
+  sec,
+  size,
+  srv,
+  word,
+} from '../../conf/setters.ts';
 import { parseNumber, parseTimeMs, parseTimeSec } from '../../conf/units.ts';
 import { namesOf } from '../../conf/variables.ts';
 import { parseListen } from './listen.ts';
@@ -48,6 +62,8 @@ export type CoreLocConf = Pick<
   | 'clientBodyTimeoutMs'
   | 'clientBodyTempPath'
   | 'clientBodyInFileOnly'
+  | 'keepaliveDisable'
+  | 'msieRefresh'
   | 'sendTimeoutMs'
   | 'subrequestOutputBufferSize'
   | 'keepaliveTimeoutMs'
@@ -95,6 +111,8 @@ export function coreLocDefaults(prefix: string): CoreLocConf {
     clientBodyTimeoutMs: 60_000,
     clientBodyTempPath: { path: `${prefix}client_body_temp`, levels: [] },
     clientBodyInFileOnly: 'off',
+    keepaliveDisable: ['msie6'],
+    msieRefresh: false,
     sendTimeoutMs: 60_000,
     subrequestOutputBufferSize: 4096,
     keepaliveTimeoutMs: 75_000,
@@ -413,7 +431,12 @@ export const HTTP_CORE_DIRECTIVES: Directive[] = [
   { name: 'keepalive_timeout', contexts: HTTP_ALL, args: Args.Take12, set: setKeepaliveTimeout },
   { name: 'keepalive_requests', contexts: HTTP_ALL, args: Args.Take1, set: loc('keepaliveRequests', number) },
   { name: 'keepalive_time', contexts: HTTP_ALL, args: Args.Take1, set: loc('keepaliveTimeMs', msec) },
-  { name: 'keepalive_disable', contexts: HTTP_ALL, args: Args.Take12, set: accept(oneOf(['none', 'msie6', 'safari'])) },
+  {
+    name: 'keepalive_disable',
+    contexts: HTTP_ALL,
+    args: Args.Take12,
+    set: anyOf('keepaliveDisable', ['none', 'msie6', 'safari']),
+  },
   {
     name: 'lingering_close',
     contexts: HTTP_ALL,
@@ -432,7 +455,7 @@ export const HTTP_CORE_DIRECTIVES: Directive[] = [
   { name: 'server_name_in_redirect', contexts: HTTP_ALL, args: Args.Flag, set: loc('serverNameInRedirect', flag) },
   { name: 'port_in_redirect', contexts: HTTP_ALL, args: Args.Flag, set: loc('portInRedirect', flag) },
   { name: 'msie_padding', contexts: HTTP_ALL, args: Args.Flag, set: loc('msiePadding', flag) },
-  { name: 'msie_refresh', contexts: HTTP_ALL, args: Args.Flag, set: accept(flag) },
+  { name: 'msie_refresh', contexts: HTTP_ALL, args: Args.Flag, set: loc('msieRefresh', flag) },
   { name: 'log_not_found', contexts: HTTP_ALL, args: Args.Flag, set: loc('logNotFound', flag) },
   { name: 'log_subrequest', contexts: HTTP_ALL, args: Args.Flag, set: loc('logSubrequest', flag) },
   { name: 'recursive_error_pages', contexts: HTTP_ALL, args: Args.Flag, set: loc('recursiveErrorPages', flag) },

@@ -49,6 +49,6 @@ export function mirrorHandler(r: Request): number {
     if (code !== Code.Ok) return code;
   }
   const { method, args } = r;
-  for (const uri of conf.mirrors) subrequest(r, uri, nobody, { method, args });
+  for (const uri of conf.mirrors) subrequest(r, uri, nobody, { method, args, background: true });
   return Code.Declined;
 }

@@ -7,6 +7,7 @@
  */
 
 import { latin1Bytes } from '../../http/bytes.ts';
+import { escapeQuoted } from '../../http/uri.ts';
 import { Conditional, DEPTH_MAX, type Encoding, OPEN_MAX } from './context.ts';
 import { assign, evaluate, evaluateUri, holds, lookUp, parseUnsafeUri, SsiProblem } from './evaluate.ts';
 import { PARAMETERS_MAX, type Parameter } from './scanner.ts';
@@ -209,8 +210,5 @@ const ENTITIES: Record<string, string> = { '<': '&lt;', '>': '&gt;', '&': '&amp;
 function encoded(text: string, encoding: Encoding): string {
   if (encoding === 'none') return text;
   if (encoding === 'entity') return text.replaceAll(/[<>&"]/g, (ch) => ENTITIES[ch] as string);
-  return text.replaceAll(
-    /[\0-\x20"#%'<>\\^`{|}\x7f-\xff]/g,
-    (ch) => `%${ch.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`,
-  );
+  return escapeQuoted(text, true);
 }

@@ -173,10 +173,8 @@ export class TagScanner {
       case S.Name:
         if (isSpace(ch)) this.state = S.BeforeEquals;
         else if (ch === EQUALS) this.state = S.BeforeValue;
-        else if (ch === DASH) {
-          this.bad(`invalid "${this.name}-" parameter in "${this.command}" SSI command`);
-          this.state = S.BadClose1;
-        } else if (this.name.length === NAME_MAX)
+        else if (ch === DASH) this.unexpected(ch, `after "${this.name}" parameter in "${this.command}" SSI command`);
+        else if (this.name.length === NAME_MAX)
           this.bad(`too long "${this.name}${String.fromCharCode(ch)}..." parameter in "${this.command}" SSI command`);
         else this.name += String.fromCharCode(ch);
         break;

@@ -9,7 +9,7 @@
 import { threadId } from 'node:worker_threads';
 import { Args, type Directive, HTTP_ALL } from '../../conf/directives.ts';
 import type { LocConf } from '../../conf/model.ts';
-import { loc, number, oneOf, word } from '../../conf/setters.ts';
+import { anyOf, loc, number, oneOf, word } from '../../conf/setters.ts';
 import { parseTimeSec } from '../../conf/units.ts';
 import { Code } from '../../http/codes.ts';
 import { cookieTime } from '../../http/date.ts';
@@ -75,20 +75,7 @@ export const USERID_DIRECTIVES: Directive[] = [
         : cf.reject('value must be "off" or a single letter, digit or "="');
     }),
   },
-  {
-    name: 'userid_flags',
-    contexts: HTTP_ALL,
-    args: Args.Take123,
-    set(cf, args) {
-      const flags = (cf.level.loc.useridFlags ??= []);
-      for (const each of args.slice(1)) {
-        const flag = FLAGS.find((known) => known === each.toLowerCase()) ?? cf.fail(`invalid value "${each}"`);
-        if (flags.includes(flag)) cf.warn(`duplicate value "${each}"`);
-        else flags.push(flag);
-      }
-      return undefined;
-    },
-  },
+  { name: 'userid_flags', contexts: HTTP_ALL, args: Args.Take123, set: anyOf('useridFlags', FLAGS) },
 ];
 
 /** What is known of a request's identifier; four numbers, the last one 0: there is none. */
