@@ -6,13 +6,9 @@
  */
 
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdirSync, rmSync, symlinkSync, utimesSync } from 'node:fs';
+import { mkdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { SERVER_FULL } from '../src/version.ts';
-import { exchange } from './support/client.ts';
-import { type Group, get, head, normal, old, oracleAvailable, oracleVersion, shown } from './support/oracle.ts';
-import { conf, IO_MODES, makePrefix, type Running, startDebian, startLite } from './support/server.ts';
+import { compareWithNginx, type Group, get, head, old } from './support/oracle.ts';
 
 const FILES: Record<string, string> = {
   'html/index.html': '<p>index</p>\n',
@@ -807,54 +803,11 @@ const GROUPS: Group[] = [
   },
 ];
 
-describe.skipIf(!oracleAvailable)(`the same bytes as ${oracleVersion}`, () => {
-  const dir = oracleAvailable ? makePrefix(FILES) : '';
-
-  beforeAll(() => {
-    const time = new Date('2026-03-01T10:20:30Z');
-    for (const name of Object.keys(FILES)) utimesSync(join(dir, name), time, time);
-    symlinkSync('a.txt', join(dir, 'html/link.txt'));
-    symlinkSync('dir', join(dir, 'html/link-dir'));
-    symlinkSync('nowhere', join(dir, 'html/dangling'));
-    symlinkSync('loop', join(dir, 'html/loop'));
-    mkdirSync(join(dir, 'html/secret'));
-    chmodSync(dir, 0o755);
-    execFileSync('mkfifo', [join(dir, 'html/pipe')]);
-  });
-  afterAll(() => rmSync(dir, { recursive: true, force: true }));
-
-  for (const group of GROUPS) {
-    describe(group.name, () => {
-      let oracle: Running;
-      const ours = new Map<string, Running>();
-      beforeAll(async () => {
-        // The oracle's workers run as the same user, so that both may read the same files.
-        oracle = await startDebian(conf(group.http, 'worker_processes 1; user root;'), { dir });
-        for (const io of IO_MODES) ours.set(io, await startLite(conf(group.http), { io, dir }));
-      });
-      afterAll(async () => {
-        await oracle?.stop();
-        for (const each of ours.values()) await each.stop();
-      });
-      test.each(IO_MODES)('%s', async (io) => {
-        const mine = ours.get(io) as Running;
-        const differences: { request: string; nginx: string; ours: string }[] = [];
-        for (const request of group.requests) {
-          const [theirs, answer, again] = await Promise.all([
-            exchange(oracle.port, request),
-            exchange(mine.port, request),
-            exchange(mine.port, request),
-          ]);
-          const expected = normal(theirs, oracle.port, oracleVersion);
-          // The second answer may come from memory: it must be the same.
-          for (const text of [answer, again]) {
-            const got = normal(text, mine.port, SERVER_FULL);
-            if (got !== expected)
-              differences.push({ request: shown(request), nginx: shown(expected), ours: shown(got) });
-          }
-        }
-        expect(differences).toEqual([]);
-      });
-    });
-  }
+compareWithNginx(FILES, GROUPS, (dir) => {
+  symlinkSync('a.txt', join(dir, 'html/link.txt'));
+  symlinkSync('dir', join(dir, 'html/link-dir'));
+  symlinkSync('nowhere', join(dir, 'html/dangling'));
+  symlinkSync('loop', join(dir, 'html/loop'));
+  mkdirSync(join(dir, 'html/secret'));
+  execFileSync('mkfifo', [join(dir, 'html/pipe')]);
 });

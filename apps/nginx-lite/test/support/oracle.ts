@@ -106,12 +106,17 @@ export function shown(text: string): string {
   return text.length > 1500 ? `${text.slice(0, 1200)}… (${text.length} bytes) …${text.slice(-100)}` : text;
 }
 
-/** Declares the tests of `groups` over one folder of files. */
-export function compareWithNginx(files: Record<string, string | Uint8Array>, groups: Group[]): void {
+/** Declares the tests of `groups` over one folder of files; `prepare` adds what is no plain file. */
+export function compareWithNginx(
+  files: Record<string, string | Uint8Array>,
+  groups: Group[],
+  prepare?: (dir: string) => void,
+): void {
   describe.skipIf(!oracleAvailable)(`the same bytes as ${oracleVersion}`, () => {
     const dir = oracleAvailable ? makePrefix(files) : '';
     beforeAll(() => {
       for (const name of Object.keys(files)) utimesSync(join(dir, name), FILE_TIME, FILE_TIME);
+      prepare?.(dir);
       chmodSync(dir, 0o755);
     });
     afterAll(() => rmSync(dir, { recursive: true, force: true }));
@@ -121,12 +126,17 @@ export function compareWithNginx(files: Record<string, string | Uint8Array>, gro
         const ours = new Map<string, Running>();
         beforeAll(async () => {
           // The oracle's workers run as the same user, so that both may read the same files.
-          oracle = await startDebian(conf(group.http), { dir });
-          for (const io of IO_MODES) ours.set(io, await startLite(conf(group.http), { io, dir }));
+          await Promise.all([
+            startDebian(conf(group.http), { dir, pid: 'oracle.pid' }).then((server) => {
+              oracle = server;
+            }),
+            ...IO_MODES.map(async (io) => {
+              ours.set(io, await startLite(conf(group.http), { io, dir, pid: `${io}.pid` }));
+            }),
+          ]);
         });
         afterAll(async () => {
-          await oracle?.stop();
-          for (const each of ours.values()) await each.stop();
+          await Promise.all([oracle?.stop(), ...[...ours.values()].map((each) => each.stop())]);
         });
         test.each(IO_MODES)('%s', async (io) => {
           const mine = ours.get(io) as Running;

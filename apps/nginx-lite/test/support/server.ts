@@ -67,6 +67,8 @@ export interface StartOptions {
   dir?: string;
   args?: string[];
   env?: Record<string, string>;
+  /** Name of the pid file, where several servers run in one folder. */
+  pid?: string;
   /** Run as another user (root only). */
   uid?: number;
   gid?: number;
@@ -93,8 +95,12 @@ async function start(bin: string, args: string[], config: string, options: Start
   const dir = options.dir ?? makePrefix(options.files);
   const port = await freePort();
   const confFile = join(dir, `nginx-${port}.conf`);
-  writeFileSync(confFile, config.replaceAll('%PORT%', String(port)).replaceAll('%DIR%', dir));
-  const pidFile = join(dir, 'logs/nginx.pid');
+  const pidName = options.pid ?? 'nginx.pid';
+  writeFileSync(
+    confFile,
+    config.replaceAll('%PORT%', String(port)).replaceAll('%DIR%', dir).replace('logs/nginx.pid', `logs/${pidName}`),
+  );
+  const pidFile = join(dir, 'logs', pidName);
   rmSync(pidFile, { force: true });
   const child = spawn(bin, ['-p', `${dir}/`, '-c', confFile, ...args], {
     stdio: ['ignore', 'ignore', 'pipe'],
