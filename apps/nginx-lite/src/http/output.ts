@@ -7,7 +7,7 @@
  */
 
 import { gzip } from 'node:zlib';
-import { isMsie } from '../modules/browser/module.ts';
+import { hidesErrors, isMsie } from '../modules/browser/module.ts';
 import { discardBody } from './body-reader.ts';
 import { latin1Bytes, writeLatin1 } from './bytes.ts';
 import { drop } from './closing.ts';
@@ -21,7 +21,7 @@ import { HTTP_10, HTTP_11, Method, type Request } from './request.ts';
 import { errorPage, MSIE_PADDING, serverToken, statusLine, visibleStatus } from './status.ts';
 import { type BodyStream, chunked, chunkOf } from './stream.ts';
 import { answered } from './subrequest.ts';
-import { escapeQuoted } from './uri.ts';
+import { escapeRefresh } from './uri.ts';
 
 export type HeaderFilter = (r: Request) => number;
 
@@ -96,7 +96,7 @@ function builtInPage(r: Request, status: number): void {
   const page = errorPage(status, conf.serverTokens);
   let text = page;
   if (page !== '') {
-    if (conf.msiePadding && status >= 400 && r.version >= HTTP_10 && paddedAgent(r)) text += MSIE_PADDING;
+    if (conf.msiePadding && status >= 400 && r.version >= HTTP_10 && hidesErrors(r)) text += MSIE_PADDING;
     r.contentType = 'text/html';
   }
   r.contentLengthOut = text.length;
@@ -108,7 +108,7 @@ function builtInPage(r: Request, status: number): void {
 
 /** msie_refresh: a page that goes to where others are redirected to. */
 function refresh(r: Request, target: string): void {
-  const text = `<html><head><meta http-equiv="Refresh" content="0; URL=${escapeQuoted(target, false)}"></head><body></body></html>\r\n`;
+  const text = `<html><head><meta http-equiv="Refresh" content="0; URL=${escapeRefresh(target)}"></head><body></body></html>\r\n`;
   r.errStatus = 200;
   r.contentType = 'text/html';
   r.locationOut = null;
@@ -117,14 +117,6 @@ function refresh(r: Request, target: string): void {
   r.etag = '';
   r.allowRanges = false;
   send(r, latin1Bytes(text));
-}
-
-/** Browsers that replace short error pages by their own. */
-function paddedAgent(r: Request): boolean {
-  const agent = r.header(HeaderId.UserAgent);
-  if (agent === null) return false;
-  if (agent.includes('Opera')) return false;
-  return /MSIE [1-9]/.test(agent) || agent.includes('Chrome/');
 }
 
 function sendErrorPage(r: Request, overwrite: number, target: string): void {

@@ -220,9 +220,12 @@ export function unescapeRedirect(text: string): string {
   return head + (rest.startsWith('%') ? `?${rest.slice(3)}` : rest);
 }
 
-/** Percent-encodes what stands in a page or in text between quotes, as NGX_ESCAPE_HTML and NGX_ESCAPE_REFRESH do. */
-export function escapeQuoted(text: string, alsoPercent: boolean): string {
-  return text.replace(/[\x00-\x20"#%'<>\\^`{|}\x7f-\xff]/g, (ch) => {
-    return (ch === '%' || ch === '#') && !alsoPercent ? ch : percentEncoded(ch);
-  });
+/** Percent-encodes what stands in text between quotes, as NGX_ESCAPE_HTML does. */
+export function escapeQuoted(text: string): string {
+  return text.replace(/[\x00-\x20"#%'<>\\^`{|}\x7f-\xff]/g, percentEncoded);
+}
+
+/** Percent-encodes a URL that stands in a page, as NGX_ESCAPE_REFRESH does. */
+export function escapeRefresh(text: string): string {
+  return text.replace(/[\x00-\x20"'<>\\^`{|~\x7f-\xff]/g, percentEncoded);
 }

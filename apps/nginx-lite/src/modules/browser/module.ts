@@ -139,6 +139,13 @@ function isSafari(agent: string): boolean {
   return agent.includes('Safari/') && agent.includes('Mac OS X');
 }
 
+/** Browsers that replace short error pages by their own. */
+export function hidesErrors(r: Request): boolean {
+  if (isMsie(r)) return true;
+  const agent = r.header(HeaderId.UserAgent) ?? '';
+  return agent.includes('Chrome/') && !/Opera|Gecko\//.test(agent);
+}
+
 /** Internet Explorer, and not Opera that says so. */
 export function isMsie(r: Request): boolean {
   const agent = r.header(HeaderId.UserAgent);

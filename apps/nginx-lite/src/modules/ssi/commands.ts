@@ -210,5 +210,5 @@ const ENTITIES: Record<string, string> = { '<': '&lt;', '>': '&gt;', '&': '&amp;
 function encoded(text: string, encoding: Encoding): string {
   if (encoding === 'none') return text;
   if (encoding === 'entity') return text.replaceAll(/[<>&"]/g, (ch) => ENTITIES[ch] as string);
-  return escapeQuoted(text, true);
+  return escapeQuoted(text);
 }
