@@ -316,8 +316,10 @@ export class Engine implements Sink {
         abort(c);
         return;
       default:
+        // A body that nobody wants is late.
+        if (c.state === State.Body && c.location.conf.resetTimedoutConnection) cutOff(c);
         // An idle client that has not even taken its answers will not take them after a close either.
-        if (this.channel.outputBytes(handle) > 0) abort(c);
+        else if (this.channel.outputBytes(handle) > 0) abort(c);
         // Bytes that cross our end on the wire must not turn it into a reset.
         else if (this.exiting) linger(c);
         else close(c);
