@@ -8,7 +8,6 @@
 
 import type { SsiContext, SsiRoot } from '../modules/ssi/context.ts';
 import type { UserId } from '../modules/userid/module.ts';
-import { parseAddress } from '../net/address.ts';
 import type { Connection } from './connection.ts';
 import type { FileEntry } from './file-cache.ts';
 import { Head, Method } from './head.ts';
