@@ -42,10 +42,13 @@ describe.each(IO_MODES)('%s', (io) => {
       expect(endings).toEqual([expected, expected, expected, 'end']);
       if (oracleAvailable) {
         const oracle = await startDebian(conf(TIMEOUTS(flag)), { files: FILES });
-        expect(await ending(oracle.port, get('/drop'))).toBe(expected);
-        const [theirs, ours] = await Promise.all([ending(oracle.port, BODY), ending(server.port, BODY)]);
-        expect(ours).toBe(theirs);
-        await oracle.stop();
+        try {
+          expect(await ending(oracle.port, get('/drop'))).toBe(expected);
+          const [theirs, ours] = await Promise.all([ending(oracle.port, BODY), ending(server.port, BODY)]);
+          expect(ours).toBe(theirs);
+        } finally {
+          await oracle.stop();
+        }
       }
     } finally {
       await server.stop();
