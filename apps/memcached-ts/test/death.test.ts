@@ -138,6 +138,20 @@ describe('the repair', () => {
     fixture.check();
   });
 
+  it('gives back the reference of a dead thread to what it had stored and another thread has deleted', () => {
+    for (const mode of ['global', 'striped'] as const) {
+      const fixture = new Fixture({}, mode);
+      const { shared, config } = fixture.cache.memory;
+      const other = new Fixture(config, mode, 2, shared);
+      const ref = other.alloc('short-lived', 0, 0, 'v');
+      other.cache.items.store(ref, other.cache.assoc.hashOf(ref), STORE_SET, 0, 0);
+      expect(fixture.remove('short-lived')).toBe(true);
+      // It dies before it can give back the reference of its `alloc`.
+      expect(bury(fixture.cache, [2], [1])).toMatchObject({ kept: 0, forgotten: 0, reclaimed: 1 });
+      fixture.check();
+    }
+  });
+
   it('forgets everything where the one lock of all was held, and where there are no locks', () => {
     for (const lockless of [false, true]) {
       const fixture = new Fixture({}, lockless ? 'none' : 'global');

@@ -398,7 +398,9 @@ export class Repair {
       else if (meta === 0) stays = false;
       else {
         if ((meta & ITEM_LINKED) !== 0) i32[ref * 2 + I_META] = meta & ~ITEM_LINKED;
-        const gone = (this.deadRefs.get(ref) ?? 0) + (this.unlinking.has(ref) ? 1 : 0);
+        // What it stored may have been taken out by another thread before it gave back the reference of its `alloc`.
+        const own = (this.storing.has(ref) ? 1 : 0) + (this.unlinking.has(ref) ? 1 : 0);
+        const gone = (this.deadRefs.get(ref) ?? 0) + own;
         // Where none of the dead's is among them, the living who have them will give it back, perhaps at this moment.
         stays = options.alive.size > 0 && (gone === 0 || this.takeRefs(ref, gone, 0) > 0);
       }
