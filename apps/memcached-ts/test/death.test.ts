@@ -7,7 +7,14 @@ import { describe, expect, it } from 'vitest';
 import { type Cache, createCache } from '../src/engine/cache.ts';
 import { checkInvariants } from '../src/engine/check.ts';
 import { STORE_SET } from '../src/engine/items.ts';
-import { DEFAULT_CACHE_CONFIG, PAGE_BYTES, W_BACKGROUND_STOP, W_LOCK_SLABS } from '../src/engine/layout.ts';
+import {
+  DEFAULT_CACHE_CONFIG,
+  LOCK_STRIDE_WORDS,
+  PAGE_BYTES,
+  W_BACKGROUND_STOP,
+  W_LOCK_SLABS,
+  W_UNLINKING,
+} from '../src/engine/layout.ts';
 import { Locks } from '../src/engine/locks.ts';
 import { repair } from '../src/engine/repair.ts';
 import { sumThreads, T_TOTAL_ITEMS } from '../src/engine/stats.ts';
@@ -150,6 +157,25 @@ describe('the repair', () => {
       expect(bury(fixture.cache, [2], [1])).toMatchObject({ kept: 0, forgotten: 0, reclaimed: 1 });
       fixture.check();
     }
+  });
+
+  it('frees the chunk from which a dead mover had just moved an item', () => {
+    const fixture = new Fixture({}, 'striped');
+    fixture.store(STORE_SET, 'moved', 0, 0, 'v');
+    fixture.store(STORE_SET, 'stays', 0, 0, 'w');
+    const { memory, assoc, slabs, lru, items } = fixture.cache;
+    const ref = fixture.ref('moved');
+    const hash = assoc.hashOf(ref);
+    new Locks(memory, 'striped', 2).lockItem(hash);
+    const clsid = items.clsid(ref);
+    const fresh = slabs.allocate(clsid);
+    memory.i32[W_UNLINKING + 2 * LOCK_STRIDE_WORDS] = fresh;
+    memory.u8.copyWithin(fresh * 8, ref * 8, ref * 8 + slabs.sizeOf(clsid));
+    lru.replace(ref, fresh);
+    assoc.replace(ref, fresh, hash);
+    // It dies before the old chunk is set aside.
+    expect(bury(fixture.cache, [2], [1])).toEqual({ kept: 1, forgotten: 1, reclaimed: 1 });
+    fixture.check();
   });
 
   it('forgets everything where the one lock of all was held, and where there are no locks', () => {

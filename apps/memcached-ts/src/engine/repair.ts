@@ -397,9 +397,11 @@ export class Repair {
       if (mark < 0) stays = options.alive.has(-mark);
       else if (meta === 0) stays = false;
       else {
-        if ((meta & ITEM_LINKED) !== 0) i32[ref * 2 + I_META] = meta & ~ITEM_LINKED;
+        // The cache's own reference is left where the dead was taking it out, or had just put a copy in its place (mover.ts).
+        const linked = (meta & ITEM_LINKED) !== 0;
+        if (linked) i32[ref * 2 + I_META] = meta & ~ITEM_LINKED;
         // What it stored may have been taken out by another thread before it gave back the reference of its `alloc`.
-        const own = (this.storing.has(ref) ? 1 : 0) + (this.unlinking.has(ref) ? 1 : 0);
+        const own = (this.storing.has(ref) ? 1 : 0) + (linked || this.unlinking.has(ref) ? 1 : 0);
         const gone = (this.deadRefs.get(ref) ?? 0) + own;
         // Where none of the dead's is among them, the living who have them will give it back, perhaps at this moment.
         stays = options.alive.size > 0 && (gone === 0 || this.takeRefs(ref, gone, 0) > 0);
@@ -421,7 +423,12 @@ export class Repair {
     });
 
     this.relink();
-    for (const ref of heldStill) i32[ref * 2 + I_PREV] = i32[ref * 2 + I_NEXT] = 0;
+    for (const ref of heldStill) {
+      i32[ref * 2 + I_NEXT] = 0;
+      // Not the mark of one who is giving it back at this moment.
+      const prev = i32[ref * 2 + I_PREV]!;
+      if (prev > 0) Atomics.compareExchange(i32, ref * 2 + I_PREV, prev, 0);
+    }
     for (let clsid = 1; clsid <= slabs.largest; clsid++) {
       i32[W_SLABS + clsid * SLAB_WORDS + SLAB_FREE_HEAD] = 0;
       i32[W_SLABS + clsid * SLAB_WORDS + SLAB_FREE_COUNT] = 0;
