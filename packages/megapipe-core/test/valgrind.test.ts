@@ -15,7 +15,10 @@ function reasonToSkip(): string {
   return probe.error ? 'valgrind is not installed (as root: apt-get install valgrind)' : '';
 }
 
-/** Valgrind's reports, one paragraph each, that have a frame in the addon; and what the program printed. */
+/** Between a report's innermost frame and the addon's: JavaScript that it called, or V8 looking through every word of the stack for pointers. */
+const NOT_OURS = /Builtins_JSEntry|IteratePointersInStack/;
+
+/** Valgrind's reports, one paragraph each, about what the addon did; and what the program printed. */
 function reports(kinds: string, ...args: string[]): { ours: string[]; said: string; status: number | null } {
   const program = fileURLToPath(new URL('programs/teardown.ts', import.meta.url));
   const run = spawnSync(
@@ -38,7 +41,10 @@ function reports(kinds: string, ...args: string[]): { ours: string[]; said: stri
     { encoding: 'utf8', maxBuffer: 1 << 26 },
   );
   const paragraphs = run.stderr.replace(/^==\d+== ?/gm, '').split(/\n\s*\n/);
-  const ours = paragraphs.filter((text) => text.includes('megapipe_native.node'));
+  const ours = paragraphs.filter((text) => {
+    const addon = text.indexOf('megapipe_native.node');
+    return addon >= 0 && !NOT_OURS.test(text.slice(0, addon));
+  });
   return { ours, said: run.stdout, status: run.status };
 }
 
