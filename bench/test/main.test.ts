@@ -37,6 +37,13 @@ describe('main.ts', () => {
     for (const { label } of results.experiments[0]!.servers) expect(html).toContain(label);
   });
 
+  it('gets the bytes that a configuration is to answer with, from both programs', { timeout: 90_000 }, async () => {
+    const child = await start('--only', 'nginx-return', '--rounds', '1', '--seconds', '0.05');
+    const exit = await child.ended;
+    expect(child.stdout()).not.toMatch(/errors/);
+    expect(exit.code).toBe(0);
+  });
+
   it('leaves no process and no folder behind when it is interrupted', { timeout: 60_000 }, async () => {
     const child = await start('--only', 'echo');
     while (!child.stdout().includes('warming up')) {

@@ -92,8 +92,8 @@ const SIZES: readonly (readonly [id: string, label: string, bytes: number, conne
 const larger: Site = { files: Object.fromEntries(SIZES.map(([id, , bytes]) => [`/${id}.html`, bytes])) };
 
 const TEXT = Buffer.from(pattern(64)).toString('latin1');
-/** A body that is not in a file: both programs make it from the configuration. */
-const text: Site = { files: {}, server: () => [`location / { return 200 "${TEXT}"; }`] };
+/** A body that is not in a file: both programs make it from the configuration, where a backslash has a meaning. */
+const text: Site = { files: {}, server: () => [`location / { return 200 "${TEXT.replaceAll('\\', '\\\\')}"; }`] };
 
 const SERVERS = 20;
 const LOCATIONS = 30;
