@@ -21,7 +21,7 @@ import { errnoMessage, errnoName, MegapipeError } from './errors.ts';
 import { ARENA } from './output.ts';
 import { NO_SEGMENT, S } from './slots.ts';
 import { SubmissionQueue } from './submission-queue.ts';
-import { descriptorLimit } from './uring-setup.ts';
+import { tableLimit } from './uring-setup.ts';
 
 const OP_RECV = 1;
 const OP_SEND = 2;
@@ -116,7 +116,7 @@ export class DeviceBackend implements Backend {
     const o = channel.options;
     this.#channel = channel;
     this.#arena = channel.arena;
-    const scale = Math.min(1, descriptorLimit() / (2 * o.maxHandles + o.maxConnects));
+    const scale = Math.min(1, tableLimit() / (2 * o.maxHandles + o.maxConnects));
     this.#accepted = Math.floor(o.maxHandles * scale);
     this.slots = this.#accepted + Math.floor((o.maxHandles + o.maxConnects) * scale);
     for (let i = this.slots - 1; i >= this.#accepted; i--) this.#free.push(i);

@@ -19,7 +19,7 @@ import { errnoMessage, errnoName, MegapipeError } from './errors.ts';
 import { ARENA } from './output.ts';
 import { NO_SEGMENT, S, type Slots } from './slots.ts';
 import { SubmissionQueue } from './submission-queue.ts';
-import { createRing, descriptorLimit, mustRegister, probeFeatures } from './uring-setup.ts';
+import { createRing, mustRegister, probeFeatures, tableLimit } from './uring-setup.ts';
 
 const OP_RECV = 1;
 const OP_SEND = 2;
@@ -51,8 +51,9 @@ const ECONNABORTED = 103;
 const ENOBUFS = 105;
 const ECANCELED = 125;
 
-/** Bytes of an address: of one without a name, of IPv4, of IPv6. */
+/** Bytes of a struct linger. */
 const LINGER_BYTES = 8;
+/** Bytes of an address: of one without a name, of IPv4, of IPv6. */
 const UNNAMED_BYTES = 2;
 const IPV4_BYTES = 16;
 const IPV6_BYTES = 28;
@@ -146,7 +147,7 @@ export class UringBackend implements Backend {
     if (info.sqArray) for (let i = 0; i < info.sqEntries; i++) ring[(info.sqArray >>> 2) + i] = i;
 
     /* The file table may not be larger than RLIMIT_NOFILE. */
-    const limit = descriptorLimit();
+    const limit = tableLimit();
     const wanted = o.maxHandles + o.maxConnects;
     const scale = Math.min(1, limit / wanted);
     const connects = Math.floor(o.maxConnects * scale);

@@ -9,6 +9,7 @@ import { ABI, NET, native, type UringInfo } from '@megapipe/native';
 import type { UringFeatures } from './api.ts';
 import type { CompletionQueue } from './completion-queue.ts';
 import { errnoMessage, errnoName, MegapipeError } from './errors.ts';
+import { descriptorLimit } from './process.ts';
 import type { SubmissionQueue } from './submission-queue.ts';
 
 const EPERM = 1;
@@ -19,10 +20,10 @@ const PROBE_GROUP = 1;
 /** Descriptors at most when the process may open more than any table needs. */
 const TABLE_MAX = 500_000;
 
-/** The descriptor limit bounds the ring's file table, too. */
-export function descriptorLimit(): number {
-  const row = /^Max open files\s+(\d+|unlimited)/m.exec(readFileSync('/proc/self/limits', 'utf8'));
-  return row === null || row[1] === 'unlimited' ? TABLE_MAX : Number(row[1]);
+/** Entries of a table at most: the descriptor limit bounds the ring's file table, too. */
+export function tableLimit(): number {
+  const limit = descriptorLimit();
+  return limit === Number.POSITIVE_INFINITY ? TABLE_MAX : limit;
 }
 
 export function createRing(sqEntries: number, cqEntries: number): UringInfo {
