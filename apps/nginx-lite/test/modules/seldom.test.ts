@@ -89,6 +89,27 @@ async function transcript(server: Running): Promise<Record<string, unknown>> {
   return said;
 }
 
+/* Debian's nginx does not know it yet: it is of 1.27.4. */
+test.each(IO_MODES)('keepalive_min_timeout: a graceful end waits for a kept connection (--io %s)', async (io) => {
+  const server = await startLite(
+    conf('server { listen 127.0.0.1:%PORT%; keepalive_min_timeout 20s; location / { return 200 x; } }'),
+    { io },
+  );
+  const kept = open(server.port);
+  const ask = async (): Promise<string> => {
+    const answered = receiveUntil(kept, (text) => text.endsWith('x'));
+    kept.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+    return await answered;
+  };
+  expect(await ask()).toContain('Connection: keep-alive');
+  const ended = server.stop('SIGQUIT');
+  await server.logged('error.log', 'gracefully shutting down');
+  // Without the directive the connection would be closed within the second.
+  await sleep(2500);
+  expect(await ask()).toContain('Connection: close');
+  expect(await ended).toBe(0);
+});
+
 const TZ = { TZ: 'Asia/Tokyo' };
 
 describe.skipIf(!oracleAvailable)(`seldom used, as ${oracleVersion} does it`, () => {
