@@ -2,7 +2,7 @@
 export interface PacketParts {
   key?: string;
   extras?: Buffer;
-  value?: string;
+  value?: string | Buffer;
   cas?: bigint;
   opaque?: number;
   /** Instead of the true ones. */
@@ -13,7 +13,7 @@ export interface PacketParts {
 
 export function packet(opcode: number, parts: PacketParts = {}): Buffer {
   const key = Buffer.from(parts.key ?? '', 'latin1');
-  const value = Buffer.from(parts.value ?? '', 'latin1');
+  const value = typeof parts.value === 'object' ? parts.value : Buffer.from(parts.value ?? '', 'latin1');
   const extras = parts.extras ?? Buffer.alloc(0);
   const header = Buffer.alloc(24);
   header[0] = parts.magic ?? 0x80;
