@@ -50,9 +50,10 @@ import {
   T_TOUCH_CMDS,
   T_TOUCH_MISSES,
 } from './engine/stats.ts';
+import { Lookahead } from './lookahead.ts';
 import { writeU64 } from './numbers.ts';
 import { PREFIX_DELETE, PREFIX_GET, PREFIX_SET, type Prefixes } from './prefixes.ts';
-import { Protocol } from './protocol.ts';
+import { HEADER_BYTES, MAGIC_REQUEST, Protocol } from './protocol.ts';
 import { DEFERRED, VERSION } from './replies.ts';
 import { COPY_BYTES_MAX, FULL, type Output, type Values } from './values.ts';
 
@@ -70,10 +71,8 @@ export interface BinaryHost {
   authenticate(user: Buffer, password: Buffer): boolean;
 }
 
-/** First byte of a request, which tells a connection's protocol, and of a response. */
-export const MAGIC_REQUEST = 0x80;
+/** First byte of a response. */
 const MAGIC_RESPONSE = 0x81;
-const HEADER_BYTES = 24;
 
 const GET = 0x00;
 const SET = 0x01;
@@ -155,6 +154,7 @@ const NO_CREATE = 0xffff_ffff;
 export class ProtoBin extends Protocol {
   private readonly host: BinaryHost;
   private readonly values: Values;
+  private readonly ahead: Lookahead;
   private readonly digits = Buffer.alloc(24);
   /** With -C the CAS of a store is not looked at. */
   private readonly useCas: boolean;
@@ -178,10 +178,13 @@ export class ProtoBin extends Protocol {
     this.host = host;
     this.values = values;
     this.useCas = cache.memory.config.useCas;
+    this.ahead = new Lookahead(cache);
   }
 
   /** As ProtoText.run. */
   run(conn: Conn, bytes: Buffer, pos: number, end: number): number {
+    const { ahead } = this;
+    ahead.reset();
     let left = takeTurn(conn, this.host.requestsPerEvent);
     let at = pos;
     for (;;) {
@@ -193,6 +196,8 @@ export class ProtoBin extends Protocol {
             return at;
           }
           if (end - at < HEADER_BYTES) return at;
+          // The first request is most often the only one.
+          if (at !== pos && ahead.next === ahead.count) ahead.packets(bytes, at, end);
           const next = this.packet(conn, bytes, at, end);
           if (next < 0) return at;
           at = next;
@@ -430,7 +435,8 @@ export class ProtoBin extends Protocol {
     const { command, f64, i32, items, locks, out8, keyStart, keyEnd } = this;
     const touches = command === TOUCH || command === GAT || command === GATK;
     const keyLength = command === GETK || command === GATK ? keyEnd - keyStart : 0;
-    const hash = this.assoc.hash(bytes, keyStart, keyEnd);
+    const { ahead } = this;
+    const hash = ahead.isAt(keyStart) ? ahead.hash[ahead.next++] : this.assoc.hash(bytes, keyStart, keyEnd);
     locks.lockItem(hash);
     const ref = items.find(bytes, keyStart, keyEnd, hash);
     if (ref === 0) {

@@ -75,6 +75,7 @@ import {
   T_TOUCH_MISSES,
 } from './engine/stats.ts';
 import { LOG_KINDS } from './logger.ts';
+import { Lookahead } from './lookahead.ts';
 import { writeU64 } from './numbers.ts';
 import { PREFIX_DELETE, PREFIX_GET, PREFIX_SET, type Prefixes } from './prefixes.ts';
 import { isAdminCommand, ProtoAdmin } from './proto_admin.ts';
@@ -160,6 +161,7 @@ export class ProtoText extends Protocol {
   private readonly admin: ProtoAdmin;
   private readonly out32: Int32Array;
   private readonly seed: number;
+  private readonly ahead: Lookahead;
   private readonly tokenStart = new Int32Array(TOKENS_MAX + 1);
   private readonly tokenEnd = new Int32Array(TOKENS_MAX + 1);
   private tokens = 0;
@@ -177,6 +179,7 @@ export class ProtoText extends Protocol {
     const { buffer, byteOffset, byteLength } = out.memory;
     this.out32 = new Int32Array(buffer, byteOffset, byteLength >> 2);
     this.seed = cache.assoc.seed;
+    this.ahead = new Lookahead(cache);
   }
 
   /**
@@ -187,6 +190,8 @@ export class ProtoText extends Protocol {
     // Lines that are logged, and keys that are counted, take the long way.
     const careful = this.i32[W_VERBOSITY] > 1 || this.i32[W_DETAIL] !== 0;
     this.pipelined = false;
+    const { ahead } = this;
+    ahead.reset();
     let left = takeTurn(conn, this.host.requestsPerEvent);
     let at = pos;
     for (;;) {
@@ -198,6 +203,8 @@ export class ProtoText extends Protocol {
             return at;
           }
           if (at === end) return at;
+          // The first command is most often the only one.
+          if (at !== pos && ahead.next === ahead.count) ahead.lines(bytes, at, end);
           if (
             !careful &&
             end - at > 6 &&
@@ -209,14 +216,23 @@ export class ProtoText extends Protocol {
             // get <one key>\r\n
             const key = at + 4;
             let i = key;
-            let c = 0;
-            let h = this.seed;
-            while (i < end && (c = bytes[i]) > 0x20) {
-              h = stepHash(h, c);
-              i++;
+            let h = 0;
+            let right = ahead.isAt(key);
+            if (right) {
+              i = ahead.end[ahead.next];
+              h = ahead.hash[ahead.next++];
+            } else {
+              let c = 0;
+              h = this.seed;
+              while (i < end && (c = bytes[i]) > 0x20) {
+                h = stepHash(h, c);
+                i++;
+              }
+              h = finishHash(h);
+              right = c === 0x0d && i + 1 < end && bytes[i + 1] === 0x0a && i > key && i - key <= KEY_BYTES_MAX;
             }
-            if (c === 0x0d && i + 1 < end && bytes[i + 1] === 0x0a && i > key && i - key <= KEY_BYTES_MAX) {
-              if (!this.getOne(conn, bytes, key, i, finishHash(h))) {
+            if (right) {
+              if (!this.getOne(conn, bytes, key, i, h)) {
                 if (conn.blocked && conn.sendItem === 0) return at;
                 conn.state = CONN_KEYS;
                 at = i;
@@ -228,6 +244,8 @@ export class ProtoText extends Protocol {
           }
           const next = this.command(conn, bytes, at, end);
           if (next < 0) return at;
+          // A key of mg; get takes its own.
+          if (ahead.isAt(at + 3)) ahead.next++;
           at = next;
           break;
         }
@@ -352,21 +370,22 @@ export class ProtoText extends Protocol {
   /** The keys of a get from `pos` on, and END behind the last. Returns behind the line, or where it got blocked. */
   private keys(conn: Conn, bytes: Buffer, pos: number, end: number): number {
     if (conn.sendItem !== 0 && !this.sendPieces(conn)) return pos;
+    const { ahead } = this;
     let i = pos;
-    let c = 0;
-    for (;;) {
-      while (i < end && bytes[i] === 0x20) i++;
-      const key = i;
-      let h = this.seed;
-      while (i < end && (c = bytes[i]) !== 0x20 && c !== 0x0a && c !== 0) {
-        // A CR ends the line only before its LF.
-        if (c === 0x0d && i + 1 < end && bytes[i + 1] === 0x0a) break;
-        h = stepHash(h, c);
-        i++;
+    // What was seen ahead were lines, or the keys of another line.
+    ahead.keys(bytes, i, end);
+    while (ahead.count > 0) {
+      for (let n = 0; n < ahead.count; n++) {
+        const key = ahead.start[n];
+        i = ahead.end[n];
+        if (!this.getKey(conn, bytes, key, i, ahead.hash[n])) {
+          ahead.reset();
+          return conn.sendItem === 0 ? key : i;
+        }
       }
-      if (i === key) break;
-      if (!this.getKey(conn, bytes, key, i, finishHash(h))) return conn.sendItem === 0 ? key : i;
+      ahead.keys(bytes, i, end);
     }
+    while (i < end && bytes[i] === 0x20) i++;
     if (!this.reply(conn, R_END)) return i;
     conn.state = CONN_COMMAND;
     return bytes.indexOf(0x0a, i) + 1;

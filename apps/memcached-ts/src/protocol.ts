@@ -21,6 +21,10 @@ import {
 import type { Decimal } from './numbers.ts';
 import type { Output } from './values.ts';
 
+/** First byte of a binary request, which tells a connection's protocol; bytes of the header it stands in. */
+export const MAGIC_REQUEST = 0x80;
+export const HEADER_BYTES = 24;
+
 export abstract class Protocol {
   protected readonly out: Output;
   /** The output's memory. */

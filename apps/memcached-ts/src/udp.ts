@@ -15,8 +15,9 @@ import { CONN_COMMAND, CONN_WAIT, Conn, PROTOCOL_BINARY, PROTOCOL_TEXT } from '.
 import type { Cache } from './engine/cache.ts';
 import { TIME_AT_START, W_TIME } from './engine/layout.ts';
 import { T_BYTES_READ, threadBase } from './engine/stats.ts';
-import { type BinaryHost, MAGIC_REQUEST, ProtoBin } from './proto_bin.ts';
+import { type BinaryHost, ProtoBin } from './proto_bin.ts';
 import { type Host, ProtoText } from './proto_text.ts';
+import { MAGIC_REQUEST } from './protocol.ts';
 import { FULL, type Output } from './values.ts';
 
 const HEADER_BYTES = 8;

@@ -64,7 +64,7 @@ export class Assoc {
   }
 
   /** Index in `i32` of the bucket of a hash value. */
-  private bucketWord(hash: number): number {
+  bucketWord(hash: number): number {
     const buckets = this.i32[W_HASH_BUCKETS];
     const mask = -1 >>> Math.clz32(buckets - 1);
     const bucket = hash & mask;
