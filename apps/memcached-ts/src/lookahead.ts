@@ -5,7 +5,7 @@
  * the item behind it in the chain, the value, and each wait begins when the one before is over. Over a batch of keys the
  * loads of one step do not depend on each other, so the processor has many of them under way at once, and whoever then
  * looks the keys up one by one finds everything near. Measured with a million items of 64 B, 100 pipelined gets, each:
- * 880 ns without, 400 with.
+ * 810 ns without, 430 with.
  * Invariant: it is a hint. It reads the cache without locks, and what it read there decides nothing; of what it
  * remembers only places and hashes of keys are used, which depend on the received bytes alone.
  * Not its job: the lookup; whether a line is a right one.
