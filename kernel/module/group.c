@@ -12,10 +12,15 @@
  * killed. And the program is attached once and never replaced (up to Linux 6.1 and beyond, replacing a classic program
  * frees the old one without a grace period, while packets may be running it).
  *
- * Everything here is under mp_groups_lock, except what the wake-up of a queue needs (mp_queue.lock) and the look of an
- * accepting channel at the queues: those live as long as the group, and a channel is a member as long as it looks.
+ * Everything of a group is under its own lock, except what the wake-up of a queue needs (mp_queue.lock) and the look of an
+ * accepting channel at the queues: those live as long as the group has members, and a channel is one as long as it looks.
  * A look at the owners without the lock may see an old table: then one more channel tries accept, and one of them gets
  * EAGAIN; the new owners are woken after the change.
+ *
+ * The original's lock_sock() is its user's to hold, for as long as a page of his memory takes to come: it is taken under the
+ * group's lock, and so concerns only those who share that socket. mp_groups_lock finds a socket's group, and nobody sleeps
+ * under it. A group may be unmade by its last member and made again by the next, who was waiting for its lock: it goes when
+ * nobody is left who found it. So there is never more than one for a socket.
  *
  * The sockets are made with the credentials of the original's file: whoever was given that descriptor may accept from it,
  * and need not be allowed to bind the port anew. They belong to its network namespace, and hold a reference to it.
@@ -45,18 +50,22 @@ struct mp_queue {
 };
 
 struct mp_group {
+	/* Under mp_groups_lock: place in mp_groups; members, and who is about to become one. */
 	struct list_head link;
+	unsigned int users;
 	/* The original, and the file that keeps it. */
 	struct file *file;
 	struct socket *original;
+	struct mutex lock;
 	struct list_head members;
 	unsigned int nr_members;
+	/* NULL: nothing is shared out now. */
+	struct mp_queue *queues;
 	unsigned int nr_queues;
-	struct mp_queue queues[];
 };
 
 static LIST_HEAD(mp_groups);
-static DEFINE_MUTEX(mp_groups_lock);
+static DEFINE_SPINLOCK(mp_groups_lock);
 
 static int mp_queue_wake(wait_queue_entry_t *wait, unsigned int mode, int sync, void *key)
 {
@@ -117,6 +126,7 @@ static void mp_group_share_out(struct mp_group *g)
 	struct mp_handle *h;
 	bool all;
 
+	lockdep_assert_held(&g->lock);
 	list_for_each_entry(h, &g->members, member)
 		active += !h->retired;
 	/* Only retired ones are left: better they than nobody. */
@@ -278,11 +288,11 @@ static void mp_original_show(struct sock *sk)
 	release_sock(sk);
 }
 
-static void mp_group_destroy(struct mp_group *g)
+/* Also undoes a making that failed half way. */
+static void mp_group_unmake(struct mp_group *g)
 {
 	unsigned int i;
 
-	list_del(&g->link);
 	mp_original_show(g->original->sk);
 	for (i = 0; i < g->nr_queues; i++) {
 		struct mp_queue *q = &g->queues[i];
@@ -292,32 +302,26 @@ static void mp_group_destroy(struct mp_group *g)
 		if (q->sock && q->sock != g->original)
 			sock_release(q->sock);
 	}
-	mp_listener_put(g->file);
-	kvfree(g);
+	kvfree(g->queues);
+	g->queues = NULL;
+	g->nr_queues = 0;
 }
 
-static struct mp_group *mp_group_create(struct file *file, struct socket *original)
+/* Makes the sockets, and lets them take the original's place. */
+static int mp_group_make(struct mp_group *g)
 {
 	unsigned int cpu, i, nr = num_online_cpus() + 1;
-	struct sock *sk = original->sk;
+	struct sock *sk = g->original->sk;
 	const struct cred *old;
-	struct mp_group *g;
 	int err = 0;
 
-	g = kvzalloc(struct_size(g, queues, nr), GFP_KERNEL_ACCOUNT);
-	if (!g)
-		return ERR_PTR(-ENOMEM);
-	INIT_LIST_HEAD(&g->members);
-	g->file = get_file(file);
-	g->original = original;
-	list_add(&g->link, &mp_groups);
-
 	/* One that has SO_REUSEPORT is in a group of its user's making. */
-	if (READ_ONCE(sk->sk_state) != TCP_LISTEN || sk->sk_reuseport) {
-		err = -EINVAL;
-		goto failed;
-	}
-	old = override_creds(file->f_cred);
+	if (READ_ONCE(sk->sk_state) != TCP_LISTEN || sk->sk_reuseport)
+		return -EINVAL;
+	g->queues = kvcalloc(nr, sizeof(*g->queues), GFP_KERNEL_ACCOUNT);
+	if (!g->queues)
+		return -ENOMEM;
+	old = override_creds(g->file->f_cred);
 	/* Room was made for so many; what comes online meanwhile is left to the hash. */
 	for_each_online_cpu(cpu) {
 		if (g->nr_queues == nr - 1)
@@ -333,7 +337,7 @@ static struct mp_group *mp_group_create(struct file *file, struct socket *origin
 		goto failed;
 	spin_lock_init(&g->queues[g->nr_queues].lock);
 	g->queues[g->nr_queues].cpu = nr_cpu_ids;
-	g->queues[g->nr_queues++].sock = original;
+	g->queues[g->nr_queues++].sock = g->original;
 	for (i = 0; i < g->nr_queues; i++) {
 		struct mp_queue *q = &g->queues[i];
 
@@ -345,10 +349,50 @@ static struct mp_group *mp_group_create(struct file *file, struct socket *origin
 	err = mp_attach_program(g);
 	if (err)
 		goto failed;
-	return g;
+	return 0;
 failed:
-	mp_group_destroy(g);
-	return ERR_PTR(err);
+	mp_group_unmake(g);
+	return err;
+}
+
+/* The socket's group, new or not; mp_group_put must follow. */
+static struct mp_group *mp_group_get(struct file *file, struct socket *original)
+{
+	struct mp_group *fresh = kzalloc(sizeof(*fresh), GFP_KERNEL_ACCOUNT), *g;
+
+	if (!fresh)
+		return NULL;
+	mutex_init(&fresh->lock);
+	INIT_LIST_HEAD(&fresh->members);
+	fresh->original = original;
+	spin_lock(&mp_groups_lock);
+	list_for_each_entry(g, &mp_groups, link)
+		if (g->original == original)
+			goto found;
+	g = fresh;
+	g->file = get_file(file);
+	list_add(&g->link, &mp_groups);
+found:
+	g->users++;
+	spin_unlock(&mp_groups_lock);
+	if (g != fresh)
+		kfree(fresh);
+	return g;
+}
+
+static void mp_group_put(struct mp_group *g)
+{
+	bool last;
+
+	spin_lock(&mp_groups_lock);
+	last = --g->users == 0;
+	if (last)
+		list_del(&g->link);
+	spin_unlock(&mp_groups_lock);
+	if (!last)
+		return;
+	mp_listener_put(g->file);
+	kfree(g);
 }
 
 /* h->sock, h->file: the listening socket. On failure the handle is no member. */
@@ -360,42 +404,45 @@ int mp_group_join(struct mp_handle *h, const struct cpumask *cpus)
 	if (!zalloc_cpumask_var(&h->cpus, GFP_KERNEL_ACCOUNT))
 		return -ENOMEM;
 	cpumask_copy(h->cpus, cpus);
-	mutex_lock(&mp_groups_lock);
-	list_for_each_entry(g, &mp_groups, link)
-		if (g->original == h->sock)
-			goto found;
-	g = mp_group_create(h->file, h->sock);
-	if (IS_ERR(g)) {
-		err = PTR_ERR(g);
-		goto out;
+	g = mp_group_get(h->file, h->sock);
+	if (!g) {
+		err = -ENOMEM;
+		goto failed;
 	}
-found:
-	h->group = g;
-	g->nr_members++;
-	list_add_tail(&h->member, &g->members);
-	mp_group_share_out(g);
-out:
-	mutex_unlock(&mp_groups_lock);
-	if (err)
-		free_cpumask_var(h->cpus);
+	mutex_lock(&g->lock);
+	if (!g->queues)
+		err = mp_group_make(g);
+	if (!err) {
+		h->group = g;
+		g->nr_members++;
+		list_add_tail(&h->member, &g->members);
+		mp_group_share_out(g);
+	}
+	mutex_unlock(&g->lock);
+	if (!err)
+		return 0;
+	mp_group_put(g);
+failed:
+	free_cpumask_var(h->cpus);
 	return err;
 }
 
 /* Hands this member's queues to the others. */
 int mp_group_retire(struct mp_handle *h)
 {
+	struct mp_group *g = h->group;
 	struct mp_handle *other;
 	int err = -EINVAL;
 
-	mutex_lock(&mp_groups_lock);
-	list_for_each_entry(other, &h->group->members, member)
+	mutex_lock(&g->lock);
+	list_for_each_entry(other, &g->members, member)
 		if (other != h && !other->retired)
 			err = 0;
 	if (!err) {
 		h->retired = true;
-		mp_group_share_out(h->group);
+		mp_group_share_out(g);
 	}
-	mutex_unlock(&mp_groups_lock);
+	mutex_unlock(&g->lock);
 	return err;
 }
 
@@ -403,14 +450,15 @@ void mp_group_leave(struct mp_handle *h)
 {
 	struct mp_group *g = h->group;
 
-	mutex_lock(&mp_groups_lock);
+	mutex_lock(&g->lock);
 	list_del(&h->member);
 	g->nr_members--;
 	/* After this no queue names the handle, and no wake-up will. */
 	mp_group_share_out(g);
 	if (!g->nr_members)
-		mp_group_destroy(g);
-	mutex_unlock(&mp_groups_lock);
+		mp_group_unmake(g);
+	mutex_unlock(&g->lock);
+	mp_group_put(g);
 	h->group = NULL;
 	free_cpumask_var(h->cpus);
 }

@@ -18,6 +18,9 @@
 #include "megapipe.h"
 #include "ring.h"
 
+/* Ends channels; our own, since the end of one may wait for its user's sockets. */
+static struct workqueue_struct *mp_ends;
+
 static enum hrtimer_restart mp_timer(struct hrtimer *timer)
 {
 	struct mp_channel *ch = container_of(timer, struct mp_channel, timer);
@@ -135,7 +138,7 @@ static void mp_vma_close(struct vm_area_struct *vma)
 
 	if (atomic_dec_and_test(&ch->maps)) {
 		WRITE_ONCE(ch->dead, true);
-		schedule_work(&ch->unmapped);
+		queue_work(mp_ends, &ch->unmapped);
 	}
 }
 
@@ -451,10 +454,17 @@ static int __init mp_init(void)
 	err = mp_lwsocket_init();
 	if (err)
 		goto handles;
+	mp_ends = alloc_workqueue("megapipe", WQ_UNBOUND, 0);
+	if (!mp_ends) {
+		err = -ENOMEM;
+		goto lwsockets;
+	}
 	err = misc_register(&mp_device);
 	if (err)
-		goto lwsockets;
+		goto workqueue;
 	return 0;
+workqueue:
+	destroy_workqueue(mp_ends);
 lwsockets:
 	mp_lwsocket_exit();
 handles:
@@ -466,6 +476,7 @@ handles:
 static void __exit mp_exit(void)
 {
 	misc_deregister(&mp_device);
+	destroy_workqueue(mp_ends);
 	mp_lwsocket_exit();
 	mp_handle_exit();
 }

@@ -16,11 +16,15 @@
  *	mp_channel.lock (mutex)	   everything of a channel but what is named below. Held by enter while it carries out
  *				   requests, not while it sleeps. Never taken in .mmap or with mmap_lock held: enter
  *				   takes sk_lock under it and page faults (mmap_lock) under that.
- *	mp_groups_lock (mutex)	   all groups: members, who serves which queue
+ *	mp_group.lock (mutex)	   a group: members, who serves which queue. Two of them are never held together
  *	sk_lock			   the network stack's; bind, listen, accept, sendmsg, recvmsg take it
  *	wait queue of a socket	   taken by the stack, in softirq as well, around mp_socket_wake and mp_queue_wake
  *	mp_queue.lock (spinlock)   which handles serve an accept queue; taken with interrupts off
- *	mp_channel.wait.lock	   the innermost: waking enter and poll
+ *	mp_channel.wait.lock	   waking enter and poll; nothing is taken under it
+ *	mp_groups_lock (spinlock)  which group a listening socket has; nothing is taken under it
+ *
+ * A sk_lock may be held for as long as its user likes (the stack copies from his memory under some). What it keeps waiting are
+ * the channel and the group that have that socket, and nobody else: no lock that others need is held over it.
  *
  * Readiness. A socket's wait queue has an entry of ours whose function only marks the handle QUEUED and pushes it on the
  * channel's lock-free list: no request is ever carried out in softirq. enter takes the list, clears QUEUED and then
@@ -105,7 +109,7 @@ struct mp_handle {
 	struct mp_op in;
 	struct mp_op out;
 	wait_queue_entry_t wait;
-	/* A listening socket with a CPU mask: under mp_groups_lock. */
+	/* A listening socket with a CPU mask: under mp_group.lock. */
 	struct mp_group *group;
 	struct list_head member;
 	cpumask_var_t cpus;
