@@ -65,7 +65,7 @@ function tap(kind: string, script: string, args: string[], environment: Record<s
 
 /**
  * The kernel module: its self-tests in a QEMU guest on Debian's kernel, and on the debug kernel where one was built; the way of
- * DKMS where that is installed.
+ * DKMS where that is installed; whether it builds against later headers.
  */
 function kernelModule(): Sum[] {
   const sums = [tap('stock', 'run.sh', ['kselftest'], {})];
@@ -74,7 +74,7 @@ function kernelModule(): Sum[] {
     const environment = { MEGAPIPE_GUEST_KERNEL: 'debug', MEGAPIPE_GUEST_SECONDS: String(DEBUG_SECONDS) };
     sums.push(tap('debug', 'run.sh', ['kselftest'], environment));
   } else console.log(`kernel (debug): not run: ${debug.stderr.trim().replace('testbed: skipped: ', '')}`);
-  sums.push(tap('dkms', 'dkms.sh', [], {}));
+  sums.push(tap('dkms', 'dkms.sh', [], {}), tap('later headers', 'later.sh', [], {}));
   return sums;
 }
 

@@ -23,6 +23,7 @@
 #include <linux/slab.h>
 #include <net/inet_common.h>
 #include <net/inet_connection_sock.h>
+#include <net/tcp.h>
 
 #include "megapipe.h"
 
@@ -106,7 +107,7 @@ int mp_lwsocket_accept(struct socket *listener, struct mp_handle *h, struct sock
 	int err;
 
 	/* Plain TCP only; what wraps it (kTLS, a sockmap) wraps accept, too. */
-	if (listener->sk->sk_family != AF_UNIX && listener->sk->sk_prot->accept == inet_csk_accept)
+	if (listener->sk->sk_family != AF_UNIX && listener->sk->sk_prot->accept == tcp_prot.accept)
 		return mp_accept_bare(listener, h, out);
 	err = sock_create_lite(listener->sk->sk_family, listener->type, listener->sk->sk_protocol, &sock);
 	if (err)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Fetches what a module needs to be built for the test bed's kernel: Debian's headers, only unpacked, into the cache
+# Fetches what a module needs to be built for one of Debian's kernels: its headers, only unpacked, into the cache
 # outside the repository (packages.sh says why and where).
 #
 # usage: headers.sh VERSION        e.g. 6.1.0-56-cloud-amd64, as `uname -r` says it; prints `build=FOLDER`
@@ -23,7 +23,6 @@ fi
 flavour=${release##*-}
 common=linux-headers-${release%-cloud-"$flavour"}-common
 headers=linux-headers-$release
-kbuild=linux-kbuild-6.1
 version=$(apt-cache policy "$headers" 2>/dev/null | sed -n 's/^ *Candidate: *\([^(].*\)/\1/p')
 if [ -z "$version" ]; then
   found=$(find "$cache" -mindepth 1 -maxdepth 1 -type d -name "${headers}_*" 2>/dev/null | sort -V | tail -n 1)
@@ -33,6 +32,7 @@ fi
 folder=$cache/${headers}_$version
 if [ ! -d "$folder" ]; then
   echo "testbed: fetching $headers $version" >&2
+  kbuild=$(apt-cache depends "$headers" | sed -n 's/^ *Depends: *\(linux-kbuild-.*\)/\1/p')
   mkdir -p "$cache"
   part=$(mktemp -d "$cache/part.XXXXXX")
   trap 'rm -rf "$part"' EXIT
