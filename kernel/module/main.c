@@ -272,7 +272,7 @@ static int mp_wait(struct mp_channel *ch, const struct megapipe_enter *e, bool *
 				break;
 			}
 		}
-		mp_cq_publish(ch);
+		mp_publish(ch);
 		mutex_unlock(&ch->lock);
 		err = mp_sleep(ch, limit, host_file, host);
 		mutex_lock(&ch->lock);
@@ -318,14 +318,15 @@ static long mp_enter(struct mp_channel *ch, struct megapipe_enter __user *arg)
 		goto out;
 	}
 	before = ch->cq_tail;
-	/* What was known of user space's head is of the last call. */
+	/* What was known of user space's counters is of the last call. */
 	ch->cq_limit = ch->cq_tail;
+	ch->bq_limit = ch->bq_head;
 	taken = mp_submit(ch, e.to_submit);
 	if (taken < 0)
 		err = taken;
 	else
 		err = mp_wait(ch, &e, &host);
-	mp_cq_publish(ch);
+	mp_publish(ch);
 	/* A channel that is never idle never sleeps; its host is to have its turn nevertheless. */
 	if (e.host_fd >= 0 && !host && !err)
 		err = mp_look(e.host_fd, &host);

@@ -51,6 +51,7 @@
 #include <linux/net.h>
 #include <linux/nospec.h>
 #include <linux/poll.h>
+#include <linux/socket.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
@@ -145,10 +146,12 @@ struct mp_channel {
 	u32 *bids;
 	/* Our own copies: what user space writes into ours is never read back. */
 	u32 sq_head, cq_tail, bq_head;
-	/* cq_tail may go up to here, by the last look at cq_head. */
-	u32 cq_limit;
+	/* cq_tail may go up to here, by the last look at cq_head; bq_head likewise, by the last look at bq_tail. */
+	u32 cq_limit, bq_limit;
 	u32 sq_entries, cq_entries, buffers, buffer_bytes;
 	u64 buffer_base;
+	/* Of every plain send and receive: what is never set stays 0, and need not be cleared each time. */
+	struct msghdr msg;
 
 	/* The table of handles: [0, nr_kernel) is given out here, the rest by user space. */
 	struct mp_slot *slots;

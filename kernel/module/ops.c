@@ -22,7 +22,7 @@
 #define MP_OUT (EPOLLOUT | EPOLLWRNORM | EPOLLHUP | EPOLLERR)
 
 /* Answers a request of a handle; it is no longer pending unless flags has MORE. */
-static __always_inline void mp_answer(struct mp_handle *h, struct mp_op *op, s32 res, u32 flags)
+void mp_complete(struct mp_handle *h, struct mp_op *op, s32 res, u32 flags)
 {
 	if (!(flags & MEGAPIPE_CQE_MORE))
 		op->opcode = MEGAPIPE_OP_NOP;
@@ -30,22 +30,29 @@ static __always_inline void mp_answer(struct mp_handle *h, struct mp_op *op, s32
 		mp_post(h->channel, op->user_data, h->cookie, res, flags, h->index, h->generation);
 }
 
-/* The same, where it is not done for every message. */
-void mp_complete(struct mp_handle *h, struct mp_op *op, s32 res, u32 flags)
+/*
+ * The channel's own message, for a plain send or receive. One for all of them: a send or receive of one piece without address and
+ * control data leaves nothing behind in it that the next one would have to clear.
+ */
+static __always_inline struct msghdr *mp_message(struct mp_channel *ch, unsigned int direction, u64 address, u64 len)
 {
-	mp_answer(h, op, res, flags);
+	iov_iter_ubuf(&ch->msg.msg_iter, direction, u64_to_user_ptr(address), len);
+	ch->msg.msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+	return &ch->msg;
 }
 
-static __always_inline int mp_read_once(struct mp_handle *h, u64 address, u64 len)
+static int mp_read_once(struct mp_handle *h, u64 address, u64 len)
 {
-	struct msghdr msg = { .msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL };
-	void __user *to = u64_to_user_ptr(address);
-
 	len = min_t(u64, len, MAX_RW_COUNT);
-	if (!access_ok(to, len))
+	if (!access_ok(u64_to_user_ptr(address), len))
 		return -EFAULT;
-	iov_iter_ubuf(&msg.msg_iter, READ, to, len);
-	return sock_recvmsg(h->sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return sock_recvmsg(h->sock, mp_message(h->channel, READ, address, len), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* Whether counters of the stream mean what they mean to TCP (with kTLS, for one, they do not). IPv6 has the same function here. */
+static __always_inline bool mp_plain_tcp(const struct sock *sk)
+{
+	return READ_ONCE(sk->sk_prot)->recvmsg == tcp_prot.recvmsg;
 }
 
 enum mp_stream { MP_QUIET, MP_ENDED, MP_SOMETHING };
@@ -62,8 +69,7 @@ static __always_inline enum mp_stream mp_stream(const struct sock *sk)
 	int state;
 	u32 there;
 
-	/* Only plain TCP means this by it (not kTLS, for one). */
-	if (READ_ONCE(sk->sk_prot)->recvmsg != tcp_recvmsg)
+	if (!mp_plain_tcp(sk))
 		return MP_SOMETHING;
 	state = smp_load_acquire(&sk->sk_state);
 	there = READ_ONCE(tp->rcv_nxt) - READ_ONCE(tp->copied_seq);
@@ -82,36 +88,39 @@ static __always_inline bool mp_left(const struct sock *sk)
 {
 	const struct tcp_sock *tp = tcp_sk(sk);
 
-	return READ_ONCE(sk->sk_prot)->recvmsg != tcp_recvmsg || READ_ONCE(tp->rcv_nxt) != READ_ONCE(tp->copied_seq) ||
-	       (READ_ONCE(sk->sk_shutdown) & RCV_SHUTDOWN);
+	return READ_ONCE(tp->rcv_nxt) != READ_ONCE(tp->copied_seq) || (READ_ONCE(sk->sk_shutdown) & RCV_SHUTDOWN);
 }
 
-static __always_inline bool mp_try_provided(struct mp_handle *h)
+/* Receives into the next buffer: the number of bytes, or what came instead. */
+static __always_inline int mp_receive(struct mp_channel *ch, struct mp_handle *h, u32 *bid)
 {
-	struct mp_channel *ch = h->channel;
-	u32 bid, flags;
-	u64 address;
+	int got = mp_buffer_peek(ch, bid);
+
+	if (unlikely(got))
+		return got;
+	got = sock_recvmsg(h->sock, mp_message(ch, READ, mp_buffer_address(ch, *bid), ch->buffer_bytes), MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (likely(got > 0))
+		mp_buffer_take(ch);
+	return got;
+}
+
+/* True: there is more to be had at once. */
+static bool mp_try_provided(struct mp_handle *h)
+{
+	u32 bid, flags = 0;
 	int got;
 
-	got = mp_buffer_peek(ch, &bid, &address);
-	if (got) {
-		mp_complete(h, &h->in, got, 0);
-		return false;
-	}
-	got = mp_read_once(h, address, ch->buffer_bytes);
+	got = mp_receive(h->channel, h, &bid);
 	if (got == -EAGAIN)
 		return false;
-	if (got <= 0) {
-		mp_complete(h, &h->in, got, 0);
-		return false;
+	if (got > 0) {
+		flags = MEGAPIPE_CQE_BUFFER | (bid << MEGAPIPE_CQE_SHIFT);
+		if (h->in.op_flags & MEGAPIPE_READ_MULTISHOT)
+			flags |= MEGAPIPE_CQE_MORE;
 	}
-	mp_buffer_take(ch);
-	flags = MEGAPIPE_CQE_BUFFER | (bid << MEGAPIPE_CQE_SHIFT);
-	if (h->in.op_flags & MEGAPIPE_READ_MULTISHOT)
-		flags |= MEGAPIPE_CQE_MORE;
-	mp_answer(h, &h->in, got, flags);
+	mp_complete(h, &h->in, got, flags);
 	/* What came together with these bytes has woken us already. */
-	return (flags & MEGAPIPE_CQE_MORE) && mp_left(h->sock->sk);
+	return (flags & MEGAPIPE_CQE_MORE) && (!mp_plain_tcp(h->sock->sk) || mp_left(h->sock->sk));
 }
 
 static ssize_t mp_readv_once(struct mp_handle *h, const struct mp_op *op)
@@ -175,14 +184,11 @@ static ssize_t mp_send(struct mp_handle *h, struct msghdr *msg, u64 total, u64 *
 static ssize_t mp_write_once(struct mp_handle *h, u64 address, u64 len, u64 *done)
 {
 	u64 total = min_t(u64, len, MAX_RW_COUNT);
-	void __user *from = u64_to_user_ptr(address + *done);
-	struct msghdr msg = {};
 	ssize_t sent;
 
-	if (!access_ok(from, total - *done))
+	if (!access_ok(u64_to_user_ptr(address + *done), total - *done))
 		return *done ?: -EFAULT;
-	iov_iter_ubuf(&msg.msg_iter, WRITE, from, total - *done);
-	sent = mp_send(h, &msg, total, done);
+	sent = mp_send(h, mp_message(h->channel, WRITE, address + *done, total - *done), total, done);
 	if (likely(*done >= total))
 		return total;
 	return sent == -EAGAIN ? MP_WAITS : *done ?: sent;
@@ -263,7 +269,7 @@ static void mp_want(struct mp_handle *h)
 }
 
 /* Tries what is pending. */
-static void mp_try(struct mp_handle *h)
+static noinline void mp_try(struct mp_handle *h)
 {
 	u8 in = h->in.opcode, out = h->out.opcode;
 
@@ -276,6 +282,36 @@ static void mp_try(struct mp_handle *h)
 		mp_want(h);
 }
 
+/*
+ * What nearly every ready handle is about: bytes for a multishot read of a TCP connection, and nothing else to try. False: it is
+ * something else. (Two bytes and more of the stream's numbers are not only a FIN.)
+ */
+static __always_inline bool mp_try_usual(struct mp_channel *ch, struct mp_handle *h)
+{
+	const struct sock *sk = h->sock->sk;
+	const struct tcp_sock *tp = tcp_sk(sk);
+	u32 bid;
+	int got;
+
+	if (h->in.opcode != MEGAPIPE_OP_READ || h->in.flags ||
+	    h->in.op_flags != (MEGAPIPE_READ_PROVIDED | MEGAPIPE_READ_MULTISHOT) || h->out.opcode || !mp_plain_tcp(sk) ||
+	    READ_ONCE(tp->rcv_nxt) - READ_ONCE(tp->copied_seq) < 2)
+		return false;
+	got = mp_receive(ch, h, &bid);
+	if (unlikely(got <= 0)) {
+		if (got != -EAGAIN) {
+			mp_complete(h, &h->in, got, 0);
+			mp_want(h);
+		}
+		return true;
+	}
+	mp_post(ch, h->in.user_data, h->cookie, got, MEGAPIPE_CQE_MORE | MEGAPIPE_CQE_BUFFER | (bid << MEGAPIPE_CQE_SHIFT),
+		h->index, h->generation);
+	if (unlikely(mp_left(sk)))
+		mp_handle_requeue(h);
+	return true;
+}
+
 /* Gives handles that are ready their turn, as far as there is room for what comes of it. */
 void mp_run_ready(struct mp_channel *ch)
 {
@@ -286,7 +322,8 @@ void mp_run_ready(struct mp_channel *ch)
 		h = mp_ready_next(ch);
 		if (!h)
 			return;
-		mp_try(h);
+		if (!mp_try_usual(ch, h))
+			mp_try(h);
 		if ((budget & 63) == 0)
 			cond_resched();
 	}
@@ -654,16 +691,14 @@ post:
 		mp_post(ch, sqe->user_data, cookie, res, 0, index, generation);
 }
 
-/* The first word of a request. */
-union mp_head {
-	u64 word;
-	struct {
-		u8 opcode;
-		u8 flags;
-		u16 reserved;
-		s32 fd;
-	};
-};
+/* A request that takes the long way: checked as a copy, which user space cannot change any more. */
+static noinline void mp_request_copy(struct mp_channel *ch, const struct megapipe_sqe *from)
+{
+	struct megapipe_sqe sqe;
+
+	mp_sqe_copy(&sqe, from);
+	mp_request(ch, &sqe);
+}
 
 /* A WRITE of which nothing, or only a part, could be sent at once. */
 static noinline void mp_write_rest(struct mp_handle *h, u64 addr, u64 len, u8 flags, u64 user_data, int sent)
@@ -679,66 +714,56 @@ static noinline void mp_write_rest(struct mp_handle *h, u64 addr, u64 len, u8 fl
 	mp_try_out(h);
 }
 
-/* A WRITE, straight from the ring: half of what a server asks for, and nearly always done at once, with nothing to remember. */
-static void mp_write(struct mp_channel *ch, const struct megapipe_sqe *from, union mp_head head)
+/*
+ * A WRITE, straight from the ring: half of what a server asks for, and nearly always done at once, with nothing to remember. False:
+ * nothing was done, and the request is to go the long way, which finds out what is the matter, by what it reads of it.
+ */
+static __always_inline bool mp_write_usual(struct mp_channel *ch, const struct megapipe_sqe *from)
 {
-	u32 index = READ_ONCE(from->index), generation = READ_ONCE(from->generation);
-	u64 addr = READ_ONCE(from->addr), len = READ_ONCE(from->len);
 	const u64 *words = (const u64 *)from;
-	struct msghdr msg = { .msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL };
+	u32 index, generation;
 	struct mp_handle *h;
-	int res = -EINVAL;
+	u64 head, addr, len;
+	int sent, err;
 
-	/* op_flags and what is reserved. */
-	if (((head.flags & ~MEGAPIPE_SQE_FLAGS) | head.reserved) || (READ_ONCE(words[6]) | READ_ONCE(words[7])))
-		goto failed;
-	h = mp_handle_find(ch, index, generation, &res);
-	if (!h)
-		goto failed;
-	if (unlikely(h->out.opcode)) {
-		mp_post(ch, READ_ONCE(from->user_data), h->cookie, -EBUSY, 0, index, generation);
-		return;
-	}
-	res = -EFAULT;
-	if (len <= MAX_RW_COUNT && access_ok(u64_to_user_ptr(addr), len)) {
-		iov_iter_ubuf(&msg.msg_iter, WRITE, u64_to_user_ptr(addr), len);
-		res = sock_sendmsg(h->sock, &msg);
-	} else if (len > MAX_RW_COUNT) {
-		/* As much as a system call takes: the long way cuts it. */
-		res = 0;
-	}
-	if (unlikely(res < 0 || res != len))
-		mp_write_rest(h, addr, len, head.flags, READ_ONCE(from->user_data), res);
-	else if (!(head.flags & MEGAPIPE_SQE_SKIP_SUCCESS))
-		mp_post(ch, READ_ONCE(from->user_data), h->cookie, res, 0, h->index, h->generation);
-	return;
-failed:
-	mp_post(ch, READ_ONCE(from->user_data), READ_ONCE(from->cookie), res, 0, index, generation);
+	/* Opcode, flags and what is reserved beside them; op_flags and the rest that is reserved. */
+	head = READ_ONCE(words[0]);
+	if ((u32)(head & ~((u64)MEGAPIPE_SQE_SKIP_SUCCESS << 8)) != MEGAPIPE_OP_WRITE || (READ_ONCE(words[6]) | READ_ONCE(words[7])))
+		return false;
+	index = READ_ONCE(from->index);
+	generation = READ_ONCE(from->generation);
+	h = mp_handle_find(ch, index, generation, &err);
+	if (unlikely(!h || h->out.opcode))
+		return false;
+	addr = READ_ONCE(from->addr);
+	len = READ_ONCE(from->len);
+	if (unlikely(len > MAX_RW_COUNT || !access_ok(u64_to_user_ptr(addr), len)))
+		return false;
+	sent = sock_sendmsg(h->sock, mp_message(ch, WRITE, addr, len));
+	if (unlikely(sent != (s64)len))
+		mp_write_rest(h, addr, len, head >> 8, READ_ONCE(from->user_data), sent);
+	else if (!(head & MEGAPIPE_SQE_SKIP_SUCCESS << 8))
+		mp_post(ch, READ_ONCE(from->user_data), h->cookie, sent, 0, h->index, h->generation);
+	return true;
 }
 
-/* Takes requests from the ring, as far as there is room for their outcomes. How many, or the first error. */
+/* Takes requests from the ring, as far as there is room for their outcomes. How many, or an error. */
 int mp_submit(struct mp_channel *ch, u32 n)
 {
 	const struct megapipe_sqe *from;
-	struct megapipe_sqe sqe;
-	union mp_head head;
-	int taken;
+	int waiting = mp_sq_waiting(ch);
+	u32 head = ch->sq_head, end;
 
-	for (taken = 0; taken < n && mp_cq_has_room(ch); taken++) {
-		from = mp_sqe_next(ch);
-		if (IS_ERR_OR_NULL(from))
-			return taken ?: PTR_ERR_OR_ZERO(from);
-		head.word = READ_ONCE(*(const u64 *)from);
-		if (head.opcode == MEGAPIPE_OP_WRITE) {
-			mp_write(ch, from, head);
-		} else {
-			mp_sqe_copy(&sqe, from, head.word);
-			mp_request(ch, &sqe);
-		}
-		/* User space may write there again. */
-		mp_sqe_taken(ch);
-		if ((taken & 63) == 63)
+	if (waiting < 0 || !n)
+		return n ? waiting : 0;
+	for (end = head + min_t(u32, n, waiting); head != end && mp_cq_has_room(ch);) {
+		from = &ch->sqes[head & (ch->sq_entries - 1)];
+		if (!mp_write_usual(ch, from))
+			mp_request_copy(ch, from);
+		if ((++head & 63) == 0)
 			cond_resched();
 	}
-	return taken;
+	n = head - ch->sq_head;
+	mp_sq_taken(ch, head);
+	return n;
 }

@@ -5,7 +5,7 @@
  *
  * All of it is hostile: any thread may write anywhere in it at any time. So every word is read once, into a local, and
  * checked there; what the kernel itself publishes (sq_head, cq_tail, bq_head) is kept in the channel and only ever
- * written here. Indices are masked, and the masks are the channel's own. A cq_head that makes no sense is taken as "no
+ * written here, once a batch. Indices are masked, and the masks are the channel's own. A cq_head that makes no sense is taken as "no
  * room", a bq_tail that makes none as "no buffers", an sq_tail is refused with EINVAL.
  */
 #ifndef MEGAPIPE_RING_H
@@ -13,26 +13,22 @@
 
 #include "megapipe.h"
 
-/* The next request, every word of which is to be read once, or NULL; an error when user space is not playing fair. */
-static inline const struct megapipe_sqe *mp_sqe_next(struct mp_channel *ch)
+/* Requests that wait to be taken; an error when user space is not playing fair. */
+static inline int mp_sq_waiting(struct mp_channel *ch)
 {
 	u32 waiting = smp_load_acquire(ch->u_sq_tail) - ch->sq_head;
 
-	if (waiting == 0)
-		return NULL;
-	if (waiting > ch->sq_entries)
-		return ERR_PTR(-EINVAL);
-	return &ch->sqes[ch->sq_head & (ch->sq_entries - 1)];
+	return waiting > ch->sq_entries ? -EINVAL : waiting;
 }
 
-/* All of a request; its first word was read before. */
-static inline void mp_sqe_copy(struct megapipe_sqe *to, const struct megapipe_sqe *from, u64 first)
+/* A request, each word of which is read once. */
+static inline void mp_sqe_copy(struct megapipe_sqe *to, const struct megapipe_sqe *from)
 {
 	const u64 *in = (const u64 *)from;
 	u64 *out = (u64 *)to;
 
 	BUILD_BUG_ON(sizeof(*to) != 8 * sizeof(u64));
-	out[0] = first;
+	out[0] = READ_ONCE(in[0]);
 	out[1] = READ_ONCE(in[1]);
 	out[2] = READ_ONCE(in[2]);
 	out[3] = READ_ONCE(in[3]);
@@ -42,9 +38,11 @@ static inline void mp_sqe_copy(struct megapipe_sqe *to, const struct megapipe_sq
 	out[7] = READ_ONCE(in[7]);
 }
 
-static inline void mp_sqe_taken(struct mp_channel *ch)
+/* All requests before `head` have been carried out: user space may write there again. */
+static inline void mp_sq_taken(struct mp_channel *ch, u32 head)
 {
-	smp_store_release(ch->u_sq_head, ++ch->sq_head);
+	WRITE_ONCE(ch->sq_head, head);
+	smp_store_release(ch->u_sq_head, head);
 }
 
 /* Completions that user space has not taken, by its own account; never more than there is room for. */
@@ -69,8 +67,8 @@ static inline bool mp_cq_has_room(struct mp_channel *ch)
 	return ch->cq_limit - ch->cq_tail >= MP_CQES_MAX;
 }
 
-/* The caller has made sure of room (MP_CQES_MAX). Seen by user space after mp_cq_publish. */
-static inline void mp_post(struct mp_channel *ch, u64 user_data, u64 cookie, s32 res, u32 flags, u32 index, u32 generation)
+/* The caller has made sure of room (MP_CQES_MAX). Seen by user space after mp_publish. */
+static __always_inline void mp_post(struct mp_channel *ch, u64 user_data, u64 cookie, s32 res, u32 flags, u32 index, u32 generation)
 {
 	struct megapipe_cqe *cqe = &ch->cqes[ch->cq_tail++ & (ch->cq_entries - 1)];
 
@@ -82,30 +80,40 @@ static inline void mp_post(struct mp_channel *ch, u64 user_data, u64 cookie, s32
 	cqe->generation = generation;
 }
 
-static inline void mp_cq_publish(struct mp_channel *ch)
+/* Shows user space what came of its requests, and which buffers were taken for that. */
+static inline void mp_publish(struct mp_channel *ch)
 {
+	smp_store_release(ch->u_bq_head, ch->bq_head);
 	smp_store_release(ch->u_cq_tail, ch->cq_tail);
 }
 
-static inline void mp_buffer_take(struct mp_channel *ch)
+/* The next receive buffer: its number. It stays in the ring until mp_buffer_take. How many there are is looked up only when it matters. */
+static __always_inline int mp_buffer_peek(struct mp_channel *ch, u32 *bid)
 {
-	smp_store_release(ch->u_bq_head, ++ch->bq_head);
-}
-
-/* The next receive buffer: its number and address. It stays in the ring until mp_buffer_take. */
-static inline int mp_buffer_peek(struct mp_channel *ch, u32 *bid, u64 *address)
-{
-	u32 there = smp_load_acquire(ch->u_bq_tail) - ch->bq_head;
-
-	if (there == 0 || there > ch->buffers)
-		return -ENOBUFS;
+	if (unlikely(ch->bq_head == ch->bq_limit)) {
+		ch->bq_limit = smp_load_acquire(ch->u_bq_tail);
+		if (ch->bq_limit - ch->bq_head > ch->buffers)
+			ch->bq_limit = ch->bq_head;
+		if (ch->bq_head == ch->bq_limit)
+			return -ENOBUFS;
+	}
 	*bid = READ_ONCE(ch->bids[ch->bq_head & (ch->buffers - 1)]);
-	if (*bid >= ch->buffers) {
-		mp_buffer_take(ch);
+	if (unlikely(*bid >= ch->buffers)) {
+		ch->bq_head++;
 		return -EFAULT;
 	}
-	*address = ch->buffer_base + (u64)*bid * ch->buffer_bytes;
 	return 0;
+}
+
+static __always_inline void mp_buffer_take(struct mp_channel *ch)
+{
+	ch->bq_head++;
+}
+
+/* Its address; mp_setup has made sure that all buffers are user space's. */
+static __always_inline u64 mp_buffer_address(const struct mp_channel *ch, u32 bid)
+{
+	return ch->buffer_base + (u64)bid * ch->buffer_bytes;
 }
 
 #endif
