@@ -20,7 +20,7 @@ static void run(struct channel *ch, const char *what, int pair[2], uint32_t n, b
 	MUST(send(pair[1], "last words", 10, 0) == 10);
 	close(pair[1]);
 	/* All of it is there before the channel looks. */
-	usleep(50000);
+	MUST(poll(&(struct pollfd){ .fd = pair[0], .events = POLLRDHUP }, 1, 60000) == 1);
 	do {
 		cqe = next(ch);
 		bytes += cqe.res > 0 ? cqe.res : 0;

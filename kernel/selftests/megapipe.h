@@ -2,6 +2,11 @@
 /*
  * What the self-tests of /dev/megapipe share: TAP, a channel on the raw device, sockets. No library stands between a
  * test and the module. A test program is a main() of CHECKs, in the manner of the kernel's own kselftest.
+ *
+ * Time decides nothing. A machine under load delivers what was sent, or the end of a connection, when a thread of the kernel has
+ * had its turn, and may stop for a second anywhere. So what is to have arrived is waited for (next(), settle(), poll(), with
+ * PATIENCE), and only then is it counted. next() submits all that is queued while it waits. What must not come is looked for
+ * where it could not come late, and may at worst be missed.
  */
 #ifndef SELFTESTS_MEGAPIPE_H
 #define SELFTESTS_MEGAPIPE_H

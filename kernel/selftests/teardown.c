@@ -72,7 +72,7 @@ static int victim(int listener, int tell, bool with_group)
 static void kill_one(bool with_group)
 {
 	struct rlimit many = { 8192, 8192 };
-	int ready[2], listener, status, i, ends = 0;
+	int ready[2], listener, status, i, ends = 0, small = 16384;
 	static int clients[CONNECTIONS_MAX];
 	uint16_t port;
 	char byte;
@@ -80,6 +80,8 @@ static void kill_one(bool with_group)
 
 	setrlimit(RLIMIT_NOFILE, &many);
 	listener = listen_on(&port);
+	/* A blocked write leaves little behind that somebody has to read. */
+	MUST(setsockopt(listener, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)) == 0);
 	MUST(pipe(ready) == 0);
 	fflush(stdout);
 	pid = fork();
