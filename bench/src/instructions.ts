@@ -105,7 +105,7 @@ function throughputRows(throughput: NonNullable<Instructions['throughput']>): Ro
   return {
     head: [
       'throughput under emulation (best round), relative to epoll',
-      ...scales.map((cpus) => `${cpus} virtual CPUs`),
+      ...scales.map((cpus) => `${cpus} virtual CPU${cpus === 1 ? '' : 's'}`),
     ],
     rows: servers.map((server) => [
       labelOf(server),
@@ -122,8 +122,11 @@ export function instructionTables({ counts, own, throughput }: Instructions): Ro
   return tables;
 }
 
-export function environmentLine({ environment, connections, transactions }: Instructions): string {
-  return `Guest: Linux ${environment.guest} under QEMU's TCG, one virtual CPU whose time goes by its instructions, so the host and its load make no difference; ${connections} connections, ${transactions} transactions counted for each figure. Counts, not times.`;
+export function environmentLine({ environment, connections, transactions, throughput }: Instructions): string {
+  const compared = throughput
+    ? ' Throughput: server and clients on all virtual CPUs, without that clock. It says how the servers compare in the same emulation, and nothing about how fast they are.'
+    : '';
+  return `Guest: Linux ${environment.guest} under QEMU's TCG, one virtual CPU whose time goes by its instructions, so the host and its load make no difference; ${connections} connections, ${transactions} transactions counted for each figure. Counts, not times.${compared}`;
 }
 
 /** Runs it: the result, or why there is none. Takes about ten minutes. */

@@ -9,7 +9,7 @@ import {
 import { cellsOf, complaints, type ExperimentResult, type Results, verdictOf } from '../results.ts';
 import { columnsOf, metricsOf } from './columns.ts';
 import { environmentRows, figure, limit, number, ratio } from './format.ts';
-import { plot } from './plots.ts';
+import { instructionsPlot, plot } from './plots.ts';
 
 const STYLE = `
 :root { color-scheme: light; }
@@ -191,7 +191,7 @@ ${setup(result)}
 ${measured ? samples(result) : ''}</section>`;
 }
 
-function instructionsSection({ instructions }: Results): string {
+async function instructionsSection({ instructions }: Results): Promise<string> {
   if (instructions === undefined) return '';
   const heading = `<h2>${escapeHtml(INSTRUCTIONS_TITLE)}</h2>\n<p class="lead">Claim: ${escapeHtml(INSTRUCTIONS_CLAIM)}</p>`;
   if (typeof instructions === 'string')
@@ -213,7 +213,7 @@ function instructionsSection({ instructions }: Results): string {
     ],
   }));
   const verdict = table([['figure', 'left'], ['target'], ['ratio'], ['']], verdictRows);
-  return `<section>${heading}${counts}${verdict}<p class="note">${escapeHtml(environmentLine(instructions))}</p></section>`;
+  return `<section>${heading}<figure>${await instructionsPlot(instructions.counts)}</figure>${counts}${verdict}<p class="note">${escapeHtml(environmentLine(instructions))}</p></section>`;
 }
 
 export async function htmlReport(results: Results): Promise<string> {
@@ -226,7 +226,7 @@ export async function htmlReport(results: Results): Promise<string> {
           .join('')}</ul></div>`;
   const sections = [];
   for (const result of results.experiments) sections.push(await section(result));
-  sections.push(instructionsSection(results));
+  sections.push(await instructionsSection(results));
   const environment = environmentRows(results.environment).map(([name, value]) => ({
     cells: [escapeHtml(name), escapeHtml(value)],
   }));

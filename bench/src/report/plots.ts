@@ -5,6 +5,7 @@
 import { parse, View } from 'vega';
 import { compile, type TopLevelSpec } from 'vega-lite';
 import type { Role } from '../experiment.ts';
+import { type Instructions, instructionsOf, labelOf } from '../instructions.ts';
 import { METRICS, type MetricName, worded } from '../metrics.ts';
 import { cellsOf, type ExperimentResult, spreadAt } from '../results.ts';
 import { number } from './format.ts';
@@ -17,10 +18,20 @@ const COLORS: Record<Role, string[]> = {
   peer: ['#d9822b', '#f0b97a', '#b35c12'],
 };
 
+/** A plot of bars: a group for each workload, in it a bar for each server. */
+interface Bars {
+  title: string;
+  axis: string;
+  unit: string;
+  workloads: string[];
+  servers: { label: string; color: string }[];
+  /** Bar, whisker, and what is written above it. */
+  values: { workload: string; server: string; median: number; min: number; max: number; text: string }[];
+}
+
 export async function plot(result: ExperimentResult, metric: MetricName): Promise<string> {
   const measure = METRICS[metric];
   const text = worded(`${measure.title} (${measure.better} is better)`, result.transaction);
-  const title = `${text[0]!.toUpperCase()}${text.slice(1)}`;
   const servers = result.servers.filter((server) => result.samples.some((sample) => sample.server === server.id));
   const used = new Map<Role, number>();
   const colors = servers.map((server) => {
@@ -43,9 +54,45 @@ export async function plot(result: ExperimentResult, metric: MetricName): Promis
       },
     ];
   });
+  return bars({
+    title: `${text[0]!.toUpperCase()}${text.slice(1)}`,
+    axis: result.axis,
+    unit: worded(measure.unit, result.transaction),
+    workloads: result.workloads.map((workload) => workload.label),
+    servers: servers.map((server, i) => ({ label: server.label, color: colors[i]! })),
+    values,
+  });
+}
+
+/** Instructions per transaction, as multiples of what epoll needs. They are counts, so there is no spread. */
+export async function instructionsPlot(counts: Instructions['counts']): Promise<string> {
+  const servers = [...new Set(counts.map((count) => count.server))];
+  const shades = COLORS.reference.concat(COLORS.megapipe, COLORS.baseline);
+  return bars({
+    title: "Instructions on the server's CPU, relative to epoll (less is better)",
+    axis: 'transactions a connection',
+    unit: 'epoll = 1',
+    workloads: [...new Set(counts.map((count) => String(count.each)))],
+    servers: servers.map((server, i) => ({ label: labelOf(server), color: shades[i % shades.length]! })),
+    values: counts.map(({ server, each }) => {
+      const share = instructionsOf(counts, server, each) / instructionsOf(counts, 'epoll', each);
+      return {
+        workload: String(each),
+        server: labelOf(server),
+        median: share,
+        min: share,
+        max: share,
+        text: share.toFixed(2),
+      };
+    }),
+  });
+}
+
+async function bars({ title, axis, unit, workloads, servers, values }: Bars): Promise<string> {
   // Room for the number above the highest whisker.
   const top = Math.max(...values.map((value) => value.max), 1e-9) * 1.08;
   const labels = servers.map((server) => server.label);
+  const colors = servers.map((server) => server.color);
   const spec: TopLevelSpec = {
     $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
     title: { text: title, anchor: 'start', fontSize: 14 },
@@ -58,8 +105,8 @@ export async function plot(result: ExperimentResult, metric: MetricName): Promis
         field: 'workload',
         type: 'ordinal',
         sort: null,
-        title: result.axis,
-        scale: { domain: result.workloads.map((workload) => workload.label), paddingInner: 0.2 },
+        title: axis,
+        scale: { domain: workloads, paddingInner: 0.2 },
         axis: { labelAngle: 0, labelFontSize: 13 },
       },
       xOffset: { field: 'server', sort: labels, scale: { domain: labels } },
@@ -71,7 +118,7 @@ export async function plot(result: ExperimentResult, metric: MetricName): Promis
           y: {
             field: 'median',
             type: 'quantitative',
-            title: worded(measure.unit, result.transaction),
+            title: unit,
             scale: { domain: [0, top] },
           },
           color: {
