@@ -262,17 +262,30 @@ struct megapipe_name {
 #define MEGAPIPE_PIN(type, field, at) \
 	_Static_assert(__builtin_offsetof(struct type, field) == (at), #type "." #field)
 _Static_assert(sizeof(struct megapipe_params) == 96, "megapipe_params");
+MEGAPIPE_PIN(megapipe_params, sq_entries, 0);
+MEGAPIPE_PIN(megapipe_params, cq_entries, 4);
+MEGAPIPE_PIN(megapipe_params, handles, 8);
+MEGAPIPE_PIN(megapipe_params, chosen, 12);
+MEGAPIPE_PIN(megapipe_params, buffers, 16);
+MEGAPIPE_PIN(megapipe_params, buffer_bytes, 20);
 MEGAPIPE_PIN(megapipe_params, buffer_base, 24);
 MEGAPIPE_PIN(megapipe_params, flags, 32);
+MEGAPIPE_PIN(megapipe_params, abi, 36);
 MEGAPIPE_PIN(megapipe_params, map_bytes, 40);
 MEGAPIPE_PIN(megapipe_params, sq_head, 44);
+MEGAPIPE_PIN(megapipe_params, sq_tail, 48);
 MEGAPIPE_PIN(megapipe_params, cq_head, 52);
+MEGAPIPE_PIN(megapipe_params, cq_tail, 56);
 MEGAPIPE_PIN(megapipe_params, bq_head, 60);
+MEGAPIPE_PIN(megapipe_params, bq_tail, 64);
 MEGAPIPE_PIN(megapipe_params, sqes, 68);
+MEGAPIPE_PIN(megapipe_params, cqes, 72);
 MEGAPIPE_PIN(megapipe_params, bids, 76);
+MEGAPIPE_PIN(megapipe_params, reserved, 80);
 _Static_assert(sizeof(struct megapipe_sqe) == 64, "megapipe_sqe");
 MEGAPIPE_PIN(megapipe_sqe, opcode, 0);
 MEGAPIPE_PIN(megapipe_sqe, flags, 1);
+MEGAPIPE_PIN(megapipe_sqe, reserved, 2);
 MEGAPIPE_PIN(megapipe_sqe, fd, 4);
 MEGAPIPE_PIN(megapipe_sqe, index, 8);
 MEGAPIPE_PIN(megapipe_sqe, generation, 12);
@@ -281,6 +294,7 @@ MEGAPIPE_PIN(megapipe_sqe, len, 24);
 MEGAPIPE_PIN(megapipe_sqe, user_data, 32);
 MEGAPIPE_PIN(megapipe_sqe, cookie, 40);
 MEGAPIPE_PIN(megapipe_sqe, op_flags, 48);
+MEGAPIPE_PIN(megapipe_sqe, reserved2, 52);
 _Static_assert(sizeof(struct megapipe_cqe) == 32, "megapipe_cqe");
 MEGAPIPE_PIN(megapipe_cqe, user_data, 0);
 MEGAPIPE_PIN(megapipe_cqe, cookie, 8);
@@ -289,11 +303,18 @@ MEGAPIPE_PIN(megapipe_cqe, flags, 20);
 MEGAPIPE_PIN(megapipe_cqe, index, 24);
 MEGAPIPE_PIN(megapipe_cqe, generation, 28);
 _Static_assert(sizeof(struct megapipe_enter) == 32, "megapipe_enter");
+MEGAPIPE_PIN(megapipe_enter, to_submit, 0);
+MEGAPIPE_PIN(megapipe_enter, min_complete, 4);
 MEGAPIPE_PIN(megapipe_enter, timeout_ns, 8);
 MEGAPIPE_PIN(megapipe_enter, flags, 16);
 MEGAPIPE_PIN(megapipe_enter, host_fd, 20);
 MEGAPIPE_PIN(megapipe_enter, host_events, 24);
+MEGAPIPE_PIN(megapipe_enter, reserved, 28);
 _Static_assert(sizeof(struct megapipe_name) == 24, "megapipe_name");
+MEGAPIPE_PIN(megapipe_name, index, 0);
+MEGAPIPE_PIN(megapipe_name, generation, 4);
+MEGAPIPE_PIN(megapipe_name, peer, 8);
+MEGAPIPE_PIN(megapipe_name, len, 12);
 MEGAPIPE_PIN(megapipe_name, addr, 16);
 #undef MEGAPIPE_PIN
 #endif
