@@ -143,7 +143,7 @@ function count(): Counts {
 
 function compare(onCpus: number): Rate[] {
   const output = guest(
-    { MEGAPIPE_GUEST_CPUS: String(onCpus) },
+    { MEGAPIPE_GUEST_CPUS: String(onCpus), MEGAPIPE_QEMU_ACCEL: 'tcg,thread=single' },
     'throughput',
     values.connections,
     String(THROUGHPUT_EACH),

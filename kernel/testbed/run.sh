@@ -5,8 +5,9 @@
 # usage: sh kernel/testbed/run.sh SUITE [ARG ...]     (the arguments go to the suite: see suites/SUITE.sh)
 # Needs a workspace that is set up (`npm run setup`). Exit status: 0 passed, 77 skipped (the reason is printed), 70 the
 # kernel crashed or complained, 124 the time was up, anything else failed.
-# Environment, with defaults: MEGAPIPE_QEMU_ACCEL (tcg,thread=single: see README.md), MEGAPIPE_GUEST_SECONDS (540),
-# MEGAPIPE_GUEST_MEMORY in MiB (2048), MEGAPIPE_GUEST_CPUS (2), MEGAPIPE_GUEST_KERNEL (stock; debug: debug-kernel.sh's).
+# Environment, with defaults: MEGAPIPE_QEMU_ACCEL (kvm where there is one, else tcg,thread=single: see README.md),
+# MEGAPIPE_GUEST_SECONDS (540), MEGAPIPE_GUEST_MEMORY in MiB (2048), MEGAPIPE_GUEST_CPUS (2), MEGAPIPE_GUEST_KERNEL (stock; debug:
+# debug-kernel.sh's), MEGAPIPE_GUEST_LOG (a file for the kernel's whole log; none).
 set -eu
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd -P)
 root=$(CDPATH= cd -- "$here/../.." && pwd -P)
@@ -21,6 +22,7 @@ work=$(mktemp -d)
 pids=""
 cleanup() {
   for pid in $pids; do kill "$pid" 2>/dev/null || true; done
+  [ -z "${MEGAPIPE_GUEST_LOG:-}" ] || [ ! -f "$work/console" ] || tr -d '\r' <"$work/console" >"$MEGAPIPE_GUEST_LOG"
   rm -rf "$work"
 }
 trap cleanup EXIT
@@ -48,13 +50,17 @@ if grep -q /megapipe.ko "$here/suites/$suite.sh"; then
 fi
 sh "$root/scripts/run.sh" node "$here/image.ts" "$busybox/bin/busybox" "$work/initramfs" "$suite" "$@"
 
+# Plugins and counted time are TCG's. QEMU takes the next one when KVM turns out not to work.
+accel=tcg,thread=single
+[ ! -w /dev/kvm ] || [ -n "${MEGAPIPE_QEMU_PLUGIN:-}${MEGAPIPE_QEMU_ICOUNT:-}" ] || accel="kvm -accel $accel"
 # A pipe of its own between QEMU and our stdout: QEMU makes its end non-blocking, which the caller's stdout must not be.
 mkfifo "$work/output"
 cat <"$work/output" &
 reader=$!
 # MEGAPIPE_QEMU_ICOUNT: the guest's time is a matter of its instructions, so a run is the same again and again.
 # no_timer_check: on a host that has no time for it, the test of the timer would find it broken and panic.
-timeout -k 5 "${MEGAPIPE_GUEST_SECONDS:-540}" qemu-system-x86_64 -accel "${MEGAPIPE_QEMU_ACCEL:-tcg,thread=single}" -M q35 -cpu max -smp "$cpus" \
+# shellcheck disable=SC2086
+timeout -k 5 "${MEGAPIPE_GUEST_SECONDS:-540}" qemu-system-x86_64 -accel ${MEGAPIPE_QEMU_ACCEL:-$accel} -M q35 -cpu max -smp "$cpus" \
   -m "${MEGAPIPE_GUEST_MEMORY:-2048}" -nodefaults -no-user-config -display none -no-reboot \
   -kernel "$image" -initrd "$work/initramfs" \
   -append 'console=ttyS0 loglevel=5 panic=-1 oops=panic no_timer_check' \
