@@ -76,7 +76,7 @@ Access:
    - slab_automove_window: rounds that the mover looks back (default: ${slabs.automoveWindow})
    - slab_automove_freeratio: share of memory kept free (default: ${slabs.automoveFreeratio})
    - slab_sizes:          chunk sizes in bytes: 104-200-400
-   - slab_chunk_max:      kilobytes of the largest chunk (default: ${cache.slabChunkMax / 1024})
+   - slab_chunk_max:      bytes of the largest chunk (default: ${cache.slabChunkMax})
    - no_chunked_items:    one chunk an item
    - tail_repair_time:    seconds until an item at the tail that somebody holds is freed by force (default: off)
    - lru_crawler:         background crawler that frees expired items (default: on)

@@ -448,7 +448,8 @@ function extended(pending: Pending, part: string): void {
       pending.slabSizes = required('Missing slab_sizes argument');
       return;
     case 'slab_chunk_max':
-      pending.slabChunkMax = unsigned('could not parse argument to slab_chunk_max') * 1024;
+      // Bytes, whatever memcached's own help says.
+      pending.slabChunkMax = unsigned('could not parse argument to slab_chunk_max');
       return;
     case 'track_sizes':
       cache.trackSizes = true;
@@ -458,7 +459,7 @@ function extended(pending: Pending, part: string): void {
       // Replies have always been kept inline here; memcached ignores these words, too.
       return;
     case 'no_chunked_items':
-      pending.slabChunkMax = PAGE_BYTES;
+      cache.slabChunkMax = PAGE_BYTES;
       return;
     case 'resp_obj_mem_limit':
       settings.respObjMemLimitBytes = unsigned('could not parse argument to resp_obj_mem_limit') * PAGE_BYTES;
@@ -474,7 +475,7 @@ function extended(pending: Pending, part: string): void {
     case 'modern':
       return;
     case 'no_modern':
-      pending.slabChunkMax ??= PAGE_BYTES;
+      cache.slabChunkMax = PAGE_BYTES;
       settings.maxConnsFast = false;
       cache.slabs.reassign = false;
       cache.slabs.automove = 0;
@@ -527,6 +528,9 @@ function checkProtocols(pending: Pending): void {
   if (pending.udpGiven && settings.udpPort !== 0 && !pending.tcpGiven) settings.port = settings.udpPort;
 }
 
+/** Header, key and suffix of any item stand in one chunk. */
+const SLAB_CHUNK_MAX_MIN = 512;
+
 function checkSizes(settings: Settings, slabChunkMax: number | undefined): void {
   const { cache } = settings;
   if (!(cache.itemSizeMax >= 1024)) throw new UsageError('Item max size cannot be less than 1024 bytes.', EX_USAGE);
@@ -538,6 +542,8 @@ function checkSizes(settings: Settings, slabChunkMax: number | undefined): void 
   }
   if (cache.memoryBytes > MEMORY_BYTES_MAX)
     throw new UsageError('Cannot use more than 15 GB of item memory.', EX_USAGE);
+  // Items of more than a page are chained from chunks that two fit in, unless the user chose.
+  if (cache.itemSizeMax > PAGE_BYTES) cache.slabChunkMax = PAGE_BYTES / 2;
   if (slabChunkMax !== undefined) cache.slabChunkMax = slabChunkMax;
   const { slabChunkMax: chunk, itemSizeMax } = cache;
   if (chunk > itemSizeMax) {
@@ -552,7 +558,10 @@ function checkSizes(settings: Settings, slabChunkMax: number | undefined): void 
     const text = `slab_chunk_max (bytes: ${chunk}) must divide evenly into ${PAGE_BYTES} (slab_page_size)`;
     throw new UsageError(text, EX_USAGE);
   }
-  if (cache.chunkSizeMin > chunk / 2) throw new UsageError(`Chunk size must be at most ${chunk / 2}`, 1);
+  if (chunk < SLAB_CHUNK_MAX_MIN) {
+    const text = `slab_chunk_max (bytes: ${chunk}) cannot be smaller than ${SLAB_CHUNK_MAX_MIN}, which the longest key needs`;
+    throw new UsageError(text, EX_USAGE);
+  }
 }
 
 /** slab_sizes=N-N-…: ascending chunk sizes, at least 8 bytes apart. */

@@ -95,14 +95,29 @@ describe('the command line', () => {
     [['-o', 'resp_obj_mem_limit=x'], 'could not parse argument to resp_obj_mem_limit', 1],
     [['--config', '/nonexistent'], expect.stringContaining('cannot read --config /nonexistent'), 64],
     [['-m', '65536'], 'Cannot use more than 15 GB of item memory.', 64],
+    [['-o', 'slab_chunk_max=256'], expect.stringContaining('cannot be smaller than 512'), 64],
     [
       ['-o', 'slab_chunk_max=300'],
-      '-I (item_size_max: 1048576) must be evenly divisible by slab_chunk_max (bytes: 307200)',
+      '-I (item_size_max: 1048576) must be evenly divisible by slab_chunk_max (bytes: 300)',
       64,
     ],
     [['-a', 'x'], 'Illegal access mask "x"', 64],
   ] as const)('refuses %j', (args, message, exitCode) => {
     expect(complaint(...args)).toEqual({ message, exitCode });
+  });
+
+  it.each([
+    ['', 1 << 19],
+    ['-I 2m', 1 << 19],
+    ['-o no_modern', 1 << 20],
+    ['-o no_chunked_items', 1 << 20],
+    ['-I 2m -o no_modern,no_chunked_items', 1 << 19],
+    ['-o slab_chunk_max=4096', 4096],
+    ['-o slab_chunk_max=4096,no_modern', 4096],
+    ['-I 2m -o slab_chunk_max=8192', 8192],
+    ['-I 1024 -n 2000 -o slab_chunk_max=1024', 1024],
+  ])('has the largest chunk of Debian’s memcached with "%s"', (args, bytes) => {
+    expect(settingsOf(...args.split(' ').filter(Boolean)).cache.slabChunkMax).toBe(bytes);
   });
 
   it('reads every word of -o', () => {

@@ -63,6 +63,9 @@ const VARIANTS: Variant[] = [
       'ms a 1 C5\r\n1\r\n',
       'ma a c\r\n',
       'md a C5\r\n',
+      // Nothing but the second tells what was stored before a flush.
+      'set f 0 0 1\r\n1\r\nflush_all\r\nget f\r\n',
+      binary(packet(0x01, { key: 'f', extras: stored, value: 'v' }), packet(0x08), packet(0x00, { key: 'f' })),
       'stats sizes_enable\r\n',
       'stats sizes\r\n',
       binary(packet(0x01, { key: 'b', extras: stored, value: 'v' }), packet(0x00, { key: 'b' })),
@@ -116,6 +119,17 @@ const VARIANTS: Variant[] = [
       'delete fill5\r\n',
       store(`set again 0 0 ${big.length}`),
       store(`set again2 0 0 ${big.length}`),
+    ],
+  },
+  {
+    args: ['-o', 'slab_chunk_max=1024'],
+    lines: [
+      ...[900, 975, 976, 1024, 2000, 5000, 100_000, 1_000_000, 1_048_000, 1_048_576].flatMap((bytes) => [
+        `set a 7 0 ${bytes}\r\n${'a'.repeat(bytes)}\r\n`,
+        'get a\r\n',
+        'append a 0 0 300\r\n' + 'b'.repeat(300) + '\r\n',
+        'mg a s v\r\n',
+      ]),
     ],
   },
   {

@@ -336,8 +336,12 @@ export class Items {
   flushAll(exptime: number): void {
     this.locks.lockCache();
     const now = this.i32[W_TIME];
-    const oldestLive = (exptime > 0 ? this.expiry(exptime) : now) - 1;
-    if (oldestLive <= now && this.useCas) this.f64[D_OLDEST_CAS] = this.nextCas();
+    let oldestLive = exptime > 0 ? this.expiry(exptime) : now;
+    // The CAS tells what of this second was stored before. Without it, what is stored in the rest of the second goes, too.
+    if (this.useCas) {
+      oldestLive -= 1;
+      if (oldestLive <= now) this.f64[D_OLDEST_CAS] = this.nextCas();
+    }
     this.i32[W_OLDEST_LIVE] = oldestLive;
     this.locks.unlockCache();
   }
