@@ -38,16 +38,16 @@ interface Address {
   name: string;
 }
 
-/** `host`, `host:port`, `[v6]:port`, `*`. Bare IPv6 addresses are understood, too. */
-function splitAddress(address: string, port: number): { host: string; port: number } {
-  const listed = (message: string): never =>
-    fail(`${message}\nfailed to listen on one of interface(s) ${address}`, EX_OSERR);
-  if (address.startsWith('[') && !address.includes(']')) listed(`Invalid IPV6 address: "${address}"`);
+/** `host`, `host:port`, `[v6]:port`, `*`. Bare IPv6 addresses are understood, too. `listed`: all of -l, for what is told. */
+function splitAddress(address: string, port: number, listed: string): { host: string; port: number } {
+  const wrong = (message: string): never =>
+    fail(`${message}\nfailed to listen on one of interface(s) ${listed}`, EX_OSERR);
+  if (address.startsWith('[') && !address.includes(']')) wrong(`Invalid IPV6 address: "${address}"`);
   if (isIP(address) === 6) return { host: address, port };
   const parts = /^\[([^\]]*)\](?::(.*))?$/.exec(address) ?? /^([^:]*)(?::(.*))?$/.exec(address);
   if (parts === null) return { host: address, port };
   const [, host = '', own] = parts;
-  if (own !== undefined && !/^\d+$/.test(own)) listed(`Invalid port number: "${own}"`);
+  if (own !== undefined && !/^\d+$/.test(own)) wrong(`Invalid port number: "${own}"`);
   const number = own === undefined ? port : Number(own);
   if (number > 65535) fail(`Invalid port number: "${own}"`, EX_USAGE);
   return { host: host === '*' ? '0.0.0.0' : host, port: number };
@@ -61,8 +61,9 @@ async function addressesOf(settings: Settings, port: number): Promise<Address[]>
     ];
   }
   const addresses: Address[] = [];
+  const listed = settings.listen.join(',');
   for (const name of settings.listen) {
-    const { host, port: own } = splitAddress(name, port);
+    const { host, port: own } = splitAddress(name, port, listed);
     if (isIP(host) !== 0) {
       addresses.push({ host, port: own, name });
       continue;
@@ -70,7 +71,7 @@ async function addressesOf(settings: Settings, port: number): Promise<Address[]>
     try {
       for (const found of await lookup(host, { all: true })) addresses.push({ host: found.address, port: own, name });
     } catch {
-      fail(`getaddrinfo(): Name or service not known\nfailed to listen on one of interface(s) ${name}`, EX_OSERR);
+      fail(`getaddrinfo(): Name or service not known\nfailed to listen on one of interface(s) ${listed}`, EX_OSERR);
     }
   }
   return addresses;
@@ -137,7 +138,7 @@ async function openTcp(settings: Settings, sockets: Sockets): Promise<void> {
       const code = error instanceof MegapipeError ? error.code : '';
       // A machine without IPv6 serves IPv4 alone.
       if (name === '' && host === '::' && (code === 'EAFNOSUPPORT' || code === 'EADDRNOTAVAIL')) continue;
-      const what = name === '' ? `TCP port ${port}` : `one of interface(s) ${name}`;
+      const what = name === '' ? `TCP port ${port}` : `one of interface(s) ${settings.listen.join(',')}`;
       const first = code === 'EADDRINUSE' ? '' : `bind(): ${reason(error)}\n`;
       fail(`${first}failed to listen on ${what}: ${reason(error)}`, EX_OSERR);
     }

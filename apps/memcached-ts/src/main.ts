@@ -14,6 +14,7 @@ import { type BackgroundInput, stopBackground } from './background.ts';
 import { isDaemonChild, reportReady, startDaemon } from './daemon.ts';
 import { type Cache, createCache } from './engine/cache.ts';
 import {
+  type CacheConfig,
   D_STARTED,
   MEMORY_BYTES_MAX,
   PAGE_BYTES,
@@ -22,6 +23,7 @@ import {
   W_TIME,
   W_VERBOSITY,
 } from './engine/layout.ts';
+import { slabSizes } from './engine/slabs.ts';
 import { complain, fail } from './fail.ts';
 import { collectStartGarbage } from './heap.ts';
 import { HELP, LICENSE, VERSION_LINE } from './help.ts';
@@ -32,6 +34,7 @@ import { applyLimits, dropPrivileges, lockCacheMemory } from './privileges.ts';
 import { Recovery } from './recovery.ts';
 import { MemoryFile } from './restart.ts';
 import type { Settings } from './settings.ts';
+import { reason } from './strerror.ts';
 import type { ToWorker, WorkerInput, WorkerMessage } from './worker.ts';
 
 const TICK_MS = 250;
@@ -244,6 +247,14 @@ function watchAuthFile(settings: Settings, workers: Workers): Credential[] | und
   }
 }
 
+/** -vv, as memcached begins. */
+function describeClasses(config: CacheConfig): void {
+  for (const [i, size] of slabSizes(config).entries()) {
+    const [id, bytes, count] = [`${i + 1}`, `${size}`, `${Math.floor(PAGE_BYTES / size)}`] as const;
+    complain(`slab class ${id.padStart(3)}: chunk size ${bytes.padStart(9)} perslab ${count.padStart(7)}`);
+  }
+}
+
 async function serve(settings: Settings): Promise<void> {
   if (isDaemonChild() && !settings.coreDumps) process.chdir('/');
   const workers = new Workers();
@@ -272,7 +283,7 @@ async function serve(settings: Settings): Promise<void> {
     try {
       memoryFile = new MemoryFile(settings.memoryFile, settings.cache, seed, settings.threads + 2);
     } catch (error) {
-      return fail(`${settings.memoryFile}: ${error instanceof Error ? error.message : error}`, 1);
+      return fail(`failed to open file for mmap: ${reason(error)}`, 1);
     }
     const found = memoryFile.reason === undefined ? `${memoryFile.items} items` : `empty: ${memoryFile.reason}`;
     if (settings.verbosity > 0) complain(`memory file ${settings.memoryFile}: ${found}`);
@@ -293,6 +304,7 @@ async function serve(settings: Settings): Promise<void> {
   const { i32, f64, shared } = cache.memory;
   workers.setRecovery(new Recovery(whole, settings.threads), i32);
   lockCacheMemory(settings, shared);
+  if (settings.verbosity > 1) describeClasses(settings.cache);
   i32[W_VERBOSITY] = settings.verbosity;
   i32[W_DETAIL] = settings.detailEnabled ? 1 : 0;
   const ready = listeners.map((list, i) =>

@@ -90,7 +90,7 @@ type Action =
 interface Pending {
   settings: Settings;
   warnings: string[];
-  slabChunkMax: number | undefined;
+  slabChunkGiven: boolean;
   slabSizes: string | undefined;
   sasl: boolean;
   protocolGiven: boolean;
@@ -105,7 +105,7 @@ export function parseCommandLine(argv: readonly string[], warnings: string[] = [
   const pending: Pending = {
     settings,
     warnings,
-    slabChunkMax: undefined,
+    slabChunkGiven: false,
     slabSizes: undefined,
     sasl: false,
     protocolGiven: false,
@@ -115,7 +115,7 @@ export function parseCommandLine(argv: readonly string[], warnings: string[] = [
   };
   const action = readWords(pending, argv);
   if (action !== undefined) return action;
-  checkSizes(settings, pending.slabChunkMax);
+  checkSizes(settings, pending.slabChunkGiven);
   if (pending.slabSizes !== undefined) settings.cache.slabSizes = parseSlabSizes(settings, pending.slabSizes);
   const { cache } = settings;
   if (cache.lru.hotPct + cache.lru.warmPct > 80) {
@@ -352,7 +352,8 @@ function extended(pending: Pending, part: string): void {
       within(power, power >= 12, `${text} low`);
       // 2^28 buckets take a gigabyte; there are never more.
       const advice = 'Choose a value based on "STAT hash_power_level" from a running instance';
-      settings.cache.hashPower = within(power, power <= 28, `${text} high\n${advice}`);
+      cache.hashPower = within(power, power <= 28, `${text} high\n${advice}`);
+      settings.hashPowerGiven = power;
       return;
     }
     case 'no_hashexpand':
@@ -449,7 +450,8 @@ function extended(pending: Pending, part: string): void {
       return;
     case 'slab_chunk_max':
       // Bytes, whatever memcached's own help says.
-      pending.slabChunkMax = unsigned('could not parse argument to slab_chunk_max');
+      cache.slabChunkMax = unsigned('could not parse argument to slab_chunk_max');
+      pending.slabChunkGiven = true;
       return;
     case 'track_sizes':
       cache.trackSizes = true;
@@ -475,7 +477,7 @@ function extended(pending: Pending, part: string): void {
     case 'modern':
       return;
     case 'no_modern':
-      cache.slabChunkMax = PAGE_BYTES;
+      if (!pending.slabChunkGiven) cache.slabChunkMax = PAGE_BYTES;
       settings.maxConnsFast = false;
       cache.slabs.reassign = false;
       cache.slabs.automove = 0;
@@ -501,7 +503,7 @@ function checkProtocols(pending: Pending): void {
   const prefixed = settings.listen.find((address) => /^(notls|mtls):/.test(address));
   if (prefixed !== undefined) {
     const prefix = prefixed.slice(0, prefixed.indexOf(':'));
-    const text = `'${prefix}' option is valid only when SSL is enabled\nfailed to listen on one of interface(s) ${prefixed}`;
+    const text = `'${prefix}' option is valid only when SSL is enabled\nfailed to listen on one of interface(s) ${settings.listen.join(',')}`;
     throw new UsageError(text, EX_OSERR);
   }
   if (pending.sasl) {
@@ -531,7 +533,7 @@ function checkProtocols(pending: Pending): void {
 /** Header, key and suffix of any item stand in one chunk. */
 const SLAB_CHUNK_MAX_MIN = 512;
 
-function checkSizes(settings: Settings, slabChunkMax: number | undefined): void {
+function checkSizes(settings: Settings, slabChunkGiven: boolean): void {
   const { cache } = settings;
   if (!(cache.itemSizeMax >= 1024)) throw new UsageError('Item max size cannot be less than 1024 bytes.', EX_USAGE);
   if (!(cache.itemSizeMax <= cache.memoryBytes / 2)) {
@@ -543,8 +545,7 @@ function checkSizes(settings: Settings, slabChunkMax: number | undefined): void 
   if (cache.memoryBytes > MEMORY_BYTES_MAX)
     throw new UsageError('Cannot use more than 15 GB of item memory.', EX_USAGE);
   // Items of more than a page are chained from chunks that two fit in, unless the user chose.
-  if (cache.itemSizeMax > PAGE_BYTES) cache.slabChunkMax = PAGE_BYTES / 2;
-  if (slabChunkMax !== undefined) cache.slabChunkMax = slabChunkMax;
+  if (cache.itemSizeMax > PAGE_BYTES && !slabChunkGiven) cache.slabChunkMax = PAGE_BYTES / 2;
   const { slabChunkMax: chunk, itemSizeMax } = cache;
   if (chunk > itemSizeMax) {
     const text = `slab_chunk_max (bytes: ${chunk}) cannot be larger than -I (item_size_max ${itemSizeMax})`;

@@ -69,7 +69,7 @@ const MOVE_REPLIES: Record<number, string> = {
 };
 
 /** The first words of the commands that `command` knows. */
-const COMMANDS = new Set(['slabs', 'lru', 'lru_crawler', 'cache_memlimit']);
+const COMMANDS = new Set(['slabs', 'lru', 'lru_crawler', 'cache_memlimit', 'refresh_certs']);
 
 /** Whether a command line that begins so is one for this module. */
 export function isAdminCommand(word: string): boolean {
@@ -114,6 +114,8 @@ export class ProtoAdmin {
         return quiet(words, this.lru(words));
       case 'lru_crawler':
         return this.lruCrawler(words, pipelined, dumpEnabled);
+      case 'refresh_certs':
+        return 'Error TLS not enabled\r\n';
       default:
         return quiet(words, this.memoryLimit(words));
     }
@@ -201,6 +203,8 @@ export class ProtoAdmin {
     switch (subcommand) {
       case 'crawl': {
         if (i32[W_CRAWLER_ENABLED] === 0) return CRAWLER_DISABLED;
+        // As memcached says it: a whole table is for dumps.
+        if (value === 'hash') return 'ERROR an unknown error happened\r\n';
         const lists = parseLists(value);
         if (lists === undefined) return CRAWLER_BADCLASS;
         const most = i32[W_CRAWLER_TOCRAWL]!;

@@ -153,6 +153,7 @@ export const LINE_BYTES_MAX = 2048;
 export const CARRY_BYTES_MAX = 1024 * 1024;
 const NOREPLY = Buffer.from('noreply');
 const INT_MAX = 0x7fff_ffff;
+const VERBOSITY_MAX = 2;
 
 export class ProtoText extends Protocol {
   private readonly host: Host;
@@ -805,7 +806,7 @@ export class ProtoText extends Protocol {
     if (!this.decimal.unsigned(bytes, this.tokenStart[1], this.tokenEnd[1])) {
       return this.answer(conn, silent, R_BAD_FORMAT, next);
     }
-    const level = Math.min(this.decimal.lo, INT_MAX);
+    const level = this.decimal.hi === 0 ? Math.min(this.decimal.lo, VERBOSITY_MAX) : VERBOSITY_MAX;
     const done = this.answer(conn, silent, R_OK, next);
     if (done >= 0) this.i32[W_VERBOSITY] = level;
     return done;

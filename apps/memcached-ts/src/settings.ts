@@ -29,6 +29,8 @@ export interface Settings {
   maxConnsFast: boolean;
   backlog: number;
   verbosity: number;
+  /** -o hashpower, 0 where it was not given: `stats settings` tells. */
+  hashPowerGiven: number;
   /** -R */
   requestsPerEvent: number;
   /** -B */
@@ -88,6 +90,7 @@ export const DEFAULT_SETTINGS: Settings = {
   maxConnsFast: true,
   backlog: 1024,
   verbosity: 0,
+  hashPowerGiven: 0,
   requestsPerEvent: 20,
   protocol: 'auto',
   flushEnabled: true,

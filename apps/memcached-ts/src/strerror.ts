@@ -4,8 +4,17 @@ import { errnoMessage, errnoName, MegapipeError } from '@megapipe/core';
 const WORDS: Record<string, string> = {
   EADDRINUSE: 'Address already in use',
   EADDRNOTAVAIL: 'Cannot assign requested address',
+  EAFNOSUPPORT: 'Address family not supported by protocol',
+  EINTR: 'Interrupted system call',
+  EIO: 'Input/output error',
+  EISDIR: 'Is a directory',
+  ELOOP: 'Too many levels of symbolic links',
   EMFILE: 'Too many open files',
+  ENAMETOOLONG: 'File name too long',
   ENFILE: 'Too many open files in system',
+  ENOMEM: 'Cannot allocate memory',
+  ENXIO: 'No such device or address',
+  ETXTBSY: 'Text file busy',
 };
 
 export function strerror(errno: number): string {

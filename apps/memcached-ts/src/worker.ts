@@ -595,7 +595,14 @@ class Server implements Sink, Host {
   stats(conn: Conn, subcommand: string): string | undefined {
     const what = subcommand === 'conns' ? subcommand : subcommand === 'detail dump' ? 'detail' : undefined;
     if (what !== undefined) {
-      if (this.settings.threads === 1) return answerText(what, [this.answer(what)]);
+      if (this.settings.threads === 1) {
+        // It is listed itself: while it asks.
+        const { state } = conn;
+        conn.state = CONN_WAIT;
+        const answer = this.answer(what);
+        conn.state = state;
+        return answerText(what, [answer]);
+      }
       if (conn.isDatagram && !this.udp!.mayWait) return undefined;
       this.ask(conn, what);
       return DEFERRED;

@@ -32,7 +32,7 @@ lru_crawler tocrawl 5|lru_crawler tocrawl x|lru_crawler sleep|lru_crawler sleep 
 lru_crawler sleep 1000001|lru_crawler sleep -1|lru_crawler sleep x|lru_crawler sleep 100|lru_crawler metadump
 lru_crawler metadump x|lru_crawler metadump 99|lru_crawler metadump hash|lru_crawler foo|lru_crawler foo bar
 lru_crawler crawl all noreply|lru_crawler disable noreply|stats sizes|stats sizes_enable|stats sizes|stats sizes_disable
-stats sizes|stats cachedump|stats cachedump 1|stats cachedump 1 x|stats cachedump 99 0|stats cachedump 0 0
+stats sizes|lru_crawler crawl hash|refresh_certs|refresh_certs x|stats cachedump|stats cachedump 1|stats cachedump 1 x|stats cachedump 99 0|stats cachedump 0 0
 stats cachedump 1 0|stats cachedump -1 0|stats items|stats slabs|stats items foo|stats slabs foo|stats foo`.split(
   /[|\n]/,
 );

@@ -72,4 +72,25 @@ describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
     for (const client of clients) client.send(`${'get a\r\n'.repeat(40)}mn\r\n`);
     for (const client of clients) expect((await client.until('MN\r\n')) === `${want}MN\r\n`).toBe(true);
   });
+
+  it('holds resp_obj_mem_limit while clients do not read: they wait, and others are served', async () => {
+    const server = await serve(io, ['-t', '1', '-o', 'resp_obj_mem_limit=1']);
+    const other = await Client.connect(server.port);
+    const value = 'v'.repeat(20_000);
+    await other.ask(`set a 0 0 ${value.length}\r\n${value}\r\n`);
+    const slow = await Promise.all(Array.from({ length: 12 }, () => Client.connect(server.port)));
+    // 40 MB for each: more than the system's buffers take.
+    for (const { socket } of slow) {
+      socket.pause();
+      socket.write('get a\r\n'.repeat(2000));
+    }
+    let stats: Record<string, string> = {};
+    for (let beyond = 0; beyond < 50; beyond += stats['response_obj_oom'] === '0' ? 0 : 1) {
+      stats = await other.stats();
+      expect(Number(stats['response_obj_bytes'])).toBeLessThanOrEqual(1 << 20);
+    }
+    for (const { socket } of slow) socket.destroy();
+    while (stats['response_obj_bytes'] !== '0') stats = await other.stats();
+    expect(await other.ask('get a\r\n', 'END\r\n')).toBe(`VALUE a 0 20000\r\n${value}\r\nEND\r\n`);
+  });
 });

@@ -115,6 +115,7 @@ describe('the command line', () => {
     ['-o slab_chunk_max=4096', 4096],
     ['-o slab_chunk_max=4096,no_modern', 4096],
     ['-I 2m -o slab_chunk_max=8192', 8192],
+    ['-I 2m -o slab_chunk_max=8192,no_chunked_items', 1 << 20],
     ['-I 1024 -n 2000 -o slab_chunk_max=1024', 1024],
   ])('has the largest chunk of Debian’s memcached with "%s"', (args, bytes) => {
     expect(settingsOf(...args.split(' ').filter(Boolean)).cache.slabChunkMax).toBe(bytes);
@@ -318,6 +319,10 @@ describe('the command line', () => {
     [['-Y', '/nonexistent']],
     [['-l', '[::1']],
     [['-l', '127.0.0.1:x']],
+    [['-p', '-1', '-l', '127.0.0.1', '-l', '127.0.0.2:x,127.0.0.3']],
+    [['-p', '-1', '-l', '127.0.0.1', '-l', 'no.such.host.invalid']],
+    [['-p', '-1', '-l', '127.0.0.1,192.0.2.1']],
+    [['-l', '127.0.0.1,notls:127.0.0.1']],
     [['-l', 'notls:127.0.0.1']],
     [['-u', 'nosuchuser']],
     [['-s', '/nonexistent/socket']],
@@ -380,7 +385,10 @@ describe('the command line', () => {
         .replace(/^\S*memcached(-ts)?: /, 'memcached: ')
         .replace(/: (Invalid argument|Success)$/m, ': No such file or directory')
         // Told without an end of line there, and with no errno here.
-        .replace(/^(Invalid .*"|'notls' .*)\n?(failed to listen on .*?)(: No such file or directory)?$/m, '$1\n$2')
+        .replace(
+          /^(Invalid .*"|'notls' .*|getaddrinfo.*)\n?(failed to listen on .*?)(: No such file or directory)?$/m,
+          '$1\n$2',
+        )
         .replace(/^(Authfile|Could not open authfile)(.*?): .*$/m, '$1$2');
     expect({ code: ours.code, stderr: words(ours.stderr) }).toEqual({
       code: theirs.code,

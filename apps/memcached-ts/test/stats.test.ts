@@ -1,6 +1,10 @@
 /** The keys of `stats`, `stats settings` and `stats conns`: those of Debian's memcached, and those that a monitoring exporter reads. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Client, DEBIANS, hasDebians, IO_MODES, type Server, start, startOurs } from './servers.ts';
+import { packet, readPackets } from './packets.ts';
+import { Client, DEBIANS, endsWithTest, hasDebians, IO_MODES, play, type Server, start, startOurs } from './servers.ts';
 
 /** Read by name by memcached_exporter. */
 const EXPORTED =
@@ -45,10 +49,16 @@ describe.each(IO_MODES)('stats with --io %s', (io) => {
     const got = await client.stats('settings');
     const names = Object.keys(got);
     expect(want.map(([name]) => name).filter((name) => !names.includes(name))).toEqual([]);
-    // Where the table starts and how many threads serve UDP is our own choice.
+    // How many threads serve UDP is our own choice.
     for (const [name, value] of want)
-      if (!['hashpower_init', 'num_threads_per_udp', 'tcpport'].includes(name))
-        expect(`${name} ${got[name]}`).toBe(`${name} ${value}`);
+      if (!['num_threads_per_udp', 'tcpport'].includes(name)) expect(`${name} ${got[name]}`).toBe(`${name} ${value}`);
+  });
+
+  it('settings have what commands changed, within memcached’s bounds', async () => {
+    expect(await client.ask('verbosity 99999999999\r\n')).toBe('OK\r\n');
+    expect(await client.ask('slabs automove freeratio 0.25\r\n')).toBe('OK\r\n');
+    expect(await client.stats('settings')).toMatchObject({ verbosity: '2', slab_automove_freeratio: '0.250' });
+    expect(await client.ask('verbosity 0\r\nslabs automove freeratio 0.01\r\n', 'OK\r\nOK\r\n')).toBe('OK\r\nOK\r\n');
   });
 
   it('conns has the connections of all workers, and what each is doing', async () => {
@@ -75,4 +85,71 @@ describe.each(IO_MODES)('stats with --io %s', (io) => {
     expect(text).toMatch(/^VERSION 1\.6\.45\r\nSTAT [\s\S]*END\r\nMN\r\n$/);
     for (const one of clients) one.close();
   });
+});
+
+/** Options of several servers: what `stats settings` makes of each. */
+const SETTINGS: string[][] = [
+  [
+    '-t',
+    '3',
+    '-m',
+    '100',
+    '-M',
+    '-c',
+    '200',
+    '-vvvv',
+    '-f',
+    '1.1',
+    '-n',
+    '100',
+    '-R',
+    '5',
+    '-b',
+    '7',
+    '-C',
+    '-B',
+    'ascii',
+  ],
+  ['-B', 'binary', '-F', '-X', '-W', '-A', '-D', 'é/', '-a', '777', '-I', '4m', '-o', 'no_maxconns_fast,hashpower=20'],
+  [
+    '-o',
+    'slab_automove=2,slab_automove_ratio=0.333,slab_automove_window=5,tail_repair_time=100,hash_algorithm=jenkins',
+  ],
+  ['-o', 'no_lru_crawler,lru_crawler_sleep=5,lru_crawler_tocrawl=6,hot_lru_pct=10,warm_lru_pct=11,hot_max_factor=.123'],
+  [
+    '-o',
+    'warm_max_factor=3.456,temporary_ttl=7,idle_timeout=6,watcher_logbuf_size=7,read_buf_mem_limit=10,track_sizes',
+  ],
+  ['-o', 'no_modern', '-Y', 'AUTH'],
+  ['-o', 'no_lru_maintainer,no_chunked_items,inline_ascii_resp', '-I', '2m'],
+];
+
+describe.skipIf(!hasDebians)('stats settings under options (skipped where Debian’s memcached is not installed)', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'memcached-ts-'));
+  writeFileSync(join(folder, 'auth'), 'user:password\n');
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  it.each(SETTINGS.map((args, i) => ({ args, io: IO_MODES[i % 2]! })))(
+    'are those of Debian’s memcached: $args, --io $io',
+    async ({ args, io }) => {
+      const given = args.map((arg) => (arg === 'AUTH' ? join(folder, 'auth') : arg));
+      const servers = await Promise.all([start(DEBIANS, given), startOurs(io, ['-t', '4', ...given])]);
+      for (const server of servers) endsWithTest(server);
+      const [want, got] = await Promise.all(
+        servers.map(async ({ port }) => {
+          if (given.includes('binary')) return readPackets(await play(port, [packet(0x10, { key: 'settings' })]));
+          const client = await Client.connect(port);
+          if (given.includes('-Y')) await client.ask('set a 0 0 13\r\nuser password\r\n');
+          const text = await client.ask('stats settings\r\n', 'END\r\n');
+          client.close();
+          return text.split('\r\n');
+        }),
+      );
+      const lines = (all: string[]): string[] => all.filter((line) => !/ (tcpport|num_threads_per_udp)/.test(line));
+      const names = want!.map((line) => line.split(' ').slice(0, -1).join(' '));
+      expect(lines(got!).filter((line) => names.includes(line.split(' ').slice(0, -1).join(' ')))).toEqual(
+        lines(want!).filter((line) => !/ (ext_|ssl_(?!enabled))/.test(line)),
+      );
+    },
+  );
 });
