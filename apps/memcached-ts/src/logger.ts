@@ -36,6 +36,10 @@ export const LOG_KINDS: Readonly<Record<string, number>> = {
   deletions: 16,
   sysevents: 32,
   rawcmds: 64,
+  // Of memcached's proxy, which is not here: its words are understood, and nothing happens.
+  proxyreqs: 0,
+  proxyevents: 0,
+  proxyuser: 0,
 };
 const FETCHERS = 1;
 const MUTATIONS = 2;
@@ -178,6 +182,15 @@ export class Logger implements ItemLog {
       MUTATIONS,
       `type=item_store key=${this.keyOf(ref)} status=${STATUSES[result]} cmd=${COMMANDS[mode]} ttl=${ttl} ` +
         `clsid=${items.clsid(ref)} cfd=${this.cfd} size=${items.nbytes(ref) - 2}`,
+    );
+  }
+
+  /** Of a store that found no room: there is no item to tell of. */
+  refused(bytes: Buffer, start: number, end: number, status: string, mode: number): void {
+    this.add(
+      MUTATIONS,
+      `type=item_store key=${uriEncode(bytes, start, end)} status=${status} cmd=${COMMANDS[mode]} ttl=0 clsid=0 ` +
+        `cfd=${this.cfd} size=0`,
     );
   }
 

@@ -45,8 +45,6 @@ import {
   T_DELETE_MISSES,
   T_FLUSH_CMDS,
   T_GET_MISSES,
-  T_STORE_NO_MEMORY,
-  T_STORE_TOO_LARGE,
   T_TOUCH_CMDS,
   T_TOUCH_MISSES,
 } from './engine/stats.ts';
@@ -116,6 +114,15 @@ for (const [quiet, loud] of [
 ] as const) {
   LOUD[quiet] = loud;
 }
+
+/** What a command stores as. */
+const MODES: Readonly<Record<number, number>> = {
+  [SET]: STORE_SET,
+  [ADD]: STORE_ADD,
+  [REPLACE]: STORE_REPLACE,
+  [APPEND]: STORE_APPEND,
+  [PREPEND]: STORE_PREPEND,
+};
 
 const OK = 0x00;
 const KEY_NOT_FOUND = 0x01;
@@ -497,12 +504,12 @@ export class ProtoBin extends Protocol {
     const length = this.valueLength();
     const flags = joins ? 0 : this.read32(bytes, this.extras);
     const exptime = joins ? 0 : items.expiry(this.read32(bytes, this.extras + 4));
+    const mode = MODES[command]!;
     const hash = this.assoc.hash(bytes, keyStart, keyEnd);
     const ref = items.alloc(bytes, keyStart, keyEnd, flags, exptime, length + 2);
     if (this.i32[W_DETAIL] !== 0) this.host.prefixes.count(bytes, keyStart, keyEnd, PREFIX_SET);
     if (ref === 0) {
-      const { tooLarge } = items;
-      this.f64[this.stats + (tooLarge ? T_STORE_TOO_LARGE : T_STORE_NO_MEMORY)] += 1;
+      const tooLarge = this.countRefused(bytes, keyStart, keyEnd, mode);
       if (command === SET) items.remove(bytes, keyStart, keyEnd, hash);
       this.error(conn, at, tooLarge ? TOO_LARGE : NO_MEMORY);
       return this.drop(conn, length, keyEnd);
@@ -513,9 +520,7 @@ export class ProtoBin extends Protocol {
     conn.casLo = this.casLo;
     conn.opcode = this.opcode;
     conn.opaque = this.opaque;
-    if (joins) conn.mode = command === APPEND ? STORE_APPEND : STORE_PREPEND;
-    else if (this.useCas && (this.casHi !== 0 || this.casLo !== 0)) conn.mode = STORE_CAS;
-    else conn.mode = command === SET ? STORE_SET : command === ADD ? STORE_ADD : STORE_REPLACE;
+    conn.mode = !joins && this.useCas && (this.casHi !== 0 || this.casLo !== 0) ? STORE_CAS : mode;
     this.values.beginFill(conn, ref, length);
     return keyEnd;
   }
@@ -598,7 +603,7 @@ export class ProtoBin extends Protocol {
       items.countDeltaMiss(incr);
     } else {
       const length = writeU64(digits, 0, hi, lo);
-      const fresh = items.createLocked(bytes, keyStart, keyEnd, hash, 0, items.expiry(exptime), digits, length);
+      const fresh = items.createCounterLocked(bytes, keyStart, keyEnd, hash, items.expiry(exptime), digits, length);
       if (fresh === 0) status = NO_MEMORY;
       casHi = items.linkedCasHi;
       casLo = items.linkedCasLo;

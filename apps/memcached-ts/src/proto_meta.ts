@@ -45,15 +45,7 @@ import {
   THREAD_CLASS_COUNTERS,
   W_TIME,
 } from './engine/layout.ts';
-import {
-  S_DELETE_HITS,
-  S_SET_CMDS,
-  T_DELETE_MISSES,
-  T_GET_MISSES,
-  T_META_CMDS,
-  T_STORE_NO_MEMORY,
-  T_STORE_TOO_LARGE,
-} from './engine/stats.ts';
+import { S_DELETE_HITS, S_SET_CMDS, T_DELETE_MISSES, T_GET_MISSES, T_META_CMDS } from './engine/stats.ts';
 import { writeU32, writeU64 } from './numbers.ts';
 import { Protocol } from './protocol.ts';
 import {
@@ -578,8 +570,7 @@ export class ProtoMeta extends Protocol {
     const hash = this.hash();
     const ref = items.alloc(this.key, this.keyStart, this.keyEnd, this.clientFlags, exptime, nbytes);
     if (ref === 0) {
-      const { tooLarge } = items;
-      this.f64[this.stats + (tooLarge ? T_STORE_TOO_LARGE : T_STORE_NO_MEMORY)] += 1;
+      const tooLarge = this.countRefused(this.key, this.keyStart, this.keyEnd, mode);
       // What could not be replaced must not be found any more, whatever the mode.
       items.remove(this.key, this.keyStart, this.keyEnd, hash);
       return this.swallow(conn, nbytes, tooLarge ? R_TOO_LARGE : R_NO_MEMORY_STORING, next);
@@ -749,7 +740,7 @@ export class ProtoMeta extends Protocol {
     } else if (result !== DELTA_OK) {
       digits = this.digits;
       length = writeU64(digits, 0, this.initialHi, this.initialLo);
-      ref = items.createLocked(key, keyStart, keyEnd, hash, 0, 0, digits, length);
+      ref = items.createCounterLocked(key, keyStart, keyEnd, hash, 0, digits, length);
       if (ref === 0) fault = R_NO_MEMORY_NEW;
     }
     let to = 0;

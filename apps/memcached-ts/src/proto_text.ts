@@ -69,8 +69,6 @@ import {
   T_DELETE_MISSES,
   T_FLUSH_CMDS,
   T_GET_MISSES,
-  T_STORE_NO_MEMORY,
-  T_STORE_TOO_LARGE,
   T_TOUCH_CMDS,
   T_TOUCH_MISSES,
 } from './engine/stats.ts';
@@ -705,8 +703,7 @@ export class ProtoText extends Protocol {
     const hash = this.hashKey(bytes);
     const ref = items.alloc(bytes, tokenStart[1], tokenEnd[1], flags, exptime, nbytes);
     if (ref === 0) {
-      const tooLarge = items.tooLarge;
-      this.f64[this.stats + (tooLarge ? T_STORE_TOO_LARGE : T_STORE_NO_MEMORY)] += 1;
+      const tooLarge = this.countRefused(bytes, tokenStart[1], tokenEnd[1], mode);
       // A set that fails must not leave the value it was to replace.
       if (mode === STORE_SET) items.remove(bytes, tokenStart[1], tokenEnd[1], hash);
       // Running out of memory is told even to those who asked for silence.
@@ -906,9 +903,8 @@ export class ProtoText extends Protocol {
     const words = this.words(bytes).slice(1);
     let kinds = 0;
     for (const word of words.length === 0 ? ['fetchers'] : words) {
-      const kind = Object.hasOwn(LOG_KINDS, word) ? LOG_KINDS[word]! : 0;
-      if (kind === 0) return this.answer(conn, false, R_ERROR, next);
-      kinds |= kind;
+      if (!Object.hasOwn(LOG_KINDS, word)) return this.answer(conn, false, R_ERROR, next);
+      kinds |= LOG_KINDS[word]!;
     }
     if (conn.isDatagram) return this.answer(conn, false, R_WATCHER_FAILED, next);
     const at = this.room(conn);

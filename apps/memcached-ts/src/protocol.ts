@@ -13,6 +13,8 @@ import type { Locks } from './engine/locks.ts';
 import {
   S_TOUCH_HITS,
   T_BYTES_WRITTEN,
+  T_STORE_NO_MEMORY,
+  T_STORE_TOO_LARGE,
   T_TOUCH_CMDS,
   threadBase,
   threadClassBase,
@@ -85,6 +87,14 @@ export abstract class Protocol {
     conn.swallowLeft = bytes;
     conn.swallowReply = reply;
     return next;
+  }
+
+  /** The last `alloc` of an item for a store of this mode found no room: whether it can never fit. */
+  protected countRefused(bytes: Buffer, start: number, end: number, mode: number): boolean {
+    const { tooLarge, log } = this.items;
+    this.f64[this.stats + (tooLarge ? T_STORE_TOO_LARGE : T_STORE_NO_MEMORY)] += 1;
+    if (log !== null) log.refused(bytes, start, end, tooLarge ? 'too_large' : 'no_memory', mode);
+    return tooLarge;
   }
 
   /** A hit of an item in `list`: of a get, or of a get that also gave it a new expiry. */

@@ -552,8 +552,8 @@ class Server implements Sink, Host {
       return;
     }
     const answered = !conn.blocked && conn.state !== CONN_WAIT;
-    if (conn.state === CONN_CLOSING || (conn.ended && answered) || !this.withinBounds(conn, received))
-      this.finish(conn);
+    if (conn.state === CONN_CLOSING || (conn.ended && answered)) this.finish(conn);
+    else if (!this.withinBounds(conn, received)) this.finish(conn, 'error');
   }
 
   /** `received`: bytes that just came in. */

@@ -158,6 +158,7 @@ const DIGITS_U64_MAX = 20;
 export interface ItemLog {
   get(bytes: Buffer, start: number, end: number, status: string, ref: number): void;
   store(ref: number, result: number, mode: number): void;
+  refused(bytes: Buffer, start: number, end: number, status: string, mode: number): void;
   eviction(ref: number): void;
   deletion(ref: number, command: string): void;
   /** Of the background work; no lock is held. */
@@ -967,10 +968,28 @@ export class Items {
     source.copy(this.u8, data, 0, length);
     this.u8[data + length] = 0x0d;
     this.u8[data + length + 1] = 0x0a;
-    const old = this.find(bytes, start, end, hash);
+    const old = this.assoc.find(bytes, start, end, hash);
     if (old !== 0) this.unlink(old, hash);
     this.link(ref, hash);
     this.releaseLocked(ref);
+    return ref;
+  }
+
+  /** As `createLocked` for a number that a command counts from, which memcached's log has as an `add`. */
+  createCounterLocked(
+    bytes: Buffer,
+    start: number,
+    end: number,
+    hash: number,
+    exptime: number,
+    source: Buffer,
+    length: number,
+  ): number {
+    const ref = this.createLocked(bytes, start, end, hash, 0, exptime, source, length);
+    if (this.log !== null && ref !== 0) {
+      this.log.get(bytes, start, end, 'not_found', 0);
+      this.log.store(ref, STORED, STORE_ADD);
+    }
     return ref;
   }
 
