@@ -127,7 +127,7 @@ const VARIANTS: Variant[] = [
       ...[900, 975, 976, 1024, 2000, 5000, 100_000, 1_000_000, 1_048_000, 1_048_576].flatMap((bytes) => [
         `set a 7 0 ${bytes}\r\n${'a'.repeat(bytes)}\r\n`,
         'get a\r\n',
-        'append a 0 0 300\r\n' + 'b'.repeat(300) + '\r\n',
+        `append a 0 0 300\r\n${'b'.repeat(300)}\r\n`,
         'mg a s v\r\n',
       ]),
     ],
