@@ -238,6 +238,7 @@ export interface LocConf {
   gunzip: boolean;
   charset: Template;
   sourceCharset: Template;
+  overrideCharset: boolean;
   charsetTypes: string[];
   chunkedTransfer: boolean;
   limitReqs: { zone: string; burst: number; delay: number }[];

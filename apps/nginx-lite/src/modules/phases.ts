@@ -11,7 +11,7 @@ import { additionFilter, additionJoinFilter } from './addition/module.ts';
 import { authBasicHandler } from './auth-basic/handler.ts';
 import { authRequestHandler } from './auth-request/module.ts';
 import { autoindexHandler } from './autoindex/module.ts';
-import { charsetFilter } from './charset/filter.ts';
+import { charsetFilter, charsetPartFilter } from './charset/filter.ts';
 import { emptyGifHandler } from './empty-gif/module.ts';
 import { gunzipFilter, gzipFilter } from './gzip/filter.ts';
 import { gzipStaticHandler } from './gzip/static.ts';
@@ -64,4 +64,4 @@ export const HEADER_FILTERS: HeaderFilter[] = [
 ];
 
 /** What works on each part of an answer that subrequests are parts of. */
-export const PART_FILTERS: HeaderFilter[] = [gunzipFilter, subFilter, ssiFilter];
+export const PART_FILTERS: HeaderFilter[] = [gunzipFilter, subFilter, charsetPartFilter, ssiFilter];

@@ -2,7 +2,7 @@
 
 import { Args, Context, type Directive, HTTP_ALL, HTTP_ALL_IF } from '../../conf/directives.ts';
 import type { LocConf } from '../../conf/model.ts';
-import { accept, flag, loc } from '../../conf/setters.ts';
+import { flag, loc } from '../../conf/setters.ts';
 import { setTypes } from '../gzip/conf.ts';
 import { setCharsetMap } from './map.ts';
 
@@ -15,9 +15,10 @@ const TYPES = [
   'application/rss+xml',
 ];
 
-export const CHARSET_DEFAULTS: Pick<LocConf, 'charset' | 'sourceCharset' | 'charsetTypes'> = {
+export const CHARSET_DEFAULTS: Pick<LocConf, 'charset' | 'sourceCharset' | 'overrideCharset' | 'charsetTypes'> = {
   charset: 'off',
   sourceCharset: 'off',
+  overrideCharset: false,
   charsetTypes: TYPES,
 };
 
@@ -36,6 +37,5 @@ export const CHARSET_DIRECTIVES: Directive[] = [
   },
   { name: 'charset_map', contexts: Context.Http, args: Args.Take2, block: true, set: setCharsetMap },
   { name: 'charset_types', contexts: HTTP_ALL, args: Args.OneOrMore, set: setTypes('charsetTypes', ['text/html']) },
-  // Concerns answers that come with a charset of their own, which files do not.
-  { name: 'override_charset', contexts: HTTP_ALL_IF, args: Args.Flag, set: accept(flag) },
+  { name: 'override_charset', contexts: HTTP_ALL_IF, args: Args.Flag, set: loc('overrideCharset', flag) },
 ];

@@ -13,12 +13,9 @@ import { acceptsGzip } from './accepts.ts';
 
 const STATUSES = new Set([200, 403, 404]);
 
-/** Whether a type is one of a filter's. */
+/** Whether a type is one of a filter's: as it was configured, parameters and all. */
 export function typeIs(r: Request, types: readonly string[]): boolean {
-  if (types.includes('*')) return true;
-  const semicolon = r.contentType.indexOf(';');
-  const type = (semicolon < 0 ? r.contentType : r.contentType.slice(0, semicolon)).trimEnd().toLowerCase();
-  return type !== '' && types.includes(type);
+  return types.includes('*') || (r.contentType !== '' && types.includes(r.contentType.toLowerCase()));
 }
 
 /** A body that a filter changes has no known length, no ranges, and at most a weak tag. */
