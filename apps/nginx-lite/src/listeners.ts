@@ -7,6 +7,7 @@
  */
 
 import { rmSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { closeDescriptor, listenGroup, listenTcp, listenUnix, localAddress, tuneListener } from '@megapipe/core';
 import { ConfError, type LogLevelName } from './conf/errors.ts';
 import type { Listen, Model } from './conf/model.ts';
@@ -125,7 +126,7 @@ export class Listeners {
 
   private bind(listen: Listen, model: Model): Bound {
     if (listen.family === 'Unix') {
-      return boundOf(listen.text, [listenUnix({ path: listen.host, backlog: listen.backlog, mode: 0o666 })]);
+      return boundOf(listen.text, [listenUnix({ path: resolve(listen.host), backlog: listen.backlog, mode: 0o666 })]);
     }
     const { host, port, backlog, ipv6Only } = listen;
     // An address and the wildcard of its port are two sockets here; only SO_REUSEPORT lets both listen.
@@ -156,7 +157,7 @@ export class Listeners {
       this.bound.delete(text);
       if (bound === undefined) continue;
       for (const fd of bound.fds) closeDescriptor(fd);
-      if (bound.path?.startsWith('/') && !this.keepFiles) rmSync(bound.path, { force: true });
+      if (bound.path !== null && !this.keepFiles) rmSync(bound.path, { force: true });
     }
   }
 
@@ -172,7 +173,7 @@ export class Listeners {
 }
 
 function boundOf(text: string, fds: number[]): Bound {
-  if (text.startsWith('unix:')) return { fds, host: text, port: 0, path: text.slice(5) };
+  if (text.startsWith('unix:')) return { fds, host: text, port: 0, path: resolve(text.slice(5)) };
   const at = localAddress(fds[0] as number);
   return { fds, host: at.host, port: at.port, path: null };
 }

@@ -10,20 +10,23 @@ process.on('SIGUSR1', () => {});
 
 import { spawn } from 'node:child_process';
 import { accessSync, closeSync, constants, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { constants as system } from 'node:os';
 import { dirname, isAbsolute, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type CommandLine, configureText, helpText, parseCommandLine, UsageError } from './cli.ts';
 import { type Loaded, loadConfiguration } from './conf/compile.ts';
-import { ConfError } from './conf/errors.ts';
+import { ConfError, type LogLevelName } from './conf/errors.ts';
+import { testConfiguration } from './configuration-test.ts';
 import { INHERITED_ENV } from './inherited.ts';
 import { errnoOf, strerror } from './log/errno.ts';
 import { ErrorLogWriter } from './log/error-log.ts';
-import { makeTempPaths } from './temp-paths.ts';
 import { VERSION_LINE } from './version.ts';
 
 /** Set in the environment of the process that `daemon on` starts; names the descriptor of the starter's stderr. */
 const DAEMON_ENV = 'NGINX_LITE_DAEMON';
 const SIGNALS = { stop: 'SIGTERM', quit: 'SIGQUIT', reload: 'SIGHUP', reopen: 'SIGUSR1' } as const;
+
+const { signals } = system;
 
 const home = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 
@@ -76,21 +79,13 @@ function openStartLog(places: Places): number {
   }
 }
 
-function report(log: number, level: string, message: string): void {
-  say(`nginx: [${level}] ${message}\n`);
-  if (log >= 0) new ErrorLogWriter([log]).write([{ file: 0, level: 'debug' }], level as 'emerg', message);
-}
+/** Levels that the terminal hears of. */
+const LOUD: readonly LogLevelName[] = ['emerg', 'alert', 'crit', 'error', 'warn'];
 
-/** Makes folders and opens every log once, as nginx does even for -t. */
-function tryFiles(loaded: Loaded): void {
-  makeTempPaths(loaded.model.tempPaths, loaded.model.user);
-  for (const file of loaded.model.files) {
-    try {
-      closeSync(openSync(Buffer.from(file, 'latin1'), 'a', 0o644));
-    } catch (error) {
-      throw new ConfError(`open() "${file}" failed (${strerror(errnoOf(error))})`);
-    }
-  }
+/** To the start-up log; the terminal gets a line of its own, unless it is that log. */
+function report(log: number, level: LogLevelName, message: string): void {
+  if (log >= 0 && LOUD.includes(level)) say(`nginx: [${level}] ${message}\n`);
+  new ErrorLogWriter([log < 0 ? stderrFd : log]).write([{ file: 0, level: 'debug' }], level, message);
 }
 
 function dump(loaded: Loaded): void {
@@ -117,7 +112,7 @@ function signal(name: keyof typeof SIGNALS, pidFile: string, log: number): numbe
     process.kill(Number(pid), SIGNALS[name]);
     return 0;
   } catch (error) {
-    report(log, 'alert', `kill(${pid}, ${SIGNALS[name].slice(3)}) failed (${strerror(errnoOf(error))})`);
+    report(log, 'alert', `kill(${pid}, ${signals[SIGNALS[name]]}) failed (${strerror(errnoOf(error))})`);
     return 1;
   }
 }
@@ -165,26 +160,28 @@ async function run(args: readonly string[]): Promise<number | null> {
     }
   }
   const log = openStartLog(places);
+  const load = {
+    ...places,
+    globals: bytes(line.globals),
+    onMessage: (level: LogLevelName, message: string): void => report(log, level, message),
+  };
+  if (line.test) {
+    const { loaded, error } = await testConfiguration(load, line.quiet, (text) => say(`nginx: ${text}\n`));
+    if (error !== null) report(log, error.level, error.message);
+    const verdict = error === null ? 'is successful' : 'failed';
+    if (error !== null || !line.quiet) say(`nginx: configuration file ${places.confFile} test ${verdict}\n`);
+    if (loaded !== null && line.dump) dump(loaded);
+    return error === null ? 0 : 1;
+  }
   let loaded: Loaded;
   try {
-    loaded = loadConfiguration({ ...places, globals: bytes(line.globals) });
-    for (const warning of loaded.warnings) report(log, 'warn', warning);
-    if (line.test) tryFiles(loaded);
+    loaded = loadConfiguration(load);
   } catch (error) {
     if (!(error instanceof ConfError)) throw error;
     report(log, error.level, error.message);
-    if (line.test) say(`nginx: configuration file ${places.confFile} test failed\n`);
     return 1;
   }
   const { model } = loaded;
-  if (line.test) {
-    if (!line.quiet) {
-      say(`nginx: the configuration file ${places.confFile} syntax is ok\n`);
-      say(`nginx: configuration file ${places.confFile} test is successful\n`);
-    }
-    if (line.dump) dump(loaded);
-    return 0;
-  }
   if (line.signal !== null) return signal(line.signal, model.pid, log);
   // A new binary (USR2) is in the background already when the old one was.
   const inherited = process.env[INHERITED_ENV] ?? null;

@@ -406,8 +406,8 @@ export class Master {
 
   private async reconfigure(): Promise<void> {
     const { prefix, confFile, globals, errorLog } = this.options;
-    const { model, warnings } = loadConfiguration({ prefix, confFile, globals, errorLog });
-    for (const warning of warnings) this.message('warn', warning);
+    const onMessage = (level: LogLevelName, message: string): void => this.message(level, message);
+    const { model } = loadConfiguration({ prefix, confFile, globals, errorLog, onMessage });
     const zones = this.zonesFor(model);
     makeTempPaths(model.tempPaths, model.user);
     const logFds = openLogs(model.files);

@@ -492,6 +492,16 @@ describe('-t and its friends', () => {
     expect(await runLite(args)).toEqual({ code: 1, stdout: '', stderr: text });
   });
 
+  test('-s to a process that is gone says which signal', async () => {
+    writeUnder(dir, 'stale.conf', 'pid logs/stale.pid;\nevents {}\n');
+    writeUnder(dir, 'logs/stale.pid', '4194303\n');
+    expect(await runLite(['-s', 'stop', '-p', dir, '-c', 'stale.conf'])).toEqual({
+      code: 1,
+      stdout: '',
+      stderr: 'nginx: [alert] kill(4194303, 15) failed (3: No such process)\n',
+    });
+  });
+
   test('a log that cannot be opened fails the test', async () => {
     writeUnder(dir, 'log.conf', 'error_log nowhere/e.log;\nevents {}\n');
     expect((await runLite(['-t', '-p', dir, '-c', 'log.conf'])).stderr).toContain(

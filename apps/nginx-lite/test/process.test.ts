@@ -102,7 +102,7 @@ test('-s finds the master by its pid file and signals it', async () => {
   await server.logged('error.log', 'reconfiguring');
   expect((await runLite(['-p', server.dir, '-c', file, '-s', 'stop'])).code).toBe(0);
   expect(await ended).toBe(0);
-  const late = await runLite(['-p', server.dir, '-c', file, '-s', 'stop', '-e', 'stderr']);
+  const late = await runLite(['-p', server.dir, '-c', file, '-s', 'stop']);
   expect(late).toEqual({
     code: 1,
     stdout: '',
@@ -139,7 +139,7 @@ test('daemon on: the command ends when the server serves, and fails with it', as
 test('a start that fails leaves no pid file and says why', async () => {
   const dir = makePrefix();
   writeUnder(dir, 'n.conf', conf('server { listen 127.0.0.1:1; access_log nowhere/a.log; }'));
-  const result = await runLite(['-p', dir, '-c', 'n.conf', '-e', 'stderr']);
+  const result = await runLite(['-p', dir, '-c', 'n.conf']);
   expect(result.code).toBe(1);
   expect(result.stderr).toContain(
     `nginx: [emerg] open() "${dir}/nowhere/a.log" failed (2: No such file or directory)\n`,

@@ -16,14 +16,13 @@ import type {
   ServerName,
   SrvConf,
   Template,
-  TemplatePart,
   VariableDecl,
   Zone,
 } from './model.ts';
 import type { ConfContext } from './parser.ts';
 import { compilePattern, PatternError } from './regex.ts';
 import type { User } from './user.ts';
-import { OVERRIDABLE, VARIABLES } from './variable-names.ts';
+import { CHANGEABLE, OVERRIDABLE, VARIABLES } from './variable-names.ts';
 import { namesOf, parseTemplate } from './variables.ts';
 
 /** One `{ … }` of the file, or the file itself. */
@@ -81,6 +80,7 @@ export interface MainSettings {
   masterProcess?: boolean;
   workerProcesses?: number;
   workerAffinity?: number[][];
+  affinityAuto?: true;
   pid?: string;
   user?: User;
   env?: string[];
@@ -117,6 +117,9 @@ export class Builder {
   readonly logBuffers = new Map<number, string>();
   /** Folders of temporary files, and where they were first named. */
   readonly tempPaths = new Map<string, { levels: number[]; file: string; line: number }>();
+  /** Thread pools, which are only checked, and those that `aio` names. */
+  readonly threadPools = new Set<string>();
+  readonly askedPools: { name: string; where: string }[] = [];
   readonly zones: Zone[] = [];
   readonly variables: VariableDecl[] = [];
   readonly usedZones: string[] = [];
@@ -126,6 +129,8 @@ export class Builder {
   duplicateLocation: string | null = null;
   /** Variables that templates use, checked when the file is complete. */
   readonly usedVariables = new Set<string>();
+  /** Those that are asked for by name alone, where `$1` is no variable. */
+  readonly namedVariables = new Set<string>();
   /** Variables that named captures define. */
   readonly captureNames = new Set<string>();
 
@@ -150,7 +155,11 @@ export class Builder {
 
   /** A block such as `map` defines a variable; a later one of the same name takes its place. */
   defineVariable(cf: ConfContext, decl: VariableDecl): void {
-    if ((VARIABLES as readonly string[]).includes(decl.name) && !OVERRIDABLE.has(decl.name))
+    if (
+      (VARIABLES as readonly string[]).includes(decl.name) &&
+      !OVERRIDABLE.has(decl.name) &&
+      !CHANGEABLE.has(decl.name)
+    )
       cf.fail(`the duplicate "${decl.name}" variable`);
     const index = this.variables.findIndex((each) => each.name === decl.name);
     if (index < 0) this.variables.push(decl);
@@ -169,11 +178,6 @@ export class Builder {
     if (typeof template !== 'string' && !Array.isArray(template)) cf.fail(template.error);
     for (const name of namesOf(template)) this.usedVariables.add(name);
     return template;
-  }
-
-  templateParts(cf: ConfContext, text: string): TemplatePart[] {
-    const template = this.template(cf, text);
-    return typeof template === 'string' ? (template === '' ? [] : [template]) : template;
   }
 
   pattern(cf: ConfContext, pattern: string, caseless: boolean): RegExp {

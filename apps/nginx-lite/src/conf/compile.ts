@@ -25,7 +25,7 @@ import { formatIndex, LOG_DEFAULTS } from '../modules/log/conf.ts';
 import { MIRROR_DEFAULTS } from '../modules/mirror/module.ts';
 import { RANDOM_INDEX_DEFAULTS } from '../modules/random-index/module.ts';
 import { REALIP_DEFAULTS } from '../modules/realip/conf.ts';
-import { REFERER_DEFAULTS } from '../modules/referer/module.ts';
+import { REFERER_DEFAULTS, uselessReferers } from '../modules/referer/module.ts';
 import { REWRITE_DEFAULTS } from '../modules/rewrite/conf.ts';
 import { SECURE_LINK_DEFAULTS } from '../modules/secure-link/module.ts';
 import { SLICE_DEFAULTS } from '../modules/slice/module.ts';
@@ -38,8 +38,9 @@ import { USERID_DEFAULTS } from '../modules/userid/module.ts';
 import { Builder, type Level, type ListenDecl, type LocationDecl, type ServerDecl } from './builder.ts';
 import { Context } from './directives.ts';
 import { ConfError } from './errors.ts';
+import { HostnameKeys } from './hostname-keys.ts';
 import type { ErrorLog, Http, Listen, Location, LocConf, Model, Server, SrvConf } from './model.ts';
-import { ConfContext, type DumpedFile } from './parser.ts';
+import { ConfContext, type DumpedFile, type OnMessage } from './parser.ts';
 import { findGroup, findUser, type User } from './user.ts';
 import { isKnownVariable } from './variable-names.ts';
 
@@ -71,34 +72,52 @@ export interface LoadOptions {
   globals: string;
   /** Start-up log (`-e`), absolute, or 'stderr'. */
   errorLog: string;
+  /** Takes messages that stop nothing in their order, also those before an error. */
+  onMessage?: OnMessage;
+  /** Every file was read; what is checked from here on concerns the whole. */
+  onSyntaxOk?: () => void;
 }
 
 export interface Loaded {
   model: Model;
   files: DumpedFile[];
-  warnings: string[];
 }
 
 /** Reads, checks and compiles a configuration. Throws ConfError. */
 export function loadConfiguration(options: LoadOptions): Loaded {
   const builder = new Builder(options.prefix, options.confFile);
   const top = Builder.level(Context.Main, null);
-  const cf = new ConfContext(DIRECTIVE_TABLE, builder, top);
+  const cf = new ConfContext(DIRECTIVE_TABLE, builder, top, options.onMessage ?? (() => {}));
   if (options.globals !== '') cf.parseParameter(options.globals);
   cf.parseFile(options.confFile);
-  if (builder.main.events === undefined) throw new ConfError('no "events" section in configuration');
-  const model = compile(builder, cf, options);
-  return { model, files: cf.files, warnings: cf.warnings };
+  return { model: compile(builder, cf, options), files: cf.files };
 }
 
 function compile(builder: Builder, cf: ConfContext, options: LoadOptions): Model {
   const main = builder.main;
   const workerConnections = main.workerConnections ?? 512;
-  if (workerConnections === 0) throw new ConfError('0 worker_connections are not enough');
   const mainLogs = main.errorLogs ?? [
     { file: options.errorLog === 'stderr' ? -1 : builder.file(options.errorLog), level: 'error' as const },
   ];
   const http = main.http === undefined ? null : compileHttp(builder, cf, main.http, mainLogs, options.prefix);
+  options.onSyntaxOk?.();
+  if (main.events === undefined) throw new ConfError('no "events" section in configuration');
+  const listens = http?.listens.length ?? 0;
+  if (workerConnections < listens + 1)
+    throw new ConfError(`${workerConnections} worker_connections are not enough for ${listens} listening sockets`);
+  const asked = builder.askedPools.find(({ name }) => !builder.threadPools.has(name));
+  if (asked !== undefined) throw new ConfError(`unknown thread pool "${asked.name}"${asked.where}`);
+  const masks = main.workerAffinity?.length ?? 0;
+  if (!main.affinityAuto && masks > 1 && masks !== (main.workerProcesses ?? 1)) {
+    cf.onMessage(
+      'warn',
+      'the number of "worker_processes" is not equal to the number of "worker_cpu_affinity" masks, using last mask for remaining worker processes',
+    );
+  }
+  for (const name of builder.usedZones) {
+    if (!builder.zones.some((each) => each.name === name))
+      throw new ConfError(`zero size shared memory zone "${name}"`);
+  }
   return {
     prefix: options.prefix,
     confPrefix: builder.confPrefix,
@@ -107,7 +126,7 @@ function compile(builder: Builder, cf: ConfContext, options: LoadOptions): Model
     masterProcess: main.masterProcess ?? true,
     workerProcesses: main.workerProcesses ?? 1,
     workerAffinity: main.workerAffinity ?? [],
-    pid: main.pid ?? `${options.prefix}logs/nginx.pid`,
+    pid: main.pid || `${options.prefix}logs/nginx.pid`,
     user: main.user ?? defaultUser(),
     env: main.env ?? [],
     limits: {
@@ -121,7 +140,7 @@ function compile(builder: Builder, cf: ConfContext, options: LoadOptions): Model
     workerShutdownTimeoutMs: main.workerShutdownTimeoutMs ?? 0,
     errorLogs: mainLogs,
     files: builder.files,
-    tempPaths: tempPathsOf(http),
+    tempPaths: [...new Set([...builder.tempPaths.keys(), ...tempPathsOf(http)])],
     http,
   };
 }
@@ -184,13 +203,11 @@ function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: 
       },
     ];
   }
-  for (const name of builder.usedZones) {
-    if (!builder.zones.some((each) => each.name === name))
-      throw new ConfError(`zero size shared memory zone "${name}"`);
-  }
   const locations: Location[] = [];
   const servers = builder.servers.map((server) => compileServer(server, defaults, locations));
   for (const { conf } of locations) {
+    const useless = uselessReferers(conf);
+    if (useless !== null) throw new ConfError(useless);
     const missing = missingMap(builder.charsetMaps, conf);
     if (missing !== null)
       throw new ConfError(`no "charset_map" between the charsets "${missing[0]}" and "${missing[1]}"`);
@@ -200,8 +217,9 @@ function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: 
     ...builder.setVariables,
     ...builder.variables.map((each) => each.name),
   ]);
-  for (const name of builder.usedVariables) {
-    if (!isKnownVariable(name) && !defined.has(name)) throw new ConfError(`unknown "${name}" variable`);
+  for (const name of [...builder.usedVariables, ...builder.namedVariables]) {
+    const known = isKnownVariable(name) && !(builder.namedVariables.has(name) && /^\d/.test(name));
+    if (!known && !defined.has(name)) throw new ConfError(`unknown "${name}" variable`);
   }
   return {
     listens: compileListens(builder, cf),
@@ -274,7 +292,6 @@ function mergeSrv(level: Level): SrvConf {
 function compileListens(builder: Builder, cf: ConfContext): Listen[] {
   const listens = new Map<string, Listen>();
   const explicitDefaults = new Set<string>();
-  const seenNames = new Map<string, Set<string>>();
   for (const [index, server] of builder.servers.entries()) {
     for (const decl of server.listens.length > 0 ? server.listens : [defaultListen()]) {
       let listen = listens.get(decl.text);
@@ -293,7 +310,6 @@ function compileListens(builder: Builder, cf: ConfContext): Listen[] {
           servers: [],
         };
         listens.set(decl.text, listen);
-        seenNames.set(decl.text, new Set());
       }
       if (decl.backlog !== undefined) listen.backlog = decl.backlog;
       if (decl.reusePort !== undefined) listen.reusePort = decl.reusePort;
@@ -304,35 +320,26 @@ function compileListens(builder: Builder, cf: ConfContext): Listen[] {
         explicitDefaults.add(decl.text);
         listen.defaultServer = index;
       }
-      const seen = seenNames.get(decl.text) as Set<string>;
-      const given = server.names.length > 0 ? server.names : [{ name: '', regex: null }];
-      const names = given.filter((each) => {
-        if (each.regex !== null) return true;
-        if (seen.has(each.name)) {
-          cf.warnings.push(`conflicting server name "${each.name}" on ${decl.text}, ignored`);
-          return false;
-        }
-        seen.add(each.name);
-        return true;
-      });
+      const names = server.names.length > 0 ? server.names : [{ name: '', regex: null }];
       listen.servers.push({ server: index, names });
     }
   }
-  for (const listen of listens.values()) refuseBadWildcards(listen);
+  for (const listen of listens.values()) checkNames(cf, listen);
   return [...listens.values()];
 }
 
-/** A `*` is for the first or the last label; where only one server is there, nobody looks at its names. */
-function refuseBadWildcards(listen: Listen): void {
+/** Names that several servers of an address have. Where only one server is there, nobody looks at its names. */
+function checkNames(cf: ConfContext, listen: Listen): void {
   if (listen.servers.length < 2) return;
-  for (const { names } of listen.servers) {
-    for (const { name, regex } of names) {
-      const stars = name.split('*').length - 1;
-      if (regex !== null || stars === 0) continue;
-      if (stars > 1 || name.startsWith('*.') === name.endsWith('.*')) {
-        throw new ConfError(`invalid server name or wildcard "${name}" on ${listen.text}`);
-      }
-    }
+  const keys = new HostnameKeys();
+  for (const server of listen.servers) {
+    server.names = server.names.filter(({ name, regex }) => {
+      if (regex !== null) return true;
+      const added = keys.add(name);
+      if (added === 'invalid') throw new ConfError(`invalid server name or wildcard "${name}" on ${listen.text}`);
+      if (added === 'known') cf.onMessage('warn', `conflicting server name "${name}" on ${listen.text}, ignored`);
+      return added === 'new';
+    });
   }
 }
 

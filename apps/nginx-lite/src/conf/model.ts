@@ -164,12 +164,13 @@ export interface GeoDecl {
   /** Variable with the address; null: the client's. */
   source: string | null;
   networks: { network: Network; value: string }[];
-  /** IPv4 ranges as numbers; value null: deleted. */
-  ranges: { low: number; high: number; value: string | null }[];
+  /** IPv4 ranges as numbers, sorted, apart from each other. */
+  ranges: { low: number; high: number; value: string }[];
   useRanges: boolean;
   proxies: Network[];
   recursive: boolean;
-  fallback: string;
+  /** Of what is in no range; null: none was given. */
+  fallback: string | null;
 }
 
 export interface SplitDecl {
@@ -196,6 +197,13 @@ export type Expires =
   | { kind: 'off' | 'epoch' | 'max' }
   | { kind: 'access' | 'modified'; seconds: number }
   | { kind: 'daily'; seconds: number };
+
+/** Words that each answer has by itself. */
+export interface ExpiresTemplate {
+  kind: 'variable';
+  modified: boolean;
+  text: Template;
+}
 
 export interface OpenFileCache {
   max: number;
@@ -307,13 +315,14 @@ export interface LocConf {
   limitRateAfter: Template;
   internal: boolean;
   addHeaders: AddHeader[];
-  expires: Expires;
+  expires: Expires | ExpiresTemplate;
   accessLogs: AccessLog[];
   openLogFileCache: OpenLogFileCache | 'off';
   errorLogs: ErrorLog[];
   openFileCache: OpenFileCache | 'off' | null;
   openFileCacheValidSec: number;
   openFileCacheErrors: boolean;
+  openFileCacheMinUses: number;
   clientMaxBodySize: number;
   clientBodyBufferSize: number;
   clientBodyTimeoutMs: number;
@@ -361,6 +370,8 @@ export interface SrvConf {
   ignoreInvalidHeaders: boolean;
   underscoresInHeaders: boolean;
   mergeSlashes: boolean;
+  connectionPoolSize: number;
+  maxHeaders: number;
 }
 
 export type LocationKind = 'server' | 'exact' | 'prefix' | 'noregex' | 'regex' | 'named';

@@ -11,7 +11,7 @@ import { dirname, isAbsolute } from 'node:path';
 import { strerror } from '../log/errno.ts';
 import type { Builder, Level } from './builder.ts';
 import { Args, argumentsFit, Context, type Directive } from './directives.ts';
-import { ConfError } from './errors.ts';
+import { ConfError, type LogLevelName } from './errors.ts';
 import { LexError, Lexer, Token } from './lexer.ts';
 
 /** Directives of nginx that belong to a module which is not part of this server: name → module. */
@@ -24,6 +24,8 @@ export interface DirectiveTable {
 
 /** Takes each directive of a block in place of the table (`types`). */
 export type BlockHandler = (cf: ConfContext, args: string[]) => string | undefined;
+
+export type OnMessage = (level: LogLevelName, message: string) => void;
 
 interface OpenFile {
   path: string;
@@ -42,16 +44,18 @@ export class ConfContext {
   level: Level;
   /** Every file read, once, in the order of first use (for `-T`). */
   readonly files: DumpedFile[] = [];
-  readonly warnings: string[] = [];
   /** The directive being handled. */
   directive = '';
+  /** Takes messages that stop nothing, complete with their place. */
+  readonly onMessage: OnMessage;
   private readonly table: DirectiveTable;
   private file: OpenFile | null = null;
   private blockHandler: BlockHandler | null = null;
   private depth = 0;
 
-  constructor(table: DirectiveTable, builder: Builder, level: Level) {
+  constructor(table: DirectiveTable, builder: Builder, level: Level, onMessage: OnMessage) {
     this.table = table;
+    this.onMessage = onMessage;
     this.builder = builder;
     this.level = level;
   }
@@ -81,7 +85,11 @@ export class ConfContext {
   }
 
   warn(message: string): void {
-    this.warnings.push(message + this.where());
+    this.say('warn', message);
+  }
+
+  say(level: LogLevelName, message: string): void {
+    this.onMessage(level, message + this.where());
   }
 
   /** An absolute path; relative ones hang below the prefix, or below the folder of the main configuration file. */
@@ -107,8 +115,11 @@ export class ConfContext {
       bytes = readFileSync(Buffer.from(path, 'latin1'));
     } catch (error) {
       const failed = error as NodeJS.ErrnoException;
-      const call = failed.syscall === 'read' ? 'read' : 'open';
-      throw this.error(`${call}() "${path}" failed (${strerror(failed.errno ?? 0)})`);
+      // nginx says where it was asked for only of files that are not there.
+      if (failed.syscall === 'read') {
+        throw new ConfError(`pread() "${path}" failed (${strerror(failed.errno ?? 0)})`, 'crit');
+      }
+      throw this.error(`open() "${path}" failed (${strerror(failed.errno ?? 0)})`);
     }
     const text = bytes.toString('latin1');
     if (!this.files.some((seen) => seen.path === path)) this.files.push({ path, text });

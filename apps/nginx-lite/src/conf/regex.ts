@@ -41,31 +41,58 @@ const POSIX_CLASSES: Record<string, string> = {
 /** Escapes that mean the same in both. */
 const SAME_ESCAPES = 'bBdDwWtnrf0123456789';
 
+/** A quantifier, and how it goes on: lazy, or possessive. */
+const QUANTIFIER = /^(?:[*+?]|\{(\d+)(?:,(\d*))?\})([?+]?)/;
+const REPEAT_MAX = 65_535;
+/** `[:alpha:]` by itself. */
+const POSIX_OUTSIDE = /^\[([:.=])(?:(?!\1\]|\]|\[\1).)*\1\]/;
+
 export function compilePattern(pattern: string, caseless: boolean): CompiledPattern {
   const names: string[] = [];
   let out = '';
   let open = 0;
   let groupFlags = 0;
+  let groups = 0;
+  /** Highest number that is referred to, and where. */
+  let reference = { number: 0, at: 0 };
+  /** What came last may be repeated. */
+  let repeatable = false;
   for (let i = 0; i < pattern.length; i++) {
     const ch = pattern[i] as string;
+    const quantifier = QUANTIFIER.exec(pattern.slice(i));
+    if (quantifier !== null) {
+      out += quantify(quantifier, i, repeatable);
+      i += quantifier[0].length - 1;
+      repeatable = false;
+      continue;
+    }
+    repeatable = true;
     if (ch === '\\') {
       const [text, next] = escapeSequence(pattern, i, false);
+      const number = Number(/^\\([1-9]\d*)/.exec(pattern.slice(i))?.[1] ?? 0);
+      if (number > reference.number) reference = { number, at: i + 1 };
+      repeatable = !/^\\[bBAzZ]/.test(pattern.slice(i));
       out += text;
       i = next - 1;
     } else if (ch === '[') {
+      if (POSIX_OUTSIDE.test(pattern.slice(i)))
+        throw new PatternError('POSIX named classes are supported only within a class', i);
       const [text, next] = characterClass(pattern, i);
       out += text;
       i = next - 1;
     } else if (ch === '(') {
       open++;
+      repeatable = false;
       if (pattern[i + 1] === '*') throw new PatternError('verbs such as (*…) are not supported', i);
       if (pattern[i + 1] !== '?') {
         out += '(';
+        groups++;
         continue;
       }
       const [text, next, kind] = group(pattern, i, names);
       out += text;
       i = next - 1;
+      if (text.startsWith('(?<') && !/^\(\?<[=!]/.test(text)) groups++;
       if (kind === 'flags') {
         // `(?i)` holds to the end of its group, which JavaScript writes as one more group.
         open--;
@@ -76,24 +103,36 @@ export function compilePattern(pattern: string, caseless: boolean): CompiledPatt
       if (open === 0) throw new PatternError('unmatched closing parenthesis', i);
       open--;
       out += ')';
-    } else if (
-      '*+?}'.includes(ch) &&
-      pattern[i + 1] === '+' &&
-      (ch !== '}' || /\{\d+(,\d*)?\}$/.test(pattern.slice(0, i + 1)))
-    ) {
-      throw new PatternError('possessive quantifiers are not supported', i + 1);
-    } else if (ch === '{' && !/^\{\d+(,\d*)?\}/.test(pattern.slice(i))) out += '\\{';
-    else if (ch === '$') out += '(?:$|(?=\\n$))';
-    else if (ch === '.') out += '[^\\n]';
-    else out += ch;
+    } else if (ch === '{') out += '\\{';
+    else if (ch === '$') {
+      repeatable = false;
+      out += '(?:$|(?=\\n$))';
+    } else if (ch === '.') out += '[^\\n]';
+    else {
+      repeatable = ch !== '^' && ch !== '|';
+      out += ch;
+    }
   }
   if (open > 0) throw new PatternError('missing closing parenthesis', pattern.length);
+  if (reference.number > groups) throw new PatternError('reference to non-existent subpattern', reference.at);
   out += ')'.repeat(groupFlags);
   try {
     return { regex: new RegExp(out, caseless ? 'i' : ''), names };
   } catch (error) {
     throw new PatternError((error as Error).message.replace(/^Invalid regular expression: /, ''), pattern.length);
   }
+}
+
+function quantify(found: RegExpExecArray, at: number, repeatable: boolean): string {
+  const [text = '', least = '0', most, suffix = ''] = found;
+  const end = at + text.length - suffix.length - 1;
+  if (Number(least) > REPEAT_MAX || Number(most ?? 0) > REPEAT_MAX)
+    throw new PatternError('number too big in {} quantifier', end);
+  if (most !== undefined && most !== '' && Number(most) < Number(least))
+    throw new PatternError('numbers out of order in {} quantifier', end);
+  if (!repeatable) throw new PatternError('quantifier does not follow a repeatable item', end);
+  if (suffix === '+') throw new PatternError('possessive quantifiers are not supported', at + text.length - 1);
+  return text;
 }
 
 function escapeSequence(pattern: string, at: number, inClass: boolean): [string, number] {
@@ -176,6 +215,10 @@ function group(pattern: string, at: number, names: string[]): [string, number, '
   const named = /^\(\?(?:P?<([A-Za-z_]\w*)>|'([A-Za-z_]\w*)')/.exec(rest);
   if (named !== null) {
     const name = (named[1] ?? named[2]) as string;
+    if (names.includes(name)) {
+      const why = 'two named subpatterns have the same name (PCRE2_DUPNAMES not set)';
+      throw new PatternError(why, at + named[0].length);
+    }
     names.push(name);
     return [`(?<${name}>`, at + named[0].length, 'group'];
   }

@@ -71,7 +71,7 @@ export const buffers: Parse<{ count: number; bytes: number }> = (cf, args) => {
 };
 
 /** Any of some words, which several lines of one level may add to. */
-export function anyOf(key: 'keepaliveDisable' | 'useridFlags', known: readonly string[]): Handler {
+export function anyOf(key: 'keepaliveDisable' | 'useridFlags' | 'gzipProxied', known: readonly string[]): Handler {
   return (cf, args) => {
     const given = (cf.level.loc[key] ??= []) as string[];
     for (const each of args.slice(1)) {

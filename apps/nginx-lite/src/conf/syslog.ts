@@ -5,7 +5,7 @@
  */
 
 import { isIPv4, isIPv6 } from 'node:net';
-import { fromHostsFile } from '../modules/http-core/listen.ts';
+import { addressesOf } from './hosts.ts';
 import type { SyslogTarget } from './model.ts';
 import type { ConfContext } from './parser.ts';
 import { parseNumber } from './units.ts';
@@ -77,6 +77,6 @@ function addressOf(cf: ConfContext, server: string): { host: string; port: numbe
   if (match[1] !== undefined) return isIPv6(match[1]) ? { host: match[1], port } : bad('invalid IPv6 address');
   const name = match[2] as string;
   if (name === '') return bad('no host');
-  const host = isIPv4(name) ? name : fromHostsFile(name)[0];
+  const host = isIPv4(name) ? name : addressesOf(name)[0];
   return host === undefined ? bad('host not found') : { host, port };
 }

@@ -25,8 +25,11 @@ export const VARIABLES = [
   'document_root',
   'document_uri',
   'host',
+  'fastcgi_path_info',
+  'fastcgi_script_name',
   'gzip_ratio',
   'hostname',
+  'http2',
   'https',
   'invalid_referer',
   'is_args',
@@ -39,6 +42,7 @@ export const VARIABLES = [
   'nginx_version',
   'pid',
   'pipe',
+  'proxy_add_x_forwarded_for',
   'proxy_protocol_addr',
   'proxy_protocol_port',
   'proxy_protocol_server_addr',
@@ -81,16 +85,41 @@ export const VARIABLES = [
   'uri',
 ] as const;
 
+/** Built-in variables that `set` changes; a block may say what they give. */
+export const CHANGEABLE: ReadonlySet<string> = new Set(['args', 'limit_rate']);
+
+/** Variables of modules that are not here: formats of logs name them, and they have no value without their modules in nginx either. */
+const SSL = [
+  ...['alpn_protocol', 'cipher', 'ciphers', 'client_cert', 'client_escaped_cert', 'client_fingerprint', 'client_i_dn'],
+  ...['client_i_dn_legacy', 'client_raw_cert', 'client_s_dn', 'client_s_dn_legacy', 'client_serial', 'client_v_end'],
+  ...['client_v_remain', 'client_v_start', 'client_verify', 'curve', 'curves', 'early_data', 'protocol', 'server_name'],
+  ...['session_id', 'session_reused'],
+].map((name) => `ssl_${name}`);
+const UPSTREAM = [
+  ...['addr', 'bytes_received', 'bytes_sent', 'cache_status', 'connect_time', 'header_time', 'response_length'],
+  ...['response_time', 'status'],
+].map((name) => `upstream_${name}`);
+export const WITHOUT_VALUE: ReadonlySet<string> = new Set([...SSL, ...UPSTREAM, 'proxy_host', 'proxy_port']);
+
 /** Built-in variables that a configuration may define anew, by `set` or by a block such as `map`. */
 export const OVERRIDABLE: ReadonlySet<string> = new Set(['ancient_browser', 'modern_browser', 'msie', 'uid_reset']);
 
 export type VariableName = (typeof VARIABLES)[number];
 
-export const VARIABLE_PREFIXES = ['arg_', 'cookie_', 'http_', 'sent_http_', 'sent_trailer_'] as const;
+export const VARIABLE_PREFIXES = [
+  'arg_',
+  'cookie_',
+  'http_',
+  'sent_http_',
+  'sent_trailer_',
+  'upstream_http_',
+  'upstream_trailer_',
+  'upstream_cookie_',
+] as const;
 
-const KNOWN: ReadonlySet<string> = new Set(VARIABLES);
+const KNOWN: ReadonlySet<string> = new Set([...VARIABLES, ...WITHOUT_VALUE]);
 
 export function isKnownVariable(name: string): boolean {
   if (KNOWN.has(name) || /^[1-9]$/.test(name)) return true;
-  return VARIABLE_PREFIXES.some((prefix) => name.length > prefix.length && name.startsWith(prefix));
+  return VARIABLE_PREFIXES.some((prefix) => name.startsWith(prefix));
 }

@@ -31,7 +31,7 @@ import {
 import { Connection, State } from './connection.ts';
 import { DATE_LENGTH, formatDate } from './date.ts';
 import type { EngineChannel, EngineOptions, RuntimeZone } from './engine-options.ts';
-import { FILE_CACHE_DEFAULTS, FileCache, type FileEntry, failedEntry } from './file-cache.ts';
+import { FILE_CACHE_DEFAULTS, FileCache, type FileEntry, FileKind, failedEntry } from './file-cache.ts';
 import { HeaderId } from './headers.ts';
 import { readHead } from './intake.ts';
 import type { HeaderFilter } from './output.ts';
@@ -576,9 +576,10 @@ export class Engine implements Sink {
         return failedEntry(path, 'openat', errno);
       }
     }
-    const entry = this.files.find(path, this.tick, valid, open, location.conf.openFileCacheErrors);
+    const { openFileCacheErrors, openFileCacheMinUses: minUses } = location.conf;
+    const entry = this.files.find(path, this.tick, valid, open, openFileCacheErrors, minUses);
     r.validUntil = Math.min(r.validUntil, entry.checked + valid);
-    if (valid === 0) r.impure();
+    if (valid === 0 || (open && entry.kind === FileKind.File && entry.uses < minUses)) r.impure();
     return entry;
   }
 

@@ -61,6 +61,8 @@ export class FileEntry {
   refs = 0;
   /** No longer what the path holds; memory goes with the last reference. */
   gone = false;
+  /** How often it was opened, or would have been. */
+  uses = 0;
   /** Opened, so that permissions are known, and read if it is to be kept. */
   opened = false;
   /** Answers made from this file, by their header without date. */
@@ -133,15 +135,19 @@ export class FileCache {
 
   /**
    * What is at `path`, known to be true at a tick after `tick - validTicks` (0: look now). With `open` the file is
-   * opened too, as serving it needs; without, stat suffices. Failures are remembered only with `keepErrors`.
+   * opened too, as serving it needs; without, stat suffices. Failures are remembered only with `keepErrors`. A file that
+   * was opened less than `minUses` times is looked at each time.
    */
-  find(path: string, tick: number, validTicks: number, open: boolean, keepErrors: boolean): FileEntry {
+  find(path: string, tick: number, validTicks: number, open: boolean, keepErrors: boolean, minUses = 1): FileEntry {
     let entry = this.entries.get(path);
+    const uses = (entry?.uses ?? 0) + (open ? 1 : 0);
     if (entry !== undefined) {
+      const seldom = open && uses <= minUses && minUses > 1 && entry.kind === FileKind.File;
+      entry.uses = uses;
       // Most recently used: at the end of the map.
       this.entries.delete(path);
       this.entries.set(path, entry);
-      if (tick - entry.checked < validTicks) {
+      if (tick - entry.checked < validTicks && !seldom) {
         if (open && !entry.opened && entry.errno === 0) this.open(entry, tick);
         return entry;
       }
@@ -154,6 +160,7 @@ export class FileCache {
       this.drop(entry);
     }
     entry = new FileEntry(path);
+    entry.uses = uses;
     entry.checked = tick;
     if (open) this.open(entry, tick);
     else {

@@ -38,6 +38,7 @@ export const Parse = {
   DuplicateHost: 9,
   DuplicateHeader: 10,
   InvalidHost: 11,
+  TooManyHeaders: 12,
 } as const;
 export type ParseResult = (typeof Parse)[keyof typeof Parse];
 

@@ -157,6 +157,7 @@ function headDone(head: Head, lf: number, base: number): ParseResult {
 function addHeader(head: Head, buf: Uint8Array, base: number): ParseResult {
   if (head.invalidName && head.server.conf.ignoreInvalidHeaders) return Parse.Done;
   const index = head.headerCount;
+  if (index >= head.server.conf.maxHeaders) return Parse.TooManyHeaders;
   if (index * 4 === head.headers.length) {
     const grown = new Int32Array(head.headers.length * 2);
     grown.set(head.headers);

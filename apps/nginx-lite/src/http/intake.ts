@@ -194,12 +194,14 @@ const REFUSALS: Record<number, string> = {
   [Parse.DuplicateHost]: 'client sent duplicate host header',
   [Parse.DuplicateHeader]: 'client sent duplicate header line',
   [Parse.InvalidHost]: 'client sent invalid host header',
+  [Parse.TooManyHeaders]: 'client sent too many header lines',
 };
 
 const STATUS_OF: Record<number, number> = {
   [Parse.InvalidVersion]: 505,
   [Parse.LineTooLong]: 414,
   [Parse.HeaderTooLarge]: 494,
+  [Parse.TooManyHeaders]: 494,
 };
 
 function refusedDetail(r: Request, result: ParseResult): string {

@@ -15,6 +15,7 @@ import { CLOSE_STATUS, Code } from './codes.ts';
 import { formatDate } from './date.ts';
 import { COPY_MAX, type FileEntry } from './file-cache.ts';
 import { HeaderId } from './headers.ts';
+import { isCompleted, sentLocation } from './location.ts';
 import { internalRedirect, namedRedirect } from './phases.ts';
 import { Prepared } from './prepared.ts';
 import { HTTP_10, HTTP_11, Method, type Request } from './request.ts';
@@ -391,9 +392,9 @@ function composeHeader(r: Request, status: number): { before: string; after: str
   }
   let late = '';
   if (r.locationOut !== null) {
-    if (conf.absoluteRedirect && r.locationOut.startsWith('/'))
-      after += `Location: ${absoluteLocation(r, r.locationOut)}\r\n`;
-    else late = `Location: ${r.locationOut}\r\n`;
+    const location = `Location: ${sentLocation(r)}\r\n`;
+    if (isCompleted(r)) after += location;
+    else late = location;
   }
   if (r.chunkedOut) after += 'Transfer-Encoding: chunked\r\n';
   if (r.keepalive) {
@@ -407,20 +408,6 @@ function composeHeader(r: Request, status: number): { before: string; after: str
   for (let i = 0; i < r.extra.length; i += 2) after += `${r.extra[i]}: ${r.extra[i + 1]}\r\n`;
   composed.after = `${after}\r\n`;
   return composed;
-}
-
-function absoluteLocation(r: Request, path: string): string {
-  const { conf } = r.location;
-  const engine = r.connection.engine;
-  let host: string;
-  if (conf.serverNameInRedirect) host = r.server.name;
-  else if (r.host !== '') host = r.host;
-  else {
-    host = engine.localAddress(r);
-    r.impure();
-  }
-  const port = conf.portInRedirect ? engine.portOf(r) : 0;
-  return `http://${host}${port !== 0 && port !== 80 ? `:${port}` : ''}${path}`;
 }
 
 /** The interim answer that lets a client send its body. */

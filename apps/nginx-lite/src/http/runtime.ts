@@ -41,6 +41,7 @@ export class RuntimeLocation {
   readonly tryFiles: RuntimeTryFile[];
   readonly program: RuntimeOp[];
   readonly charset: Evaluator;
+  readonly expiresText: Evaluator;
   readonly sourceCharset: Evaluator;
   readonly symlinksFrom: Evaluator;
   readonly subFilters: { search: Evaluator; replacement: Evaluator }[];
@@ -78,6 +79,7 @@ export class RuntimeLocation {
     }));
     this.program = compileProgram(conf.rewriteOps);
     this.charset = compileTemplate(conf.charset);
+    this.expiresText = compileTemplate(conf.expires.kind === 'variable' ? conf.expires.text : '');
     this.sourceCharset = compileTemplate(conf.sourceCharset);
     this.symlinksFrom = compileTemplate(conf.symlinksFrom);
     this.subFilters = conf.subFilters.map((each) => ({

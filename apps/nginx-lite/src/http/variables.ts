@@ -9,7 +9,7 @@ import { randomBytes } from 'node:crypto';
 import { realpathSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { parseSize } from '../conf/units.ts';
-import { OVERRIDABLE, type VariableName } from '../conf/variable-names.ts';
+import { CHANGEABLE, OVERRIDABLE, type VariableName } from '../conf/variable-names.ts';
 import { ancientBrowser, isMsie, modernBrowser } from '../modules/browser/module.ts';
 import { gzipRatio } from '../modules/gzip/filter.ts';
 import { invalidReferer } from '../modules/referer/module.ts';
@@ -19,8 +19,9 @@ import { uidGot, uidSet } from '../modules/userid/module.ts';
 import { binaryText, parseAddress } from '../net/address.ts';
 import { VERSION } from '../version.ts';
 import { latin1, pathOf } from './bytes.ts';
-import { formatIsoTime, formatLogTime } from './date.ts';
+import { formatDate, formatIsoTime, formatLogTime } from './date.ts';
 import { HeaderId } from './headers.ts';
+import { sentLocation } from './location.ts';
 import { HTTP_09, HTTP_10, HTTP_11, type Request } from './request.ts';
 import { Status } from './status-rows.ts';
 import { DEFAULT_TIMEFMT, strftime } from './strftime.ts';
@@ -44,8 +45,11 @@ export function plainGetter(name: string): Getter {
     return (r) => r.captures?.[index] ?? null;
   }
   const builtIn = GETTERS[name as VariableName];
-  if (builtIn !== undefined) return OVERRIDABLE.has(name) ? overridable(name, builtIn) : builtIn;
   const custom = customGetters.get(name);
+  if (builtIn !== undefined) {
+    if (OVERRIDABLE.has(name)) return overridable(name, builtIn);
+    return CHANGEABLE.has(name) && custom !== undefined ? custom : builtIn;
+  }
   if (custom !== undefined) return custom;
   if (setNames.has(name)) return setVariable(name);
   if (name.startsWith('arg_')) return argument(name.slice(4));
@@ -95,6 +99,7 @@ export const CHANGING: ReadonlySet<string> = new Set<VariableName>([
   'connections_writing',
   'limit_conn_status',
   'limit_req_status',
+  'proxy_add_x_forwarded_for',
   'proxy_protocol_addr',
   'proxy_protocol_port',
   'proxy_protocol_server_addr',
@@ -135,7 +140,11 @@ export const GETTERS: Record<VariableName, Getter> = {
   request_id: (r) => (r.id ||= randomBytes(16).toString('hex')),
   request_time: (r) => seconds(Math.max(0, Date.now() - r.startMs)),
   scheme: () => 'http',
+  http2: () => '',
   https: () => '',
+  fastcgi_path_info: () => '',
+  fastcgi_script_name: (r) => r.uri,
+  proxy_add_x_forwarded_for: (r) => forwardedFor(r),
   invalid_referer: (r) => invalidReferer(r),
   limit_conn_status: (r) => r.limitConnStatus || null,
   limit_rate: (r) => r.limitRateText ?? String(parseSize(r.location.limitRate(r)) ?? 0),
@@ -214,6 +223,7 @@ export function seconds(ms: number): string {
 }
 
 function argument(name: string): Getter {
+  if (name === '') return () => null;
   return (r) => {
     for (const pair of r.args.split('&')) {
       const equals = pair.indexOf('=');
@@ -269,17 +279,28 @@ export function cookieValue(r: Request, name: string): string | null {
 
 function sentHeader(name: string): Getter {
   return (r) => {
+    const { keepaliveHeaderSec } = r.location.conf;
     switch (name) {
       case 'content-type':
         return r.contentType || null;
       case 'content-length':
         return r.contentLengthOut < 0 ? null : String(r.contentLengthOut);
       case 'location':
-        return r.locationOut;
+        return r.headerSent ? sentLocation(r) : r.locationOut;
       case 'connection':
         return r.keepalive ? 'keep-alive' : 'close';
       case 'etag':
         return r.etag || null;
+      case 'last-modified':
+        return r.lastModified < 0 ? null : formatDate(r.lastModified);
+      case 'keep-alive':
+        return r.keepalive && keepaliveHeaderSec > 0 ? `timeout=${keepaliveHeaderSec}` : null;
+      case 'transfer-encoding':
+        return r.chunkedOut ? 'chunked' : null;
+      // Those that may stand in several lines.
+      case 'cache-control':
+      case 'link':
+        return joined(r, name);
       default:
         for (let i = 0; i < r.extra.length; i += 2) {
           if ((r.extra[i] as string).toLowerCase() === name) return r.extra[i + 1] as string;
@@ -287,6 +308,11 @@ function sentHeader(name: string): Getter {
         return null;
     }
   };
+}
+
+function joined(r: Request, name: string): string | null {
+  const values = r.extra.filter((_, i) => i % 2 === 1 && (r.extra[i - 1] as string).toLowerCase() === name);
+  return values.length === 0 ? null : values.join(', ');
 }
 
 function remoteUser(r: Request): string | null {
@@ -314,6 +340,14 @@ function chunkedLength(r: Request): string | null {
 function bodyText(r: Request): string | null {
   const body = r.requestBody;
   return body === null || !body.complete || body.file !== null ? null : latin1(body.bytes, 0, body.length);
+}
+
+const FORWARDED_FOR = requestHeader('x-forwarded-for');
+
+function forwardedFor(r: Request): string {
+  const before = FORWARDED_FOR(r);
+  const address = r.connection.remoteAddress();
+  return before === null ? address : `${before}, ${address}`;
 }
 
 function portText(port: number | undefined): string | null {

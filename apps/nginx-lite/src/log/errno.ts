@@ -7,6 +7,7 @@
 const WORDS: Record<number, string> = {
   1: 'Operation not permitted',
   2: 'No such file or directory',
+  3: 'No such process',
   4: 'Interrupted system call',
   5: 'Input/output error',
   9: 'Bad file descriptor',

@@ -31,7 +31,7 @@ const MODULES: [string, RegExp][] = [
   ['dynamic modules', /^load_module$/],
   ['mail proxy (ngx_mail_core_module)', /^mail$/],
   ['stream proxy (ngx_stream_core_module)', /^stream$/],
-  ['thread pools (aio)', /^(?:thread_pool|aio|aio_write|directio|directio_alignment)$/],
+  ['directives that nginx does not document', /^post_action$/],
 ];
 
 /** The missing module that owns the directive, or null when nginx has none of that name. */

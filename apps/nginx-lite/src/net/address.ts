@@ -5,13 +5,21 @@
  * so that a rule holds whichever socket a client came through. Not its job: names.
  */
 
-import { isIPv4, isIPv6 } from 'node:net';
+import { isIPv6 } from 'node:net';
 
 /** 4 or 16 bytes; null when the text is no address. */
 export function parseAddress(text: string): Uint8Array | null {
-  if (isIPv4(text)) return Uint8Array.from(text.split('.').map(Number));
+  const v4 = parseV4(text);
+  if (v4 !== null) return v4;
   if (!isIPv6(text) || text.includes('%')) return null;
   return unmapped(parseV6(text));
+}
+
+/** As ngx_inet_addr: three dots, numbers up to 255 in decimal, where none is written it is 0. */
+function parseV4(text: string): Uint8Array | null {
+  if (!/^\d*\.\d*\.\d*\.\d*$/.test(text)) return null;
+  const numbers = text.split('.').map(Number);
+  return numbers.every((each) => each <= 255) ? Uint8Array.from(numbers) : null;
 }
 
 function parseV6(text: string): Uint8Array {
@@ -47,15 +55,18 @@ export interface Network {
   lowBits: boolean;
 }
 
+/** The last address is how nginx says "none". */
+export const NONE = '255.255.255.255';
+
 /** `a.b.c.d`, `a.b.c.d/24`, `v6/prefix`; null when it is neither. */
 export function parseNetwork(text: string): Network | null {
   const slash = text.indexOf('/');
   const host = slash < 0 ? text : text.slice(0, slash);
-  const bytes = isIPv6(host) && !host.includes('%') ? parseV6(host) : isIPv4(host) ? parseAddress(host) : null;
-  if (bytes === null) return null;
+  const bytes = isIPv6(host) && !host.includes('%') ? parseV6(host) : parseV4(host);
+  if (bytes === null || bytes.join('.') === NONE) return null;
   const bits = bytes.length * 8;
   const given = slash < 0 ? String(bits) : text.slice(slash + 1);
-  if (!/^\d{1,3}$/.test(given) || Number(given) > bits) return null;
+  if (!/^\d+$/.test(given) || Number(given) > bits) return null;
   const prefix = Number(given);
   const masked = Array.from(bytes, (byte, i) => byte & maskAt(prefix, i));
   return { bytes: masked, prefix, lowBits: masked.some((byte, i) => byte !== bytes[i]) };

@@ -12,7 +12,7 @@ import { Code } from '../../http/codes.ts';
 import { runPhases } from '../../http/phases.ts';
 import type { Request } from '../../http/request.ts';
 import { subrequest } from '../../http/subrequest.ts';
-import { variableName } from '../map/conf.ts';
+import { settable } from '../rewrite/conf.ts';
 
 export const AUTH_REQUEST_DEFAULTS: Pick<LocConf, 'authRequest' | 'authRequestSets'> = {
   authRequest: '',
@@ -31,8 +31,7 @@ export const AUTH_REQUEST_DIRECTIVES: Directive[] = [
     contexts: HTTP_ALL,
     args: Args.Take2,
     set(cf, args) {
-      const name = variableName(cf, args[1] as string);
-      cf.builder.setVariables.add(name);
+      const name = settable(cf, args[1] as string);
       (cf.level.loc.authRequestSets ??= []).push({ name, value: cf.builder.template(cf, args[2] as string) });
       return undefined;
     },

@@ -1,9 +1,10 @@
 /** Directives of the charset module: naming a charset, and recoding to it. */
 
 import { Args, Context, type Directive, HTTP_ALL, HTTP_ALL_IF } from '../../conf/directives.ts';
-import type { LocConf } from '../../conf/model.ts';
-import { flag, loc } from '../../conf/setters.ts';
+import type { LocConf, Template } from '../../conf/model.ts';
+import { flag, loc, type Parse } from '../../conf/setters.ts';
 import { setTypes } from '../gzip/conf.ts';
+import { variableName } from '../map/conf.ts';
 import { setCharsetMap } from './map.ts';
 
 const TYPES = [
@@ -22,18 +23,27 @@ export const CHARSET_DEFAULTS: Pick<LocConf, 'charset' | 'sourceCharset' | 'over
   charsetTypes: TYPES,
 };
 
+/** A name, or all of it one variable. */
+const charsetName: Parse<Template> = (cf, args) => {
+  const text = args[1] as string;
+  if (!text.startsWith('$')) return text;
+  const name = variableName(cf, text);
+  cf.builder.namedVariables.add(name);
+  return [{ name }];
+};
+
 export const CHARSET_DIRECTIVES: Directive[] = [
   {
     name: 'charset',
     contexts: HTTP_ALL_IF,
     args: Args.Take1,
-    set: loc('charset', (cf, args) => cf.builder.template(cf, args[1] as string)),
+    set: loc('charset', charsetName),
   },
   {
     name: 'source_charset',
     contexts: HTTP_ALL_IF,
     args: Args.Take1,
-    set: loc('sourceCharset', (cf, args) => cf.builder.template(cf, args[1] as string)),
+    set: loc('sourceCharset', charsetName),
   },
   { name: 'charset_map', contexts: Context.Http, args: Args.Take2, block: true, set: setCharsetMap },
   { name: 'charset_types', contexts: HTTP_ALL, args: Args.OneOrMore, set: setTypes('charsetTypes', ['text/html']) },

@@ -20,10 +20,6 @@ export function setCharsetMap(cf: ConfContext, args: string[]): undefined {
   const utf8 = isUtf8(to);
   charsetMaps.push(map);
   cf.block(cf.level, (inner, words) => {
-    if (words[0] === 'include' && words.length === 2) {
-      inner.include(words[1] as string);
-      return undefined;
-    }
     if (words.length !== 2) return 'invalid parameters number';
     const [source = '', target = ''] = words;
     const bad = (text: string): never => inner.fail(`invalid value "${text}"`);

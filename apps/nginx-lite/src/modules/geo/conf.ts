@@ -10,13 +10,14 @@ import type { GeoDecl } from '../../conf/model.ts';
 import type { ConfContext } from '../../conf/parser.ts';
 import type { Request } from '../../http/request.ts';
 import { type Getter, getterOf } from '../../http/variables.ts';
-import { binaryText, contains, type Network, parseAddress, parseNetwork } from '../../net/address.ts';
+import { binaryText, contains, type Network, NONE, parseAddress, parseNetwork } from '../../net/address.ts';
 import { variableName } from '../map/conf.ts';
 import { addressFromList } from '../realip/list.ts';
+import { GeoRanges } from './ranges.ts';
 
 function setGeo(cf: ConfContext, args: string[]): undefined {
   const source = args.length === 3 ? variableName(cf, args[1] as string) : null;
-  if (source !== null) cf.builder.usedVariables.add(source);
+  if (source !== null) cf.builder.namedVariables.add(source);
   const decl: GeoDecl = {
     kind: 'geo',
     name: variableName(cf, args.at(-1) as string),
@@ -26,13 +27,15 @@ function setGeo(cf: ConfContext, args: string[]): undefined {
     useRanges: false,
     proxies: [],
     recursive: false,
-    fallback: '',
+    fallback: null,
   };
   cf.builder.defineVariable(cf, decl);
-  cf.block(cf.level, (inner, words) => geoLine(inner, decl, words));
+  const ranges = new GeoRanges();
+  cf.block(cf.level, (inner, words) => geoLine(inner, decl, ranges, words));
+  decl.ranges = ranges.list();
 }
 
-function geoLine(cf: ConfContext, decl: GeoDecl, words: string[]): string | undefined {
+function geoLine(cf: ConfContext, decl: GeoDecl, ranges: GeoRanges, words: string[]): string | undefined {
   const [key = '', value] = words;
   if (words.length === 1) {
     if (key === 'ranges') {
@@ -46,59 +49,72 @@ function geoLine(cf: ConfContext, decl: GeoDecl, words: string[]): string | unde
     }
   }
   if (words.length !== 2 || value === undefined) return 'invalid number of the geo parameters';
-  switch (key) {
-    case 'include':
-      cf.include(value);
-      return undefined;
-    case 'proxy': {
-      const network = parseNetwork(value);
-      if (network === null) return `invalid network "${value}"`;
-      decl.proxies.push(network);
-      return undefined;
-    }
-    case 'default':
-      decl.fallback = value;
-      return undefined;
-    default:
-      break;
-  }
-  if (decl.useRanges) return rangeLine(decl, key, value);
-  const remove = key === 'delete';
-  const text = remove ? value : key;
-  const network = parseNetwork(text);
-  if (network === null) return `invalid network "${text}"`;
-  if (network.lowBits) cf.warn(`low address bits of ${text} are meaningless`);
-  const index = decl.networks.findIndex((each) => sameNetwork(each.network, network));
-  if (remove) {
-    if (index < 0) cf.warn(`no network "${text}" to delete`);
-    else decl.networks.splice(index, 1);
+  if (key === 'include') {
+    cf.include(value);
     return undefined;
   }
-  const known = decl.networks[index];
-  if (known === undefined) decl.networks.push({ network, value });
-  else {
-    cf.warn(`duplicate network "${text}", value: "${value}", old value: "${known.value}"`);
-    known.value = value;
+  if (key === 'proxy') {
+    decl.proxies.push(networkOf(cf, value));
+    return undefined;
   }
+  if (decl.useRanges) return rangeLine(cf, decl, ranges, key, value);
+  if (key === 'default') {
+    for (const network of EVERYTHING) addNetwork(cf, decl, key, network, value);
+    return undefined;
+  }
+  if (key !== 'delete') {
+    addNetwork(cf, decl, key, networkOf(cf, key), value);
+    return undefined;
+  }
+  const network = networkOf(cf, value);
+  const index = decl.networks.findIndex((each) => sameNetwork(each.network, network));
+  if (index < 0) cf.warn(`no network "${value}" to delete`);
+  else decl.networks.splice(index, 1);
   return undefined;
 }
 
-function rangeLine(decl: GeoDecl, key: string, value: string): string | undefined {
+/** Both families. */
+const EVERYTHING: Network[] = [4, 16].map((length) => ({ bytes: Array(length).fill(0), prefix: 0, lowBits: false }));
+
+function networkOf(cf: ConfContext, text: string): Network {
+  // The one address that nginx does not take elsewhere.
+  if (text === NONE) return { bytes: [255, 255, 255, 255], prefix: 32, lowBits: false };
+  const network = parseNetwork(text) ?? cf.fail(`invalid network "${text}"`);
+  if (network.lowBits) cf.warn(`low address bits of ${text} are meaningless`);
+  return network;
+}
+
+function addNetwork(cf: ConfContext, decl: GeoDecl, text: string, network: Network, value: string): void {
+  const known = decl.networks.find((each) => sameNetwork(each.network, network));
+  if (known === undefined) {
+    decl.networks.push({ network, value });
+    return;
+  }
+  cf.warn(`duplicate network "${text}", value: "${value}", old value: "${known.value}"`);
+  known.value = value;
+}
+
+function rangeLine(cf: ConfContext, decl: GeoDecl, ranges: GeoRanges, key: string, value: string): string | undefined {
+  if (key === 'default') {
+    if (decl.fallback !== null) {
+      cf.warn(`duplicate default geo range value: "${value}", old value: "${decl.fallback}"`);
+    }
+    decl.fallback = value;
+    return undefined;
+  }
   const remove = key === 'delete';
   const text = remove ? value : key;
-  const [first = '', last = ''] = text.split('-');
-  const from = parseAddress(first);
-  const to = parseAddress(last);
-  if (from?.length !== 4 || to?.length !== 4) return `invalid range "${text}"`;
+  const dash = text.indexOf('-');
+  const [first, last] = dash < 0 ? ['', ''] : [text.slice(0, dash), text.slice(dash + 1)];
+  const from = first.includes(':') ? null : parseAddress(first);
+  const to = last.includes(':') ? null : parseAddress(last);
+  if (from === null || to === null || first === NONE || last === NONE) return `invalid range "${text}"`;
   const [low, high] = [numberOf(from), numberOf(to)];
-  // inet_addr() has no other way to say "none" than the last address.
-  if (low > high || low === NONE || high === NONE) return `invalid range "${text}"`;
-  // The last one that holds an address decides, so that a later range cuts into an earlier one.
-  decl.ranges.push({ low, high, value: remove ? null : value });
+  if (low > high) return `invalid range "${text}"`;
+  if (!remove) ranges.add(cf, text, low, high, value);
+  else if (!ranges.delete(low, high)) cf.warn(`no address range "${text}" to delete`);
   return undefined;
 }
-
-const NONE = 0xffffffff;
 
 function sameNetwork(a: Network, b: Network): boolean {
   return a.prefix === b.prefix && a.bytes.join() === b.bytes.join();
@@ -121,7 +137,8 @@ export const GEO_DIRECTIVES: Directive[] = [
 
 export function geoGetter(decl: GeoDecl): (r: Request) => string {
   const source: Getter = getterOf(decl.source ?? 'remote_addr');
-  const { fallback, ranges } = decl;
+  const { ranges } = decl;
+  const fallback = decl.fallback ?? '';
   // Values by the bytes of the network, one table per length of prefix, the longest first.
   const tables: { network: Network; values: Map<string, string> }[] = [];
   for (const { network, value } of decl.networks) {
@@ -136,19 +153,12 @@ export function geoGetter(decl: GeoDecl): (r: Request) => string {
   }
   tables.sort((a, b) => b.network.prefix - a.network.prefix);
   return (r) => {
-    let address = parseAddress(source(r) ?? '');
-    if (address === null) return fallback;
+    let address = parseAddress(source(r) ?? '') ?? NOWHERE;
     if (decl.proxies.length > 0 && decl.proxies.some((each) => contains(each, address as Uint8Array))) {
       address = addressFromList(r.headerLines('x-forwarded-for'), decl.proxies, decl.recursive) ?? address;
     }
     if (decl.useRanges) {
-      if (address.length !== 4) return fallback;
-      const number = numberOf(address);
-      for (let i = ranges.length - 1; i >= 0; i--) {
-        const range = ranges[i];
-        if (range !== undefined && range.low <= number && number <= range.high) return range.value ?? fallback;
-      }
-      return fallback;
+      return rangeAt(ranges, numberOf(address.length === 4 ? address : NOWHERE))?.value ?? fallback;
     }
     for (const { network, values } of tables) {
       if (network.bytes.length !== address.length) continue;
@@ -157,6 +167,21 @@ export function geoGetter(decl: GeoDecl): (r: Request) => string {
     }
     return fallback;
   };
+}
+
+/** The address of whoever has none. */
+const NOWHERE = Uint8Array.of(255, 255, 255, 255);
+
+function rangeAt(ranges: GeoDecl['ranges'], address: number): GeoDecl['ranges'][number] | undefined {
+  let [first, end] = [0, ranges.length];
+  while (first < end) {
+    const middle = (first + end) >> 1;
+    const range = ranges[middle] as GeoDecl['ranges'][number];
+    if (address < range.low) end = middle;
+    else if (address > range.high) first = middle + 1;
+    else return range;
+  }
+  return undefined;
 }
 
 function masked(address: Uint8Array, prefix: number): Uint8Array {

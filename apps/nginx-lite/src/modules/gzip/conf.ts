@@ -3,7 +3,7 @@
 import { Args, type Directive, HTTP_ALL, HTTP_ALL_IF } from '../../conf/directives.ts';
 import type { GzipProxied, LocConf } from '../../conf/model.ts';
 import type { ConfContext } from '../../conf/parser.ts';
-import { accept, buffers, flag, loc, oneOf, size } from '../../conf/setters.ts';
+import { accept, anyOf, buffers, flag, loc, oneOf, size } from '../../conf/setters.ts';
 import { parseNumber } from '../../conf/units.ts';
 
 export const GZIP_DEFAULTS: Pick<
@@ -52,9 +52,11 @@ export function setTypes(
     const types = (cf.level.loc[key] ??= [...defaults]);
     for (const word of args.slice(1)) {
       const type = word.toLowerCase();
+      // All the rest is said with it.
+      if (types.includes('*')) return;
       if (type === '*') {
         types.push('*');
-        continue;
+        return;
       }
       if (types.includes(type)) cf.warn(`duplicate MIME type "${type}"`);
       else types.push(type);
@@ -62,13 +64,14 @@ export function setTypes(
   };
 }
 
-function setProxied(cf: ConfContext, args: string[]): string | undefined {
-  if (cf.level.loc.gzipProxied !== undefined) return 'is duplicate';
-  cf.level.loc.gzipProxied = args.slice(1).map((word) => {
-    const found = PROXIED.find((each) => each === word);
-    return found ?? cf.fail(`invalid value "${word}"`);
-  });
-  return undefined;
+/** Sizes that zlib takes: a power of two. */
+function powerOfTwo(words: string) {
+  return (cf: ConfContext, args: string[]): number => {
+    const bytes = size(cf, args);
+    const most = words.endsWith('32k') ? 32 * 1024 : 128 * 1024;
+    const known = bytes >= 512 && bytes <= most && (bytes & (bytes - 1)) === 0;
+    return known ? bytes : cf.reject(`must be ${words}`);
+  };
 }
 
 function setDisable(cf: ConfContext, args: string[]): undefined {
@@ -99,12 +102,22 @@ export const GZIP_DIRECTIVES: Directive[] = [
     set: loc('gzipHttpVersion', (cf, args) => (oneOf(['1.0', '1.1'])(cf, args) === '1.0' ? 1000 : 1001)),
   },
   { name: 'gzip_vary', contexts: HTTP_ALL, args: Args.Flag, set: loc('gzipVary', flag) },
-  { name: 'gzip_proxied', contexts: HTTP_ALL, args: Args.OneOrMore, set: setProxied },
+  { name: 'gzip_proxied', contexts: HTTP_ALL, args: Args.OneOrMore, set: anyOf('gzipProxied', PROXIED) },
   { name: 'gzip_disable', contexts: HTTP_ALL, args: Args.OneOrMore, set: setDisable },
   // Memory of the compressor is Node's business.
   { name: 'gzip_buffers', contexts: HTTP_ALL, args: Args.Take2, set: accept(buffers) },
-  { name: 'gzip_window', contexts: HTTP_ALL, args: Args.Take1, set: accept(size) },
-  { name: 'gzip_hash', contexts: HTTP_ALL, args: Args.Take1, set: accept(size) },
+  {
+    name: 'gzip_window',
+    contexts: HTTP_ALL,
+    args: Args.Take1,
+    set: accept(powerOfTwo('512, 1k, 2k, 4k, 8k, 16k, or 32k')),
+  },
+  {
+    name: 'gzip_hash',
+    contexts: HTTP_ALL,
+    args: Args.Take1,
+    set: accept(powerOfTwo('512, 1k, 2k, 4k, 8k, 16k, 32k, 64k, or 128k')),
+  },
   { name: 'postpone_gzipping', contexts: HTTP_ALL, args: Args.Take1, set: accept(size) },
   { name: 'gzip_no_buffer', contexts: HTTP_ALL, args: Args.Flag, set: accept(flag) },
   { name: 'gzip_static', contexts: HTTP_ALL, args: Args.Take1, set: loc('gzipStatic', oneOf(['off', 'on', 'always'])) },

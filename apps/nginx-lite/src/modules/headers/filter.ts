@@ -4,6 +4,7 @@ import type { Expires } from '../../conf/model.ts';
 import { Code } from '../../http/codes.ts';
 import { formatDate } from '../../http/date.ts';
 import type { Request } from '../../http/request.ts';
+import { parseExpiresText } from './expires.ts';
 
 /** Statuses to which headers are added without `always`. */
 const SAFE = new Set([200, 201, 204, 206, 301, 302, 303, 304, 307, 308]);
@@ -13,7 +14,11 @@ const MAX_SECONDS = 315_360_000;
 export function headersFilter(r: Request): number {
   const location = r.location;
   const safe = SAFE.has(r.status);
-  if (location.conf.expires.kind !== 'off' && safe) addExpires(r, location.conf.expires);
+  const { expires } = location.conf;
+  if (safe && expires.kind === 'variable') {
+    const own = parseExpiresText(location.expiresText(r), expires.modified);
+    if (!('error' in own) && own.kind !== 'off') addExpires(r, own);
+  } else if (safe && expires.kind !== 'off' && expires.kind !== 'variable') addExpires(r, expires);
   for (const header of location.addHeaders) {
     if (!safe && !header.always) continue;
     const value = header.value(r);

@@ -6,7 +6,7 @@
  */
 
 import { hostname } from 'node:os';
-import { Builder, type LocationDecl, type ServerDecl } from '../../conf/builder.ts';
+import { Builder, type Level, type LocationDecl, type ServerDecl } from '../../conf/builder.ts';
 import { Args, Context, type Directive, HTTP_ALL, HTTP_ALL_IF } from '../../conf/directives.ts';
 import type { ErrorPage, LocationKind, LocConf, SrvConf, Template, TempPath } from '../../conf/model.ts';
 import type { ConfContext } from '../../conf/parser.ts';
@@ -20,6 +20,7 @@ import {
   number,
   offset,
   oneOf,
+  type Parse,
   sec,
   size,
   srv,
@@ -33,6 +34,9 @@ const { Main, Http, Server, Location } = Context;
 const HTTP_SERVER = Http | Server;
 const SERVER_LOCATION = Server | Location;
 
+/** Nothing is pooled here, but the limit on large buffers refers to it. */
+const CONNECTION_POOL_SIZE = 512;
+
 export const SRV_DEFAULTS: SrvConf = {
   clientHeaderTimeoutMs: 60_000,
   clientHeaderBufferSize: 1024,
@@ -41,6 +45,8 @@ export const SRV_DEFAULTS: SrvConf = {
   ignoreInvalidHeaders: true,
   underscoresInHeaders: false,
   mergeSlashes: true,
+  connectionPoolSize: CONNECTION_POOL_SIZE,
+  maxHeaders: 1000,
 };
 
 export type CoreLocConf = Pick<
@@ -55,6 +61,7 @@ export type CoreLocConf = Pick<
   | 'openFileCache'
   | 'openFileCacheValidSec'
   | 'openFileCacheErrors'
+  | 'openFileCacheMinUses'
   | 'disableSymlinks'
   | 'symlinksFrom'
   | 'clientMaxBodySize'
@@ -103,6 +110,7 @@ export function coreLocDefaults(prefix: string): CoreLocConf {
     openFileCache: null,
     openFileCacheValidSec: 60,
     openFileCacheErrors: false,
+    openFileCacheMinUses: 1,
     disableSymlinks: 'off',
     symlinksFrom: '',
     clientMaxBodySize: 1024 * 1024,
@@ -146,6 +154,7 @@ function setHttp(cf: ConfContext): string | undefined {
   const level = Builder.level(Http, cf.level);
   cf.builder.main.http = level;
   cf.block(level);
+  for (const server of cf.builder.servers) checkBuffers(cf, server.level);
   return undefined;
 }
 
@@ -248,8 +257,9 @@ function setRoot(cf: ConfContext, args: string[]): string | undefined {
   }
   const text = args[1] as string;
   for (const forbidden of ['document_root', 'realpath_root']) {
-    const used = new RegExp(`\\$(?:${forbidden}(?![a-z0-9_])|\\{${forbidden}\\})`, 'i');
-    if (used.test(text)) cf.fail(`the $${forbidden} variable cannot be used in the "${args[0]}" directive`);
+    // As nginx looks for it, which goes for longer names, too.
+    if (text.includes(`$${forbidden}`) || text.includes(`\${${forbidden}}`))
+      cf.fail(`the $${forbidden} variable cannot be used in the "${args[0]}" directive`);
   }
   const trimmed = !isAlias && text.endsWith('/') ? text.slice(0, -1) : text;
   const template = cf.builder.template(cf, trimmed);
@@ -356,6 +366,17 @@ function setDisableSymlinks(cf: ConfContext, args: string[]): string | undefined
   return undefined;
 }
 
+/** How nginx reads files; a pool of threads is known from here on. */
+function aio(cf: ConfContext, args: string[]): void {
+  const [, text = ''] = args;
+  if (text === 'off' || text === 'threads') return;
+  if (text === 'on') cf.fail('"aio on" is unsupported on this platform');
+  if (!text.startsWith('threads=')) cf.reject('invalid value');
+  const name = text.slice('threads='.length);
+  const template = cf.builder.template(cf, name);
+  if (typeof template === 'string') cf.builder.askedPools.push({ name, where: cf.where() });
+}
+
 /** A size, or a word with variables that gives one. */
 function rate(cf: ConfContext, args: string[]): Template {
   const template = cf.builder.template(cf, args[1] as string);
@@ -385,16 +406,30 @@ function setLargeBuffers(cf: ConfContext, args: string[]): string | undefined {
   const conf = cf.level.srv;
   if (conf.largeClientHeaderBuffers !== undefined) return 'is duplicate';
   const { count, bytes } = buffers(cf, args);
-  if (bytes < CONNECTION_POOL_SIZE) {
-    cf.fail('the "large_client_header_buffers" size must be equal to or greater than "connection_pool_size"');
-  }
   conf.largeClientHeaderBuffers = count;
   conf.largeClientHeaderBufferSize = bytes;
   return undefined;
 }
 
-/** nginx's default; here nothing is pooled, but the limit on large buffers refers to it. */
-const CONNECTION_POOL_SIZE = 512;
+/** What nginx's pools need. */
+const POOL_MIN = 112;
+const POOL_UNIT = 16;
+
+const poolSize: Parse<number> = (cf, args) => {
+  const bytes = size(cf, args);
+  if (bytes < POOL_MIN) cf.fail(`the pool size must be no less than ${POOL_MIN}`);
+  return bytes % POOL_UNIT === 0 ? bytes : cf.fail(`the pool size must be a multiple of ${POOL_UNIT}`);
+};
+
+/** Where all of http was read. */
+function checkBuffers(cf: ConfContext, server: Level): void {
+  const http = server.parent?.srv ?? {};
+  const pool = server.srv.connectionPoolSize ?? http.connectionPoolSize ?? CONNECTION_POOL_SIZE;
+  const large = server.srv.largeClientHeaderBufferSize ?? http.largeClientHeaderBufferSize;
+  if ((large ?? SRV_DEFAULTS.largeClientHeaderBufferSize) < pool) {
+    cf.fail('the "large_client_header_buffers" size must be equal to or greater than "connection_pool_size"');
+  }
+}
 
 export const HTTP_CORE_DIRECTIVES: Directive[] = [
   { name: 'http', contexts: Main, args: Args.None, block: true, set: setHttp },
@@ -410,8 +445,7 @@ export const HTTP_CORE_DIRECTIVES: Directive[] = [
   { name: 'internal', contexts: Location, args: Args.None, set: loc('internal', () => true) },
   { name: 'open_file_cache', contexts: HTTP_ALL, args: Args.Take12, set: setOpenFileCache },
   { name: 'open_file_cache_valid', contexts: HTTP_ALL, args: Args.Take1, set: loc('openFileCacheValidSec', sec) },
-  // Which files are worth keeping is decided by use: every file that was asked for is kept until memory is short.
-  { name: 'open_file_cache_min_uses', contexts: HTTP_ALL, args: Args.Take1, set: accept(number) },
+  { name: 'open_file_cache_min_uses', contexts: HTTP_ALL, args: Args.Take1, set: loc('openFileCacheMinUses', number) },
   { name: 'open_file_cache_errors', contexts: HTTP_ALL, args: Args.Flag, set: loc('openFileCacheErrors', flag) },
   { name: 'open_file_cache_events', contexts: HTTP_ALL, args: Args.Flag, set: accept(flag) },
   { name: 'disable_symlinks', contexts: HTTP_ALL, args: Args.Take12, set: setDisableSymlinks },
@@ -483,12 +517,28 @@ export const HTTP_CORE_DIRECTIVES: Directive[] = [
   },
   { name: 'limit_rate', contexts: HTTP_ALL_IF, args: Args.Take1, set: loc('limitRate', rate) },
   { name: 'limit_rate_after', contexts: HTTP_ALL_IF, args: Args.Take1, set: loc('limitRateAfter', rate) },
+  { name: 'aio', contexts: HTTP_ALL, args: Args.Take1, set: accept(aio) },
+  { name: 'aio_write', contexts: HTTP_ALL, args: Args.Flag, set: accept(flag) },
+  {
+    name: 'directio',
+    contexts: HTTP_ALL,
+    args: Args.Take1,
+    set: accept((cf, args) => (args[1] === 'off' ? 0 : offset(cf, args))),
+  },
+  { name: 'directio_alignment', contexts: HTTP_ALL, args: Args.Take1, set: accept(offset) },
   { name: 'sendfile_max_chunk', contexts: HTTP_ALL, args: Args.Take1, set: accept(size) },
   { name: 'tcp_nopush', contexts: HTTP_ALL, args: Args.Flag, set: accept(flag) },
   { name: 'tcp_nodelay', contexts: HTTP_ALL, args: Args.Flag, set: accept(flag) },
   { name: 'output_buffers', contexts: HTTP_ALL, args: Args.Take2, set: accept(buffers) },
   { name: 'postpone_output', contexts: HTTP_ALL, args: Args.Take1, set: accept(size) },
-  { name: 'send_lowat', contexts: HTTP_ALL, args: Args.Take1, set: accept(size) },
+  {
+    name: 'send_lowat',
+    contexts: HTTP_ALL,
+    args: Args.Take1,
+    set: accept((cf, args) => {
+      if (size(cf, args) !== 0) cf.warn('"send_lowat" is not supported, ignored');
+    }),
+  },
   { name: 'read_ahead', contexts: HTTP_ALL, args: Args.Take1, set: accept(size) },
   {
     name: 'subrequest_output_buffer_size',
@@ -497,8 +547,8 @@ export const HTTP_CORE_DIRECTIVES: Directive[] = [
     set: loc('subrequestOutputBufferSize', size),
   },
   { name: 'chunked_transfer_encoding', contexts: HTTP_ALL, args: Args.Flag, set: loc('chunkedTransfer', flag) },
-  { name: 'connection_pool_size', contexts: HTTP_SERVER, args: Args.Take1, set: accept(size) },
-  { name: 'request_pool_size', contexts: HTTP_SERVER, args: Args.Take1, set: accept(size) },
+  { name: 'connection_pool_size', contexts: HTTP_SERVER, args: Args.Take1, set: srv('connectionPoolSize', poolSize) },
+  { name: 'request_pool_size', contexts: HTTP_SERVER, args: Args.Take1, set: accept(poolSize) },
   { name: 'client_header_timeout', contexts: HTTP_SERVER, args: Args.Take1, set: srv('clientHeaderTimeoutMs', msec) },
   {
     name: 'client_header_buffer_size',
@@ -507,6 +557,7 @@ export const HTTP_CORE_DIRECTIVES: Directive[] = [
     set: srv('clientHeaderBufferSize', size),
   },
   { name: 'large_client_header_buffers', contexts: HTTP_SERVER, args: Args.Take2, set: setLargeBuffers },
+  { name: 'max_headers', contexts: HTTP_SERVER, args: Args.Take1, set: srv('maxHeaders', number) },
   { name: 'ignore_invalid_headers', contexts: HTTP_SERVER, args: Args.Flag, set: srv('ignoreInvalidHeaders', flag) },
   { name: 'underscores_in_headers', contexts: HTTP_SERVER, args: Args.Flag, set: srv('underscoresInHeaders', flag) },
   { name: 'merge_slashes', contexts: HTTP_SERVER, args: Args.Flag, set: srv('mergeSlashes', flag) },

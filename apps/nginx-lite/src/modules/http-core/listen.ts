@@ -5,12 +5,13 @@
  * identity of a listening socket. Invariant: two listens with the same text mean the same socket.
  */
 
-import { readFileSync } from 'node:fs';
-import { isIPv4, isIPv6 } from 'node:net';
+import { isIPv6 } from 'node:net';
 import type { ListenTuning } from '@megapipe/core';
 import type { ListenDecl } from '../../conf/builder.ts';
+import { addressesOf } from '../../conf/hosts.ts';
 import type { ConfContext } from '../../conf/parser.ts';
 import { parseFlag, parseNumber, parseSize, parseTimeSec } from '../../conf/units.ts';
+import { parseAddress } from '../../net/address.ts';
 
 interface Address {
   family: 'IPv4' | 'IPv6' | 'Unix';
@@ -71,10 +72,17 @@ function applyOption(cf: ConfContext, decl: ListenDecl, option: string): void {
     }
     case 'rcvbuf=':
     case 'sndbuf=':
-    case 'fastopen=':
-    case 'setfib=':
+    case 'fastopen=': {
+      const number = name === 'fastopen' ? parseNumber(value) : parseSize(value);
+      if (number === null) cf.fail(`invalid ${name} "${option}"`);
       decl.hasOptions = true;
-      tuneBySize(cf, decl.tuning, name, value);
+      if (name === 'rcvbuf') decl.tuning.receiveBufferBytes = number;
+      if (name === 'sndbuf') decl.tuning.sendBufferBytes = number;
+      if (name === 'fastopen') decl.tuning.fastOpenQueue = number;
+      return;
+    }
+    case 'accept_filter=':
+      cf.say('emerg', `accept filters "${option}" are not supported on this platform, ignored`);
       return;
     case 'so_keepalive=':
       decl.hasOptions = true;
@@ -107,15 +115,6 @@ function applyOption(cf: ConfContext, decl: ListenDecl, option: string): void {
 /** nginx waits for the first bytes of a connection for about a second. */
 const DEFER_SEC = 1;
 
-function tuneBySize(cf: ConfContext, tuning: ListenTuning, name: string, value: string): void {
-  const counted = name === 'fastopen' || name === 'setfib';
-  const number = counted ? parseNumber(value) : parseSize(value);
-  if (number === null) cf.fail(`invalid ${name} "${value}"`);
-  if (name === 'rcvbuf') tuning.receiveBufferBytes = number;
-  if (name === 'sndbuf') tuning.sendBufferBytes = number;
-  if (name === 'fastopen') tuning.fastOpenQueue = number;
-}
-
 /** `on`, `off`, or `idle:interval:probes`, each of which may be left out. */
 function tuneKeepAlive(cf: ConfContext, tuning: ListenTuning, value: string): void {
   const bad = (): never => cf.fail(`invalid so_keepalive value: "${value}"`);
@@ -144,20 +143,22 @@ function parseAddresses(cf: ConfContext, text: string): Address[] {
     if (close < 0) bad('invalid host');
     host = text.slice(1, close);
     const rest = text.slice(close + 1);
-    if (rest !== '' && !rest.startsWith(':')) bad('invalid port');
+    if (rest !== '' && (!rest.startsWith(':') || /[/?]/.test(rest))) bad('invalid host');
     portText = rest === '' ? null : rest.slice(1);
     if (!isIPv6(host) || host.includes('%')) bad('invalid IPv6 address');
     return ports(portText, bad).map((port) => ({ family: 'IPv6', host: canonicalV6(host), port }));
   }
+  if (/[/?]/.test(text)) bad('invalid host');
   const colon = text.indexOf(':');
-  if (colon < 0 && /^[0-9]+(?:-[0-9]+)?$/.test(text)) {
+  if (colon < 0 && /^[0-9]+(?:-[0-9]+)?$/.test(text) && parseNumber(text.split('-')[0] as string) !== null) {
     return ports(text, bad).map((port) => ({ family: 'IPv4', host: '0.0.0.0', port }));
   }
   host = colon < 0 ? text : text.slice(0, colon);
   portText = colon < 0 ? null : text.slice(colon + 1);
-  if (host === '') bad('no host');
   const portNumbers = ports(portText, bad);
-  const hosts = host === '*' ? ['0.0.0.0'] : isIPv4(host) ? [host] : fromHostsFile(host);
+  if (host === '') bad('no host');
+  const v4 = parseAddress(host);
+  const hosts = host === '*' ? ['0.0.0.0'] : v4?.length === 4 ? [v4.join('.')] : addressesOf(host);
   if (hosts.length === 0) bad('host not found');
   return hosts.flatMap((each) =>
     portNumbers.map(
@@ -183,23 +184,4 @@ function ports(text: string | null, bad: (reason: string) => never): number[] {
 /** The shortest form, as inet_ntop prints it. */
 function canonicalV6(host: string): string {
   return new URL(`http://[${host}]/`).hostname.slice(1, -1);
-}
-
-/**
- * Names in `listen` come from the hosts file only: the configuration is parsed in one go, and a name server that is
- * not up yet must not keep a web server from starting.
- */
-export function fromHostsFile(name: string): string[] {
-  let text: string;
-  try {
-    text = readFileSync('/etc/hosts', 'latin1');
-  } catch {
-    return [];
-  }
-  const found: string[] = [];
-  for (const line of text.split('\n')) {
-    const [address, ...names] = line.replace(/#.*/, '').trim().split(/\s+/);
-    if (address !== undefined && names.includes(name) && !found.includes(address)) found.push(address);
-  }
-  return found;
 }

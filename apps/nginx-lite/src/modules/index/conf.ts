@@ -13,7 +13,7 @@ export const INDEX_DIRECTIVES: Directive[] = [
     set(cf, args) {
       const names = (cf.level.loc.index ??= []);
       for (const [i, name] of args.slice(1).entries()) {
-        if (name === '') cf.fail(`index "${name}" in "index" directive is invalid`);
+        if (name === '') cf.fail(`index "${args[1]}" in "index" directive is invalid`);
         if (name.startsWith('/') && i !== args.length - 2) {
           cf.warn('only the last index in "index" directive should be absolute');
         }

@@ -33,9 +33,30 @@ function setLogFormat(cf: ConfContext, args: string[]): undefined {
     escaping = value;
     words = words.slice(1);
   }
-  const template: TemplatePart[] = words.flatMap((word) => cf.builder.templateParts(cf, word));
+  const template = words.flatMap((word) => formatParts(cf, word));
   cf.builder.logFormats.push({ name, escape: escaping, template });
 }
+
+/** Text of a format: here `$1` is no variable. */
+function formatParts(cf: ConfContext, text: string): TemplatePart[] {
+  const parts: TemplatePart[] = [];
+  for (let at = 0; at < text.length; ) {
+    const found = /^(?:[^$]+|\$(?:\{([A-Za-z0-9_]*)(\}?)|([A-Za-z0-9_]+)))/.exec(text.slice(at));
+    const name = found === null ? '' : (found[1] ?? found[3]);
+    if (found?.[2] === '') cf.fail(`the closing bracket in "${name}" variable is missing`);
+    if (found === null || name === '') cf.fail(`invalid parameter "${text.slice(at)}"`);
+    if (name === undefined) parts.push(found[0]);
+    else {
+      cf.builder.namedVariables.add(name.toLowerCase());
+      parts.push({ name: name.toLowerCase() });
+    }
+    at += found[0].length;
+  }
+  return parts;
+}
+
+/** What a log without a name is. */
+const STDERR = '/dev/stderr';
 
 function setAccessLog(cf: ConfContext, args: string[]): string | undefined {
   const logs = (cf.level.loc.accessLogs ??= []);
@@ -51,10 +72,12 @@ function setAccessLog(cf: ConfContext, args: string[]): string | undefined {
   const path = syslog === null && target.includes('$') ? cf.builder.template(cf, cf.fullName(target)) : null;
   let words = args.slice(2);
   let formatName = COMBINED;
-  if (words[0] !== undefined && !words[0].includes('=') && words[0] !== 'gzip') {
+  if (words[0] !== undefined) {
     formatName = words[0];
     words = words.slice(1);
   }
+  const format = formatIndex(cf, formatName);
+  if (format < 0) cf.fail(`unknown log format "${formatName}"`);
   let bufferBytes = 0;
   let flushMs = 0;
   let gzip = 0;
@@ -77,11 +100,9 @@ function setAccessLog(cf: ConfContext, args: string[]): string | undefined {
     } else cf.fail(`invalid parameter "${word}"`);
   }
   if (flushMs > 0 && bufferBytes === 0) cf.fail(`no buffer is defined for access_log "${target}"`);
-  const format = formatIndex(cf, formatName);
-  if (format < 0) cf.fail(`unknown log format "${formatName}"`);
   if (bufferBytes > 0 && path !== null) cf.fail('buffered logs cannot have variables in name');
   if (bufferBytes > 0 && syslog !== null) cf.fail('logs to syslog cannot be buffered');
-  const file = path === null && syslog === null ? cf.builder.file(cf.fullName(target)) : -1;
+  const file = path === null && syslog === null ? cf.builder.file(target === '' ? STDERR : cf.fullName(target)) : -1;
   if (bufferBytes > 0) {
     const buffer = `${bufferBytes} ${flushMs} ${gzip}`;
     const known = cf.builder.logBuffers.get(file);
@@ -128,7 +149,7 @@ export function formatIndex(cf: ConfContext, name: string): number {
   const formats = cf.builder.logFormats;
   const index = formats.findIndex((format) => format.name === name);
   if (index >= 0 || name !== COMBINED) return index;
-  return formats.push({ name, escape: 'default', template: cf.builder.templateParts(cf, COMBINED_TEXT) }) - 1;
+  return formats.push({ name, escape: 'default', template: formatParts(cf, COMBINED_TEXT) }) - 1;
 }
 
 export const LOG_DIRECTIVES: Directive[] = [

@@ -5,6 +5,7 @@
  */
 
 import { Args, Context, type Directive } from '../../conf/directives.ts';
+import { hostnameKind } from '../../conf/hostname-keys.ts';
 import type { MapDecl, Template } from '../../conf/model.ts';
 import type { ConfContext } from '../../conf/parser.ts';
 import { accept, number } from '../../conf/setters.ts';
@@ -69,27 +70,17 @@ function setMap(cf: ConfContext, args: string[]): undefined {
 function addKey(cf: ConfContext, decl: MapDecl, given: string, value: Template): void {
   const key = given.toLowerCase();
   const put = (table: Record<string, Template>, name: string): void => {
-    if (Object.hasOwn(table, name)) cf.fail(`conflicting parameter "${given}"`);
+    if (Object.hasOwn(table, name)) cf.fail(`conflicting parameter "${key}"`);
     table[name] = value;
   };
-  if (!decl.hostnames || !/^[*.]|\.\*$/.test(key)) {
+  if (!decl.hostnames) {
     put(decl.exact, key);
     return;
   }
-  const stars = key.split('*').length - 1;
-  if (
-    stars > 1 ||
-    (stars === 1 && !key.startsWith('*.') && !key.endsWith('.*')) ||
-    key.includes('..') ||
-    key.length < 2
-  )
-    cf.fail(`invalid hostname or wildcard "${given}"`);
-  if (key.startsWith('*.')) put(decl.heads, key.slice(2));
-  else if (key.endsWith('.*')) put(decl.tails, key.slice(0, -2));
-  else {
-    put(decl.exact, key.slice(1));
-    put(decl.heads, key.slice(1));
-  }
+  const { kind, base } = hostnameKind(key) ?? cf.fail(`invalid hostname or wildcard "${given}"`);
+  if (kind === 'exact' || kind === 'both') put(decl.exact, base);
+  if (kind === 'head' || kind === 'both') put(decl.heads, base);
+  if (kind === 'tail') put(decl.tails, base);
 }
 
 export const MAP_DIRECTIVES: Directive[] = [

@@ -1,9 +1,9 @@
 /** Directives of the realip module. */
 
 import { Args, type Directive, HTTP_ALL } from '../../conf/directives.ts';
+import { networksOf } from '../../conf/hosts.ts';
 import type { LocConf } from '../../conf/model.ts';
 import { flag, loc } from '../../conf/setters.ts';
-import { parseNetwork } from '../../net/address.ts';
 
 export const REALIP_DEFAULTS: Pick<LocConf, 'realipFrom' | 'realipHeader' | 'realipRecursive'> = {
   realipFrom: [],
@@ -23,10 +23,7 @@ export const REALIP_DIRECTIVES: Directive[] = [
         networks.push('unix');
         return undefined;
       }
-      const network = parseNetwork(text);
-      if (network === null) return cf.fail(`host not found in set_real_ip_from "${text}"`);
-      if (network.lowBits) cf.warn(`low address bits of ${text} are meaningless`);
-      networks.push(network);
+      networks.push(...networksOf(cf, 'set_real_ip_from', text));
       return undefined;
     },
   },

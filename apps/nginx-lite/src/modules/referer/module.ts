@@ -2,11 +2,14 @@
 
 import type { ServerDecl } from '../../conf/builder.ts';
 import { Args, Context, type Directive } from '../../conf/directives.ts';
+import { HostnameKeys } from '../../conf/hostname-keys.ts';
 import type { LocConf } from '../../conf/model.ts';
 import type { ConfContext } from '../../conf/parser.ts';
 import { accept, number } from '../../conf/setters.ts';
 import { HeaderId } from '../../http/headers.ts';
 import type { Request } from '../../http/request.ts';
+
+type Referers = NonNullable<LocConf['referers']>;
 
 export const REFERER_DEFAULTS: Pick<LocConf, 'referers'> = { referers: null };
 
@@ -28,15 +31,31 @@ function setReferers(cf: ConfContext, args: string[]): undefined {
       referers.regexes.push(cf.builder.pattern(cf, word.slice(1), true));
     } else {
       const slash = word.indexOf('/');
-      const name = (slash < 0 ? word : word.slice(0, slash)).toLowerCase();
-      referers.names.push({ name, uri: slash < 0 ? '' : word.slice(slash) });
+      addName(cf, referers, slash < 0 ? word : word.slice(0, slash), slash < 0 ? '' : word.slice(slash));
     }
   }
   if (!referers.serverNames) return;
   for (const { name, regex } of (cf.level.server as ServerDecl).names) {
     if (regex !== null) referers.regexes.push(regex);
-    else if (name !== '') referers.names.push({ name, uri: '' });
+    else if (name !== '') addName(cf, referers, name, '');
   }
+}
+
+function addName(cf: ConfContext, referers: Referers, given: string, uri: string): void {
+  const name = given.toLowerCase();
+  const keys = new HostnameKeys();
+  for (const known of referers.names) keys.add(known.name);
+  const added = keys.add(name);
+  if (added === 'invalid') cf.fail(`invalid hostname or wildcard "${given}"`);
+  if (added === 'known') cf.fail(`conflicting parameter "${name}"`);
+  referers.names.push({ name, uri });
+}
+
+/** Where the file was read: nginx does not take "none" and "blocked" without any name. Null: all is well. */
+export function uselessReferers(conf: LocConf): string | null {
+  const { referers } = conf;
+  if (referers === null || (!referers.none && !referers.blocked) || referers.names.length > 0) return null;
+  return 'the "none" or "blocked" referers are specified in the "valid_referers" directive without any valid referer';
 }
 
 export const REFERER_DIRECTIVES: Directive[] = [

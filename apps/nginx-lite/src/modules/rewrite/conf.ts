@@ -12,7 +12,8 @@ import type { IfCondition, LocConf, RewriteOp, Template } from '../../conf/model
 import type { ConfContext } from '../../conf/parser.ts';
 import { flag, loc } from '../../conf/setters.ts';
 import { parseNumber } from '../../conf/units.ts';
-import { OVERRIDABLE, VARIABLES } from '../../conf/variable-names.ts';
+import { CHANGEABLE, OVERRIDABLE, VARIABLES } from '../../conf/variable-names.ts';
+import { variableName } from '../map/conf.ts';
 
 const { Server, Location, ServerIf, LocationIf } = Context;
 const REWRITE_ALL = Server | Location | ServerIf | LocationIf;
@@ -49,6 +50,7 @@ function setRewrite(cf: ConfContext, args: string[]): undefined {
   const pattern = args[1] as string;
   let target = args[2] as string;
   if (target === '') cf.fail('empty replacement');
+  const regex = cf.builder.pattern(cf, pattern, false);
   let status = /^(?:https?:\/\/|\$scheme)/.test(target) ? 302 : 0;
   let last = status !== 0;
   let breaks = false;
@@ -75,7 +77,6 @@ function setRewrite(cf: ConfContext, args: string[]): undefined {
   }
   const addArgs = !target.endsWith('?');
   if (!addArgs) target = target.slice(0, -1);
-  const regex = cf.builder.pattern(cf, pattern, false);
   let path: Template = cf.builder.template(cf, target);
   let query: Template | null = null;
   const hasQuery = constantIndexOf(path, '?') !== null;
@@ -106,17 +107,17 @@ function cut(template: Template): [Template, Template | null] {
   ];
 }
 
-/** Built-in variables that `set` may change. */
-const CHANGEABLE = new Set(['args', 'limit_rate']);
-
-function setSet(cf: ConfContext, args: string[]): undefined {
-  const given = args[1] as string;
-  if (!given.startsWith('$')) cf.fail(`invalid variable name "${given}"`);
-  const name = given.slice(1).toLowerCase();
-  if (name === '') cf.fail(`invalid variable name "${given}"`);
+/** The variable that a directive sets, known from here on. */
+export function settable(cf: ConfContext, given: string): string {
+  const name = variableName(cf, given);
   if ((VARIABLES as readonly string[]).includes(name) && !CHANGEABLE.has(name) && !OVERRIDABLE.has(name))
     cf.fail(`the duplicate "${name}" variable`);
   if (!CHANGEABLE.has(name)) cf.builder.setVariables.add(name);
+  return name;
+}
+
+function setSet(cf: ConfContext, args: string[]): undefined {
+  const name = settable(cf, args[1] as string);
   program(cf.level).push({ op: 'set', name, value: cf.builder.template(cf, args[2] as string) });
 }
 
@@ -150,11 +151,11 @@ function parseCondition(cf: ConfContext, args: string[]): IfCondition {
   if ((words[final] as string).length === 1) words.pop();
   else words[final] = (words[final] as string).slice(0, -1);
   const [left, operator, right] = words;
-  if (left === undefined) return bad(end);
+  if (left === undefined) return bad(')');
   if (left.length > 1 && left.startsWith('$')) {
     if (words.length !== 1 && words.length !== 3) bad(left);
     const name = left.slice(1).toLowerCase();
-    cf.builder.usedVariables.add(name);
+    cf.builder.namedVariables.add(name);
     if (operator === undefined || right === undefined) return { test: 'true', name };
     switch (operator) {
       case '=':

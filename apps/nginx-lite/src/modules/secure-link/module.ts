@@ -1,7 +1,7 @@
 /** secure_link: links that carry a proof, and perhaps an end. $secure_link is `1`, `0` (too late) or not found. */
 
 import { createHash, timingSafeEqual } from 'node:crypto';
-import { Args, Context, type Directive, HTTP_ALL } from '../../conf/directives.ts';
+import { Args, type Directive, HTTP_ALL } from '../../conf/directives.ts';
 import type { LocConf } from '../../conf/model.ts';
 import { loc, word } from '../../conf/setters.ts';
 import type { Request } from '../../http/request.ts';
@@ -25,7 +25,7 @@ export const SECURE_LINK_DIRECTIVES: Directive[] = [
     args: Args.Take1,
     set: loc('secureLinkMd5', (cf, args) => cf.builder.template(cf, args[1] as string)),
   },
-  { name: 'secure_link_secret', contexts: Context.Location, args: Args.Take1, set: loc('secureLinkSecret', word) },
+  { name: 'secure_link_secret', contexts: HTTP_ALL, args: Args.Take1, set: loc('secureLinkSecret', word) },
 ];
 
 const DIGEST_BYTES = 16;

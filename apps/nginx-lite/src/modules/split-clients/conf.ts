@@ -23,14 +23,9 @@ export const SPLIT_CLIENTS_DIRECTIVES: Directive[] = [
       const shares: { percent: number; value: string }[] = [];
       cf.block(cf.level, (inner, words) => {
         const [share = '', value] = words;
-        if (words.length !== 2 || value === undefined) return 'invalid number of the split_clients parameters';
-        if (share === '*') {
-          shares.push({ percent: 0, value });
-          return undefined;
-        }
-        const digits = /^(\d+)(?:\.(\d{1,2}))?%$/.exec(share);
-        const percent = digits === null ? 0 : Number(digits[1]) * 100 + Number((digits[2] ?? '').padEnd(2, '0'));
-        if (percent === 0) inner.fail(`invalid percent value "${share}"`);
+        const percent = share === '*' ? 0 : (percentOf(share) ?? inner.fail(`invalid percent value "${share}"`));
+        // nginx goes on with whatever lies behind its words.
+        if (value === undefined) return 'invalid number of the split_clients parameters';
         shares.push({ percent, value });
         return undefined;
       });
@@ -46,6 +41,14 @@ export const SPLIT_CLIENTS_DIRECTIVES: Directive[] = [
     },
   },
 ];
+
+/** `12.34%` in hundredths; null: it is none, or nothing. */
+function percentOf(text: string): number | null {
+  const digits = /^(\d*)(?:\.(\d{0,2}))?%$/.exec(text);
+  if (digits === null) return null;
+  const percent = Number(digits[1]) * 100 + Number((digits[2] ?? '').padEnd(2, '0'));
+  return percent === 0 || !Number.isSafeInteger(percent) ? null : percent;
+}
 
 export function splitGetter(decl: SplitDecl): (r: Request) => string {
   const source = compileTemplate(decl.source);

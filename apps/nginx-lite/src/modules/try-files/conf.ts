@@ -16,15 +16,15 @@ export const TRY_FILES_DIRECTIVES: Directive[] = [
       if (conf.tryFiles !== undefined) return 'is duplicate';
       const words = args.slice(1);
       const last = words.at(-1) as string;
+      conf.tryFiles = words.map((word, i) => {
+        const testDirectory = i < words.length - 1 && word.endsWith('/');
+        return { template: cf.builder.template(cf, testDirectory ? word.slice(0, -1) : word), testDirectory };
+      });
       conf.tryFilesCode = 0;
       if (last.startsWith('=')) {
         const code = parseNumber(last.slice(1));
         conf.tryFilesCode = code === null || code > 999 ? cf.fail(`invalid code "${last}"`) : code;
       }
-      conf.tryFiles = words.map((word, i) => {
-        const testDirectory = i < words.length - 1 && word.endsWith('/');
-        return { template: cf.builder.template(cf, testDirectory ? word.slice(0, -1) : word), testDirectory };
-      });
       return undefined;
     },
   },
