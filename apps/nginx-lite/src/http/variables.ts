@@ -124,8 +124,9 @@ export const CHANGING: ReadonlySet<string> = new Set<VariableName>([
 
 export const GETTERS: Record<VariableName, Getter> = {
   ancient_browser: (r) => ancientBrowser(r),
-  args: (r) => r.args,
-  query_string: (r) => r.args,
+  // Without any there is no value: `-` in a log.
+  args: (r) => r.args || null,
+  query_string: (r) => r.args || null,
   is_args: (r) => (r.args === '' ? '' : '?'),
   uri: (r) => r.uri,
   document_uri: (r) => r.uri,
