@@ -12,8 +12,8 @@ const FIELDS = [
   ...['$ssl_protocol', '$sent_http_location', '$sent_http_cache_control', '$sent_http_last_modified', '$proxy_host'],
 ].join('~');
 const ESCAPES = ['default', 'json', 'none'];
-const HTTP = `${ESCAPES.map((escape) => `log_format ${escape} escape=${escape} '${FIELDS}';`).join('\n')}
-server { listen 127.0.0.1:%PORT%; root html; ${ESCAPES.map((escape) => `access_log logs/${escape}.log ${escape};`).join(' ')}
+const HTTP = `${ESCAPES.map((name) => `log_format ${name} escape=${name} '${FIELDS}';`).join('\n')}
+server { listen 127.0.0.1:%PORT%; root html; ${ESCAPES.map((name) => `access_log logs/${name}.log ${name};`).join(' ')}
   set_real_ip_from 127.0.0.0/8; real_ip_header X-Forwarded-For;
   location /moved { absolute_redirect off; return 301 /x; }
   location /cached { alias html; expires 1h; add_header Cache-Control public; }
@@ -33,7 +33,7 @@ async function lines(server: Running): Promise<Record<string, string[]>> {
   for (const request of [...REQUESTS, get('/last')]) await exchange(server.port, request);
   await server.logged('last.log', '/last');
   const own = (text: string): string => text.replaceAll(server.dir, '%DIR%').replaceAll(`:${server.port}`, ':#');
-  return Object.fromEntries(ESCAPES.map((escape) => [escape, own(server.log(`${escape}.log`)).split('\n')]));
+  return Object.fromEntries(ESCAPES.map((name) => [escape, own(server.log(`${name}.log`)).split('\n')]));
 }
 
 describe.skipIf(!oracleAvailable)(`the lines of ${oracleVersion}`, () => {
