@@ -33,7 +33,7 @@ async function lines(server: Running): Promise<Record<string, string[]>> {
   for (const request of [...REQUESTS, get('/last')]) await exchange(server.port, request);
   await server.logged('last.log', '/last');
   const own = (text: string): string => text.replaceAll(server.dir, '%DIR%').replaceAll(`:${server.port}`, ':#');
-  return Object.fromEntries(ESCAPES.map((name) => [escape, own(server.log(`${name}.log`)).split('\n')]));
+  return Object.fromEntries(ESCAPES.map((name) => [name, own(server.log(`${name}.log`)).split('\n')]));
 }
 
 describe.skipIf(!oracleAvailable)(`the lines of ${oracleVersion}`, () => {
