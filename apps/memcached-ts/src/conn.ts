@@ -63,6 +63,8 @@ export class Conn {
   /** The peer has ended its side while output was full: close once everything received is answered. */
   ended = false;
   protocol = PROTOCOL_UNKNOWN;
+  /** It asked to be closed, so that is no error. */
+  quit = false;
   /** With -S or -Y: the client has proved who it is. */
   authenticated = false;
   state = CONN_COMMAND;
@@ -129,6 +131,7 @@ export class Conn {
 
   /** Makes it the state of a new connection. */
   open(handle: number, protocol: number, listener: number, now: number): void {
+    this.quit = false;
     this.handle = handle;
     this.isOpen = true;
     this.listener = listener;

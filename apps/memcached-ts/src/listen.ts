@@ -9,7 +9,7 @@ import { lookup } from 'node:dns/promises';
 import { lstatSync, renameSync, unlinkSync, writeFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { listenGroup, listenTcp, listenUnix, localAddress, MegapipeError } from '@megapipe/core';
-import { fail } from './fail.ts';
+import { complain, fail } from './fail.ts';
 import { EX_OSERR, EX_USAGE } from './options.ts';
 import type { Settings } from './settings.ts';
 import { reason } from './strerror.ts';
@@ -153,6 +153,6 @@ export function writePortFile(lines: readonly string[]): void {
     writeFileSync(`${path}.lck`, lines.map((line) => `${line}\n`).join(''));
     renameSync(`${path}.lck`, path);
   } catch (error) {
-    process.stderr.write(`Failed to open "${path}": ${reason(error)}\n`);
+    complain(`Failed to open "${path}": ${reason(error)}`);
   }
 }

@@ -7,8 +7,8 @@
  *   memcached-ts -p 11211 -m 64 -t 2 --io megapipe
  */
 import { rmSync } from 'node:fs';
-import { Worker } from 'node:worker_threads';
-import { closeDescriptor, trimProcess } from '@megapipe/core';
+import type { Worker } from 'node:worker_threads';
+import { closeDescriptor, startThread, trimProcess } from '@megapipe/core';
 import { AuthFileError, type Credential, readAuthFile } from './auth_file.ts';
 import { type BackgroundInput, stopBackground } from './background.ts';
 import { isDaemonChild, reportReady, startDaemon } from './daemon.ts';
@@ -72,7 +72,7 @@ class Workers {
   start(input: WorkerInput): Promise<Extract<WorkerMessage, { type: 'ready' }>> {
     // One that takes a dead one's place knows what was told to that.
     const workerData: WorkerInput = { ...input, credentials: this.credentials ?? input.credentials };
-    const worker = new Worker(threadModule('worker'), { workerData, name: `worker ${input.thread}` });
+    const worker = startThread(threadModule('worker'), { workerData, name: `worker ${input.thread}` });
     this.workers[input.thread - 1] = worker;
     this.watch(worker, input.thread, `worker thread ${input.thread}`, () => void this.start(input));
     return new Promise((resolve) => {
@@ -91,7 +91,7 @@ class Workers {
 
   /** Starts the thread that does the cache's background work. */
   startBackground(input: BackgroundInput): void {
-    const worker = new Worker(threadModule('background'), { workerData: { background: input } });
+    const worker = startThread(threadModule('background'), { workerData: { background: input } });
     this.background = worker;
     worker.once('online', () => this.serving.add(input.thread));
     worker.on('message', (message: WorkerMessage) => {
@@ -283,7 +283,8 @@ async function serve(settings: Settings): Promise<void> {
     try {
       memoryFile = new MemoryFile(settings.memoryFile, settings.cache, seed, settings.threads + 2);
     } catch (error) {
-      return fail(`failed to open file for mmap: ${reason(error)}`, 1);
+      const text = reason(error);
+      return fail(text.startsWith('[restart]') ? text : `failed to open file for mmap: ${text}`, 1);
     }
     const found = memoryFile.reason === undefined ? `${memoryFile.items} items` : `empty: ${memoryFile.reason}`;
     if (settings.verbosity > 0) complain(`memory file ${settings.memoryFile}: ${found}`);

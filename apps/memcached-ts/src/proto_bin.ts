@@ -412,6 +412,7 @@ export class ProtoBin extends Protocol {
         return next;
       case QUIT:
         this.success(conn, at, 0, 0);
+        conn.quit = true;
         conn.state = CONN_CLOSING;
         return next;
       case FLUSH:

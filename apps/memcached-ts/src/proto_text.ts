@@ -152,6 +152,8 @@ export const CARRY_BYTES_MAX = 1024 * 1024;
 const NOREPLY = Buffer.from('noreply');
 const INT_MAX = 0x7fff_ffff;
 const VERBOSITY_MAX = 2;
+/** Words that memcached answers with ERROR whatever follows: those that begin as a command, and commands with too few words. */
+const ANSWERS_ERROR = /^(?:[acdgist].*|m.|replace|prepend|bget|flush_all|verbosity)$/s;
 
 export class ProtoText extends Protocol {
   private readonly host: Host;
@@ -618,6 +620,7 @@ export class ProtoText extends Protocol {
         break;
       case 0x71: // q
         if (this.is(bytes, 0, 'quit')) {
+          conn.quit = true;
           conn.state = CONN_CLOSING;
           return next;
         }
@@ -820,7 +823,14 @@ export class ProtoText extends Protocol {
   /** What no client but an operator's sends; anything else is an error. */
   private administer(conn: Conn, bytes: Buffer, next: number): number {
     const words = this.words(bytes);
-    if (!isAdminCommand(words[0]!)) return this.reply(conn, R_ERROR) ? next : -1;
+    if (!isAdminCommand(words[0]!)) {
+      // A browser that a page or a scanner aimed here is hung up on, before it takes the body for commands.
+      if (words.at(-1)!.startsWith('HTTP/') && !ANSWERS_ERROR.test(words[0]!)) {
+        conn.state = CONN_CLOSING;
+        return next;
+      }
+      return this.reply(conn, R_ERROR) ? next : -1;
+    }
     const at = this.room(conn);
     if (at < 0) return -1;
     // A few bytes with a forged sender must not make a hundred megabytes.
@@ -921,6 +931,7 @@ export class ProtoText extends Protocol {
     const graceful = this.tokens > 1;
     if (graceful && !this.is(bytes, 1, 'graceful')) return this.answer(conn, false, R_BAD_SHUTDOWN, next);
     this.host.shutdown(graceful);
+    conn.quit = true;
     conn.state = CONN_CLOSING;
     return next;
   }

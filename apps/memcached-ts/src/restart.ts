@@ -86,6 +86,7 @@ function shapeOf(config: CacheConfig): string {
   });
 }
 
+/** The metadata at `path`, or undefined where there are none. Throws where they are none that this program wrote whole. */
 function readMeta(path: string): Meta | undefined {
   let text: string;
   try {
@@ -93,13 +94,16 @@ function readMeta(path: string): Meta | undefined {
   } catch {
     return undefined;
   }
+  let meta: unknown;
+  try {
+    meta = JSON.parse(text);
+  } catch {}
+  if (typeof meta !== 'object' || meta === null) {
+    throw new Error(`[restart] corrupt metadata file ${path} (remove it to begin with an empty cache)`);
+  }
   // From here on the file is in use; unless this process closes it, it is not sound.
   rmSync(path);
-  try {
-    return JSON.parse(text) as Meta;
-  } catch {
-    return undefined;
-  }
+  return meta as Meta;
 }
 
 export class MemoryFile {
@@ -113,7 +117,7 @@ export class MemoryFile {
 
   /**
    * Opens `path`, with what the last process left there if that can be used, and otherwise empty. `owner`: number of the
-   * calling thread. Throws where the file cannot be opened or mapped.
+   * calling thread. Throws where the file cannot be opened or mapped, or its metadata are damaged.
    */
   constructor(path: string, config: CacheConfig, hashSeed: number, owner: number) {
     this.path = path;

@@ -164,6 +164,11 @@ export function statsText(subcommand: string, cache: Cache, settings: Settings):
   }
 }
 
+/** What is told only of what is switched on. */
+function only(condition: boolean, stats: readonly Stat[]): readonly Stat[] {
+  return condition ? stats : [];
+}
+
 function render(stats: readonly Stat[]): string {
   let text = '';
   for (const [name, value] of stats) text += `STAT ${name} ${value}\r\n`;
@@ -198,18 +203,21 @@ function general(cache: Cache, settings: Settings): Stat[] {
   for (let list = 0; list < LRU_LISTS; list++) getHits += sumListHits(memory, list);
   const connections = Atomics.load(i32, W_CURR_CONNS);
   const receive = settings.threads * receiveBuffers(settings);
+  const maintained = i32[W_MAINTAINER_ENABLED] !== 0;
   return [
     ['pid', process.pid],
     ['uptime', i32[W_TIME] - TIME_AT_START],
     ['time', i32[W_TIME] + f64[D_STARTED]],
     ['version', VERSION],
+    // The event library, which there is none of.
+    ['libevent', 'none'],
     ['pointer_size', 64],
     ['rusage_user', (usage.userCPUTime / 1e6).toFixed(6)],
     ['rusage_system', (usage.systemCPUTime / 1e6).toFixed(6)],
     ['max_connections', settings.maxConns],
     ['curr_connections', connections],
     ['total_connections', threads(T_TOTAL_CONNS)],
-    ['rejected_connections', threads(T_REJECTED_CONNS)],
+    ...only(settings.maxConnsFast, [['rejected_connections', threads(T_REJECTED_CONNS)]]),
     ['connection_structures', threads(T_CONN_STRUCTURES)],
     ['response_obj_oom', threads(T_RESPONSE_OOM)],
     ['response_obj_count', threads(T_RESPONSES)],
@@ -243,7 +251,7 @@ function general(cache: Cache, settings: Settings): Stat[] {
     ['store_no_memory', threads(T_STORE_NO_MEMORY)],
     ['auth_cmds', threads(T_AUTH_CMDS)],
     ['auth_errors', threads(T_AUTH_ERRORS)],
-    ...(settings.idleTimeoutSeconds > 0 ? ([['idle_kicks', threads(T_IDLE_KICKS)]] satisfies Stat[]) : []),
+    ...only(settings.idleTimeoutSeconds > 0, [['idle_kicks', threads(T_IDLE_KICKS)]]),
     ['bytes_read', threads(T_BYTES_READ)],
     ['bytes_written', threads(T_BYTES_WRITTEN)],
     ['limit_maxbytes', i32[W_PAGES_LIMIT] * PAGE_BYTES],
@@ -252,21 +260,25 @@ function general(cache: Cache, settings: Settings): Stat[] {
     ['time_in_listen_disabled_us', threads(T_LISTEN_DISABLED_US)],
     ['threads', settings.threads],
     ['conn_yields', threads(T_CONN_YIELDS)],
-    ['hash_power_level', 31 - Math.clz32(i32[W_HASH_BUCKETS])],
+    // The table grows bucket by bucket, from one power of two to the next: as memcached's, it is at the next while it does.
+    ['hash_power_level', 32 - Math.clz32(i32[W_HASH_BUCKETS] - 1)],
     ['hash_bytes', i32[W_HASH_BUCKETS] * 4],
-    // The table grows bucket by bucket, from one power of two to the next.
     ['hash_is_expanding', (i32[W_HASH_BUCKETS] & (i32[W_HASH_BUCKETS] - 1)) === 0 ? 0 : 1],
-    ['slab_reassign_rescues', f64[D_RESCUES]],
-    ['slab_reassign_chunk_rescues', f64[D_CHUNK_RESCUES]],
-    ['slab_reassign_evictions_nomem', f64[D_EVICTIONS_NOMEM]],
-    ['slab_reassign_inline_reclaim', f64[D_INLINE_RECLAIM]],
-    ['slab_reassign_busy_items', f64[D_BUSY_ITEMS]],
-    ['slab_reassign_busy_deletes', f64[D_BUSY_DELETES]],
-    ['slab_reassign_running', i32[W_MOVE_RUNNING] === 0 ? 0 : 1],
-    ['slabs_moved', f64[D_SLABS_MOVED]],
-    ['lru_crawler_running', i32[W_CRAWLER_RUNNING] === 0 ? 0 : 1],
-    ['lru_crawler_starts', f64[D_CRAWLER_STARTS]],
-    ['lru_maintainer_juggles', f64[D_MAINTAINER_JUGGLES]],
+    ...only(i32[W_SLAB_REASSIGN] !== 0, [
+      ['slab_reassign_rescues', f64[D_RESCUES]],
+      ['slab_reassign_chunk_rescues', f64[D_CHUNK_RESCUES]],
+      ['slab_reassign_evictions_nomem', f64[D_EVICTIONS_NOMEM]],
+      ['slab_reassign_inline_reclaim', f64[D_INLINE_RECLAIM]],
+      ['slab_reassign_busy_items', f64[D_BUSY_ITEMS]],
+      ['slab_reassign_busy_deletes', f64[D_BUSY_DELETES]],
+      ['slab_reassign_running', i32[W_MOVE_RUNNING] === 0 ? 0 : 1],
+      ['slabs_moved', f64[D_SLABS_MOVED]],
+    ]),
+    ...only(i32[W_CRAWLER_ENABLED] !== 0, [
+      ['lru_crawler_running', i32[W_CRAWLER_RUNNING] === 0 ? 0 : 1],
+      ['lru_crawler_starts', f64[D_CRAWLER_STARTS]],
+    ]),
+    ...only(maintained, [['lru_maintainer_juggles', f64[D_MAINTAINER_JUGGLES]]]),
     ['malloc_fails', 0],
     ['log_worker_dropped', threads(T_LOG_DROPPED)],
     ['log_worker_written', threads(T_LOG_WRITTEN)],
@@ -281,17 +293,19 @@ function general(cache: Cache, settings: Settings): Stat[] {
     ['slab_global_page_pool', i32[W_PAGES_POOL]],
     ['expired_unfetched', lru(L_EXPIRED_UNFETCHED)],
     ['evicted_unfetched', lru(L_EVICTED_UNFETCHED)],
-    ['evicted_active', lru(L_EVICTED_ACTIVE)],
+    ...only(maintained, [['evicted_active', lru(L_EVICTED_ACTIVE)]]),
     ['evictions', lru(L_EVICTED)],
     ['reclaimed', lru(L_RECLAIMED)],
     ['crawler_reclaimed', lru(L_CRAWLER_RECLAIMED)],
     ['crawler_items_checked', lru(L_CRAWLER_ITEMS_CHECKED)],
     ['lrutail_reflocked', lru(L_REFLOCKED)],
-    ['moves_to_cold', lru(L_MOVES_TO_COLD)],
-    ['moves_to_warm', lru(L_MOVES_TO_WARM)],
-    ['moves_within_lru', lru(L_MOVES_WITHIN_LRU)],
-    ['direct_reclaims', lru(L_DIRECT_RECLAIMS)],
-    ['lru_bumps_dropped', threads(T_LRU_BUMPS_DROPPED)],
+    ...only(maintained, [
+      ['moves_to_cold', lru(L_MOVES_TO_COLD)],
+      ['moves_to_warm', lru(L_MOVES_TO_WARM)],
+      ['moves_within_lru', lru(L_MOVES_WITHIN_LRU)],
+      ['direct_reclaims', lru(L_DIRECT_RECLAIMS)],
+      ['lru_bumps_dropped', threads(T_LRU_BUMPS_DROPPED)],
+    ]),
   ];
 }
 

@@ -65,6 +65,7 @@ import {
   T_TOTAL_CONNS,
   threadBase,
 } from './engine/stats.ts';
+import { complain } from './fail.ts';
 import { collectStartGarbage } from './heap.ts';
 import { RECEIVE_BYTES, receiveBuffers } from './limits.ts';
 import type { Listener } from './listen.ts';
@@ -400,7 +401,7 @@ class Server implements Sink, Host {
   onAcceptError(_listener: number, errno: number): void {
     const count = (this.f64[this.counters + T_ACCEPT_ERRORS] += 1);
     // One line for the first and then every thousandth: a flood must not drown the log.
-    if (count % 1000 === 1) process.stderr.write(`accept(): ${strerror(errno)} (${count} times so far)\n`);
+    if (count % 1000 === 1) complain(`accept(): ${strerror(errno)} (${count} times so far)`);
   }
 
   onRead(handle: Handle, cookie: number, offset: number, length: number): void {
@@ -552,7 +553,8 @@ class Server implements Sink, Host {
       return;
     }
     const answered = !conn.blocked && conn.state !== CONN_WAIT;
-    if (conn.state === CONN_CLOSING || (conn.ended && answered)) this.finish(conn);
+    if (conn.state === CONN_CLOSING) this.finish(conn, conn.quit ? 'normal' : 'error');
+    else if (conn.ended && answered) this.finish(conn);
     else if (!this.withinBounds(conn, received)) this.finish(conn, 'error');
   }
 
@@ -664,7 +666,7 @@ class Server implements Sink, Host {
   }
 
   private say(line: string): void {
-    process.stderr.write(`${line}\n`);
+    complain(line);
   }
 
   /** A number for a connection that no other has, in whichever worker. */

@@ -9,6 +9,8 @@
  * `FUZZ_CASES` (default 2,000; a million for a night), `FUZZ_SEED` to repeat a run; a failure prints seed and case.
  */
 import { createSocket, type Socket } from 'node:dgram';
+import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { fraction } from './arbitraries.ts';
@@ -20,6 +22,8 @@ const CASES = Number(process.env['FUZZ_CASES'] ?? 2000);
 const SEED = Number(process.env['FUZZ_SEED'] ?? Date.now() % 2 ** 31);
 /** Cases that are played at once; then the server is asked how it is. */
 const GROUP = 32;
+/** The group to begin with: FUZZ_FROM, to see a failure again. */
+const FROM = Number(process.env['FUZZ_FROM'] ?? 0);
 /** One group in so many is played case by case and compared between the io modes. */
 const COMPARED = 8;
 const CASE_MS_MAX = 60_000;
@@ -286,6 +290,16 @@ function sendDatagram(socket: Socket, port: number, one: readonly Buffer[]): num
   return 1;
 }
 
+/** Whether datagrams to this port have yet to be read. */
+function isWaiting(port: number): boolean {
+  const local = `:${port.toString(16).toUpperCase().padStart(4, '0')} `;
+  const sockets = readFileSync('/proc/net/udp', 'latin1')
+    .split('\n')
+    .filter((line) => line.includes(local));
+  expect(sockets.length).toBeGreaterThan(0);
+  return sockets.some((line) => !/ [0-9A-F]{8}:00000000 /.test(line));
+}
+
 describe(`a fuzzer of text, meta and binary (seed ${SEED})`, () => {
   const servers: Awaited<ReturnType<typeof startChecked>>[] = [];
   const udp = createSocket('udp4');
@@ -302,8 +316,8 @@ describe(`a fuzzer of text, meta and binary (seed ${SEED})`, () => {
   it(`${CASES} cases leave both servers sound`, { timeout: CASES * 60 + 120_000 }, async () => {
     let compared = 0;
     let datagrams = 0;
-    let group = 0;
-    for (let done = 0; done < CASES; done += GROUP, group++) {
+    let group = FROM;
+    for (let done = FROM * GROUP; done < CASES; done += GROUP, group++) {
       const cases = fc.sample(fuzzCase, { numRuns: GROUP, seed: SEED + group });
       try {
         if (group % COMPARED === 0) {
@@ -312,6 +326,8 @@ describe(`a fuzzer of text, meta and binary (seed ${SEED})`, () => {
             let answers: string[] = [];
             // Again, when something expired or was evicted in one of them only.
             for (let turn = 0; turn < 4; turn++) {
+              // A flush does not reach an item with a chosen CAS before its second is over, and each server has its own seconds.
+              if (turn > 0) await sleep(1100);
               for (const server of servers) await ask(server.port, 'flush_all\r\nquit\r\n');
               const both = await Promise.all(servers.map((server) => within(play(server.port, one), 'a case')));
               answers = both.map(shape);
@@ -324,7 +340,9 @@ describe(`a fuzzer of text, meta and binary (seed ${SEED})`, () => {
         } else {
           // Also as a datagram each, of which nobody can say when it is carried out: the checker tells what came of it.
           for (const { udpPort } of servers) for (const one of cases) datagrams += sendDatagram(udp, udpPort!, one);
-          await Promise.all(servers.flatMap((server) => cases.map((one) => within(play(server.port, one), 'a case'))));
+          await Promise.all(servers.flatMap((server) => cases.map((one, i) => within(play(server.port, one), `case ${i}`))));
+          // None may be left for the cases that are compared.
+          for (const { udpPort } of servers) while (isWaiting(udpPort!)) await sleep(5);
         }
         for (const server of servers) await healthy(server);
       } catch (error) {
@@ -349,6 +367,7 @@ describe(`a fuzzer of text, meta and binary (seed ${SEED})`, () => {
       expect(said.slice(-200)).toMatch(/^CHECK ok\n$/m);
       expect(said).not.toMatch(/^(worker|background) thread.* died/m);
     }
+    if (FROM > 0) return;
     expect(datagrams).toBeGreaterThan(CASES / 2);
     expect(compared).toBeGreaterThan(CASES / COMPARED / 100);
   });

@@ -10,6 +10,7 @@ import {
   D_INLINE_RECLAIM,
   D_RESCUES,
   D_SLABS_MOVED,
+  DEFAULT_CACHE_CONFIG,
   PAGE_BYTES,
   SLAB_PAGES,
   SLAB_WORDS,
@@ -18,6 +19,7 @@ import {
   W_PAGES_USED,
   W_SLABS,
 } from '../src/engine/layout.ts';
+import { Maintainer } from '../src/engine/maintainer.ts';
 import { Mover } from '../src/engine/mover.ts';
 import { MOVE_BADCLASS, MOVE_NOSPARE, MOVE_OK, MOVE_RUNNING, MOVE_SAME } from '../src/engine/slabs.ts';
 import { Fixture } from './fixture.ts';
@@ -283,6 +285,29 @@ describe('the automover', () => {
       moved++;
     }
     expect(moved).toBeGreaterThan(3);
+    fixture.check();
+  });
+
+  it('returns page after page to the pool, without waiting for the next second', () => {
+    const fixture = new Fixture({
+      memoryBytes: 32 * PAGE_BYTES,
+      slabs: { ...DEFAULT_CACHE_CONFIG.slabs, automoveWindow: 3 },
+    });
+    const maintainer = new Maintainer(fixture.cache);
+    const text = 'x'.repeat(11_000);
+    for (let i = 0; i < 2000; i++) fixture.store(STORE_SET, `key${i}`, 0, 0, text);
+    for (let i = 0; i < 2000; i++) if (i % 8 !== 0) fixture.remove(`key${i}`);
+    const clsid = fixture.cache.slabs.classFor(11_070);
+    const before = pagesOf(fixture, clsid);
+    let now = 0;
+    // The window of three seconds must be quiet first; the fourth second is enough for all the rest.
+    for (let second = 0; second < 4; second++) {
+      fixture.tick(1);
+      for (let step = 0; step < 5000; step++) maintainer.step((now += 100));
+    }
+    expect(before).toBeGreaterThan(20);
+    // An eighth of the chunks is in use, and two and a half pages stay free.
+    expect(pagesOf(fixture, clsid)).toBeLessThan(before / 8 + 5);
     fixture.check();
   });
 });

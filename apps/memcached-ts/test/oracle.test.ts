@@ -217,6 +217,19 @@ describe.skipIf(!hasDebians)("Debian's memcached as oracle", () => {
       `${' '.repeat(101)}get ${'key0 '.repeat(600)}`,
       'set key0 0 0 99999999999\r\nabc',
       'set key0 0 0 5\r\nab',
+      'GET / HTTP/1.0\r\n',
+      'foo HTTP/\r\n',
+      'HTTP/1.1\r\n',
+      'foo HTTP/1 \r\n',
+      'foo http/1\r\n',
+      'foo xHTTP/1\r\n',
+      'foo HTTP/1 x\r\n',
+      'GET / HTTP/1.0 noreply\r\n',
+      ...['get', 'key', 'mg a', 'mx', 'mxx', 'replace', 'bget', 'lru', 'mn', 'abc', 'cd', 'ix', 'dx', 'tx', 'sx'].map(
+        (words) => `${words} HTTP/1\r\n`,
+      ),
+      'flush_all 1 2 HTTP/1\r\n',
+      'verbosity 1 2 HTTP/1\r\n',
     ].map((text) => ({ start: text.slice(0, 20), length: text.length, text })),
   )('answers the odd request $start… ($length bytes) with the same bytes', async ({ text }) => {
     const prepared = Buffer.from('flush_all\r\nset key0 5 0 3\r\nabc\r\n', 'latin1');

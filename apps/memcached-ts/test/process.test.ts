@@ -1,6 +1,7 @@
 /** The server as a process of the system: daemon, pid file, identity, signals, limits, sockets in the file system. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import {
+  constants,
   existsSync,
   mkdtempSync,
   readdirSync,
@@ -83,6 +84,20 @@ async function startDaemon(io: string, args: string[]): Promise<{ pid: number; p
 }
 
 describe.each(IO_MODES)('memcached-ts --io %s as a process', (io) => {
+  it.each(['1', '3'])(
+    'leaves the pipe of its stderr as blocking as it got it, for all who share it (-t %s)',
+    async (threads) => {
+      const server = await serve(io, ['-t', threads, '-vv']);
+      const client = await Client.connect(server.port);
+      expect(await client.ask('version\r\n')).toMatch(/^VERSION/);
+      client.close();
+      // What the workers have to say comes through it nevertheless.
+      await until(() => server.stderr().includes('version'));
+      const flags = /^flags:\s+(\d+)$/m.exec(readFileSync(`/proc/${server.pid}/fdinfo/2`, 'latin1'))![1]!;
+      expect(Number.parseInt(flags, 8) & constants.O_NONBLOCK).toBe(0);
+    },
+  );
+
   it('-d leaves once the sockets listen; the pid file holds the server’s number, stdio is /dev/null, cwd is /', async () => {
     const { pid, port } = await startDaemon(io, ['-t', '1']);
     const client = await Client.connect(port);

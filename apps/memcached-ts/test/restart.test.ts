@@ -7,7 +7,7 @@ import { STORE_SET } from '../src/engine/items.ts';
 import { type CacheConfig, DEFAULT_CACHE_CONFIG, PAGE_BYTES } from '../src/engine/layout.ts';
 import { MemoryFile } from '../src/restart.ts';
 import { Fixture } from './fixture.ts';
-import { Client, IO_MODES, type Server, startOurs } from './servers.ts';
+import { Client, IO_MODES, OURS, runToEnd, type Server, startOurs } from './servers.ts';
 
 const OWNER = 120;
 let folder = '';
@@ -54,7 +54,7 @@ describe('a memory file', () => {
     second.fixture.check();
   });
 
-  it('is taken for empty after a crash, with another configuration, with damaged metadata, and when it was cut', () => {
+  it('is taken for empty after a crash, with another configuration, and when it was cut', () => {
     const fill = (): void => {
       const { file, fixture } = open();
       fixture.store(STORE_SET, 'key', 0, 0, 'value');
@@ -78,19 +78,32 @@ describe('a memory file', () => {
     fill();
     expect(emptyBecause({ ...CONFIG, memoryBytes: 32 * PAGE_BYTES })).toMatch(/configuration/);
     fill();
-    writeFileSync(`${path}.meta`, readFileSync(`${path}.meta`, 'utf8').slice(0, 40));
-    expect(emptyBecause()).toMatch(/did not stop gracefully/);
-    fill();
     truncateSync(path, statSync(path).size - PAGE_BYTES);
     expect(emptyBecause()).toMatch(/bytes, not/);
     fill();
     const meta = JSON.parse(readFileSync(`${path}.meta`, 'utf8'));
     writeFileSync(`${path}.meta`, JSON.stringify({ ...meta, stoppedAt: meta.stoppedAt + 1000 }));
     expect(emptyBecause()).toMatch(/clock went back/);
+    fill();
+    const whole = readFileSync(`${path}.meta`, 'utf8');
+    for (const text of ['', 'garbage\n', whole.slice(0, 40), 'null', '7']) {
+      writeFileSync(`${path}.meta`, text);
+      expect(() => open()).toThrow(/corrupt metadata file/);
+    }
+    writeFileSync(`${path}.meta`, whole);
+    expect(open().file.items).toBe(1);
   });
 });
 
 describe.each(IO_MODES)('memcached-ts --io %s -e', (io) => {
+  it('does not start with damaged metadata, says so, and leaves them there', async () => {
+    writeFileSync(`${path}.meta`, 'garbage');
+    const { code, stderr } = await runToEnd(OURS, ['--io', io, '-p', '0', '-u', 'root', '-e', path]);
+    expect(stderr).toBe(`[restart] corrupt metadata file ${path}.meta (remove it to begin with an empty cache)\n`);
+    expect(code).toBe(1);
+    expect(readFileSync(`${path}.meta`, 'utf8')).toBe('garbage');
+  });
+
   it.each(['1', '2'])(
     'serves after SIGUSR1 what it served before, and after SIGKILL nothing (-t %s)',
     async (threads) => {

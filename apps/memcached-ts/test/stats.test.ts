@@ -153,3 +153,54 @@ describe.skipIf(!hasDebians)('stats settings under options (skipped where Debian
     },
   );
 });
+
+describe.skipIf(!hasDebians)('the keys of stats', () => {
+  it.each([
+    [''],
+    ['no_lru_crawler'],
+    ['no_lru_maintainer'],
+    ['no_slab_reassign'],
+    ['no_maxconns_fast'],
+    ['idle_timeout=5'],
+    ['no_modern'],
+  ])('are those of Debian’s memcached with -o "%s"', async (words) => {
+    const args = words === '' ? [] : ['-o', words];
+    const servers = await Promise.all([start(DEBIANS, args), startOurs('epoll', args)]);
+    const [want, got] = await Promise.all(
+      servers.map(async ({ port, stop }) => {
+        const client = await Client.connect(port);
+        const names = Object.keys(await client.stats());
+        client.close();
+        await stop();
+        return names;
+      }),
+    );
+    expect(got).toEqual(want);
+  });
+});
+
+describe('the hash table', () => {
+  const LEVEL = 13;
+  const grown = async (server: Server): Promise<Record<string, string>> => {
+    const client = await Client.connect(server.port);
+    const count = 1.5 * 2 ** LEVEL + 10;
+    client.send(Array.from({ length: count }, (_, i) => `set key${i} 0 0 1 noreply\r\n1\r\n`).join(''));
+    let stats = await client.stats();
+    while (stats.curr_items !== String(count) || Number(stats.hash_power_level) === LEVEL) stats = await client.stats();
+    client.close();
+    await server.stop();
+    return stats;
+  };
+
+  it.each(IO_MODES)(
+    'is at the next level once it has grown beyond one and a half items a bucket (--io %s)',
+    async (io) => {
+      const ours = await grown(await startOurs(io, ['-o', `hashpower=${LEVEL}`]));
+      expect(ours.hash_power_level).toBe(String(LEVEL + 1));
+      if (hasDebians) {
+        const theirs = await grown(await start(DEBIANS, ['-o', `hashpower=${LEVEL}`]));
+        expect(theirs.hash_power_level).toBe(ours.hash_power_level);
+      }
+    },
+  );
+});

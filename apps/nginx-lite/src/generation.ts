@@ -8,8 +8,7 @@
  * and shared memory, which it inherits.
  */
 
-import { Worker } from 'node:worker_threads';
-import { closeDescriptor, trimProcess } from '@megapipe/core';
+import { closeDescriptor, startThread, trimProcess } from '@megapipe/core';
 import { applyLimits } from './limits.ts';
 import { cpusOf } from './listeners.ts';
 import { errnoOf, strerror } from './log/errno.ts';
@@ -57,7 +56,7 @@ function begin(message: GenerationStart): void {
   // Before the workers begin: threads take the priority of who made them.
   applyLimits(message.limits, message.workerProcesses, (text) => say('alert', text));
   if (message.workerProcesses === 1) void serveHere(message);
-  else for (let index = 0; index < message.workerProcesses; index++) startThread(message, index);
+  else for (let index = 0; index < message.workerProcesses; index++) startWorkerThread(message, index);
 }
 
 function workerStart(from: GenerationStart, index: number): WorkerStart {
@@ -84,9 +83,9 @@ function newState(index: number, tell: (message: ToWorker) => void): WorkerState
   return state;
 }
 
-function startThread(from: GenerationStart, index: number): void {
+function startWorkerThread(from: GenerationStart, index: number): void {
   const file = import.meta.url.endsWith('.ts') ? './worker-thread.ts' : './worker-thread.js';
-  const thread = new Worker(new URL(file, import.meta.url), { workerData: workerStart(from, index) });
+  const thread = startThread(new URL(file, import.meta.url), { workerData: workerStart(from, index) });
   const state = newState(index, (message) => thread.postMessage(message));
   thread.on('message', (message: FromWorker) => fromWorker(state, message));
   thread.on('error', (error: Error) => say('alert', `worker thread ${index} failed: ${error.stack ?? error.message}`));
@@ -154,7 +153,7 @@ function workerEnded(state: WorkerState, code: number): void {
     return;
   }
   // A thread that served is replaced here; one that cannot even start needs a new process, with the master's rights.
-  if (state.ready && !worn) startThread(start as GenerationStart, state.index);
+  if (state.ready && !worn) startWorkerThread(start as GenerationStart, state.index);
   else if (!worn) {
     worn = true;
     send({ type: 'worn', reason: `worker thread ${state.index} could not be started again` });

@@ -6,8 +6,6 @@
  * address left), ERR_MEGAPIPE_URING_BLOCKED / _UNAVAILABLE (io_uring is forbidden / missing here), and for a refused
  * system call the errno's own name (EADDRINUSE, EACCES …) with `errno` and `syscall`.
  */
-import { getSystemErrorMap } from 'node:util';
-
 export class MegapipeError extends Error {
   readonly code: string;
   /** Positive errno of the system call that was refused, else 0. */
@@ -23,7 +21,11 @@ export class MegapipeError extends Error {
   }
 }
 
-const names = getSystemErrorMap();
+/*
+ * Not imported: a module that imports node:util has all its exports evaluated, one of which looks whether process.stderr has
+ * colours, and so opens it, which makes the pipe or terminal behind it non-blocking for everybody who shares it.
+ */
+const names = process.getBuiltinModule('node:util').getSystemErrorMap();
 
 /** Name of a positive errno: 98 → `EADDRINUSE`. */
 export function errnoName(errno: number): string {

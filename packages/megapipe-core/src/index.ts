@@ -41,6 +41,7 @@ export {
   limitCoreFiles,
   limitDescriptors,
   lockMemory,
+  startThread,
   trimProcess,
 } from './process.ts';
 export { bindMemoryFile, createSharedMemory, mapSharedMemory } from './shared-memory.ts';

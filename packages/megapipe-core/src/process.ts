@@ -2,6 +2,8 @@
  * What a server sets for its process before it serves: descriptors, core files, locked memory; and memory that goes back.
  * Not its job: deciding on them, and whose identity the process has (Node.js has calls for that).
  */
+import { writeSync } from 'node:fs';
+import { Worker, type WorkerOptions } from 'node:worker_threads';
 import { native } from '@megapipe/native';
 import { systemError } from './errors.ts';
 
@@ -74,4 +76,25 @@ export function lockMemory(shared: SharedArrayBuffer): void {
   const result = native.lockMemory(id, 0, shared.byteLength);
   native.memoryRelease(id);
   if (result < 0) throw systemError('mlock', -result, `${shared.byteLength} bytes`);
+}
+
+/**
+ * A thread whose output does not go through `process.stdout` and `process.stderr`. Those make what they write to non-blocking, for
+ * everybody who has the same pipe or terminal open: the shell, or the supervisor that started the server, loses output with EAGAIN.
+ */
+export function startThread(url: URL, options: WorkerOptions): Worker {
+  const worker = new Worker(url, { ...options, stdout: true, stderr: true });
+  for (const [stream, fd] of [
+    [worker.stdout, 1],
+    [worker.stderr, 2],
+  ] as const) {
+    stream.on('data', (chunk: Buffer) => {
+      try {
+        writeSync(fd, chunk);
+      } catch {
+        // Nobody listens any more, or not now: a server does not stop for that.
+      }
+    });
+  }
+  return worker;
 }

@@ -3,8 +3,9 @@
  *
  * What it is for: `slab_automove` 1. Over a window of seconds it keeps, for each class, how old the tail of COLD is and
  * whether the class evicted, ran out of memory or grew. A class with more than two and a half pages of free chunks, and a
- * quiet window, gives a page to the pool. A class that evicted in more than half of the window, and whose items live less
- * than `automoveRatio` of the oldest class's, gets a page of that class. As memcached's default algorithm does it.
+ * quiet window, gives a page to the pool. A class that evicted in more than half of the window, or had more than a quarter
+ * of all evictions in it, and whose items live less than `automoveRatio` of the oldest class's, gets a page of that class.
+ * As memcached's default algorithm does it.
  * Not its job: moving the page (mover.ts).
  */
 import type { Cache } from './cache.ts';
@@ -26,6 +27,7 @@ import { L_EVICTED, L_OUTOFMEMORY, lruCounter } from './stats.ts';
 
 const PAGES_FREE_MIN = 2.5;
 const PAGES_FOR_SOURCE_MIN = 2;
+const SHARE_MIN = 0.25;
 
 export class Automove {
   /** The last decision: source and destination class (0: the pool), or -1. */
@@ -39,6 +41,8 @@ export class Automove {
   private ages = new Float64Array(0);
   private dirty = new Uint8Array(0);
   private evicting = new Uint8Array(0);
+  /** Of all evictions of that second. */
+  private share = new Float64Array(0);
   // Per class, a second ago.
   private readonly evicted = new Float64Array(SLAB_CLASSES_MAX);
   private readonly outOfMemory = new Float64Array(SLAB_CLASSES_MAX);
@@ -54,6 +58,7 @@ export class Automove {
     this.ages = new Float64Array(SLAB_CLASSES_MAX * window);
     this.dirty = new Uint8Array(SLAB_CLASSES_MAX * window);
     this.evicting = new Uint8Array(SLAB_CLASSES_MAX * window);
+    this.share = new Float64Array(SLAB_CLASSES_MAX * window);
   }
 
   /** Takes in one more second; `src` and `dst` say what should be done now. */
@@ -70,31 +75,38 @@ export class Automove {
     let youngest = -1;
     let youngestAge = Number.POSITIVE_INFINITY;
     let youngestEvicts = false;
+    let evictions = 0;
+    for (let clsid = 1; clsid <= cache.slabs.largest; clsid++) {
+      evictions += lruCounter(memory, clsid, L_EVICTED) - this.evicted[clsid]!;
+    }
     for (let clsid = 1; clsid <= cache.slabs.largest; clsid++) {
       const at = W_SLABS + clsid * SLAB_WORDS;
       const from = clsid * window;
+      const now = from + slot;
+      const evicted = lruCounter(memory, clsid, L_EVICTED) - this.evicted[clsid]!;
+      const outOfMemory = lruCounter(memory, clsid, L_OUTOFMEMORY);
+      const pages = i32[at + SLAB_PAGES]!;
+      const evicts = evicted > 0;
+      this.evicting[now] = evicts ? 1 : 0;
+      this.share[now] = evicts ? evicted / evictions : 0;
+      this.dirty[now] = evicts || outOfMemory > this.outOfMemory[clsid]! || pages > this.pages[clsid]! ? 1 : 0;
+      const tail = lru.tail(clsid | COLD_LRU);
+      this.ages[now] = tail === 0 ? 0 : i32[W_TIME]! - i32[tail * 2 + I_TIME]!;
+      this.evicted[clsid]! += evicted;
+      this.outOfMemory[clsid] = outOfMemory;
+      this.pages[clsid] = pages;
       let age = 0;
       let dirtySeconds = 0;
       let evictingSeconds = 0;
-      // As memcached: the sum without this second, whose place still holds the one that leaves the window.
-      this.ages[from + slot] = this.dirty[from + slot] = this.evicting[from + slot] = 0;
+      let share = 0;
       for (let i = from; i < from + window; i++) {
         age += this.ages[i]!;
         dirtySeconds += this.dirty[i]!;
         evictingSeconds += this.evicting[i]!;
+        share += this.share[i]!;
       }
-      age /= window;
-      const evicted = lruCounter(memory, clsid, L_EVICTED);
-      const outOfMemory = lruCounter(memory, clsid, L_OUTOFMEMORY);
-      const pages = i32[at + SLAB_PAGES]!;
-      const evicts = evicted > this.evicted[clsid]! || outOfMemory > this.outOfMemory[clsid]!;
-      if (evicts) this.evicting[from + slot] = this.dirty[from + slot] = 1;
-      if (pages > this.pages[clsid]!) this.dirty[from + slot] = 1;
-      const tail = lru.tail(clsid | COLD_LRU);
-      this.ages[from + slot] = tail === 0 ? 0 : i32[W_TIME]! - i32[tail * 2 + I_TIME]!;
-      this.evicted[clsid] = evicted;
-      this.outOfMemory[clsid] = outOfMemory;
-      this.pages[clsid] = pages;
+      age = Math.floor(age / window);
+      share /= window;
       const free = i32[at + SLAB_FREE_COUNT]! + i32[at + SLAB_CARVE_LEFT]!;
       if (this.src < 0 && free > i32[at + SLAB_PER_PAGE]! * PAGES_FREE_MIN && dirtySeconds === 0) {
         this.src = clsid;
@@ -104,7 +116,7 @@ export class Automove {
         oldest = clsid;
         oldestAge = age;
       }
-      if (age < youngestAge && evictingSeconds > window / 2) {
+      if (age < youngestAge && (evictingSeconds > Math.floor(window / 2) || share > SHARE_MIN)) {
         youngest = clsid;
         youngestAge = age;
         youngestEvicts = evicts;

@@ -108,9 +108,11 @@ export class Maintainer {
         this.lastAutomove !== this.i32[W_TIME] &&
         !this.mover.running
       ) {
-        this.lastAutomove = this.i32[W_TIME];
         this.automove.decide();
         const { src, dst } = this.automove;
+        // What nobody needs goes back to the pool as fast as it can be moved.
+        if (dst === 0) sleepUs = SLEEP_US_MIN;
+        else this.lastAutomove = this.i32[W_TIME];
         if (src >= 0 && this.cache.slabs.requestMove(src, dst) === MOVE_OK) {
           this.cache.items.log?.system(`type=slab_move src=${src} dst=${dst}`);
         }
