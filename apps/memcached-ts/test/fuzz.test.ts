@@ -341,7 +341,9 @@ describe(`a fuzzer of text, meta and binary (seed ${SEED})`, () => {
         } else {
           // Also as a datagram each, of which nobody can say when it is carried out: the checker tells what came of it.
           for (const { udpPort } of servers) for (const one of cases) datagrams += sendDatagram(udp, udpPort!, one);
-          await Promise.all(servers.flatMap((server) => cases.map((one, i) => within(play(server.port, one), `case ${i}`))));
+          await Promise.all(
+            servers.flatMap((server) => cases.map((one, i) => within(play(server.port, one), `case ${i}`))),
+          );
           // None may be left for the cases that are compared.
           for (const { udpPort } of servers) while (isWaiting(udpPort!)) await sleep(5);
         }
