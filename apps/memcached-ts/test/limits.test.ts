@@ -17,7 +17,9 @@ describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
     for (const client of waiting) client.send('version\r\n');
     let stats = await clients[0]!.stats();
     while (stats['accepting_conns'] === '1') stats = await clients[0]!.stats();
-    expect(stats).toMatchObject({ curr_connections: '3', rejected_connections: '0' });
+    expect(stats['curr_connections']).toBe('3');
+    // Nobody is turned away; so memcached does not tell how many.
+    expect(stats).not.toHaveProperty('rejected_connections');
     expect(Number(stats['listen_disabled_num'])).toBeGreaterThanOrEqual(1);
     clients[1]!.close();
     clients[2]!.close();
