@@ -137,14 +137,14 @@ export class Lookahead {
     this.count = count;
     this.next = 0;
     let sum = 0;
-    for (let i = 0; i < count; i++) refs[i] = i32[assoc.bucketWord(hash[i])] * 2;
+    for (let i = 0; i < count; i++) refs[i] = i32[assoc.bucketWord(hash[i])];
     // Header and key, and where a small value ends. Ref 0 is no item, but readable.
     for (let i = 0; i < count; i++) {
-      const ref = refs[i];
+      const word = refs[i] * 2;
       sum ^=
-        i32[ref + I_META] ^ i32[Math.min(ref + LINE_WORDS, wordMax)] ^ i32[Math.min(ref + 2 * LINE_WORDS, wordMax)];
+        i32[word + I_META] ^ i32[Math.min(word + LINE_WORDS, wordMax)] ^ i32[Math.min(word + 2 * LINE_WORDS, wordMax)];
     }
-    for (let i = 0; i < count; i++) sum ^= i32[i32[refs[i] + I_HASH_NEXT] * 2 + I_META];
+    for (let i = 0; i < count; i++) sum ^= i32[i32[refs[i] * 2 + I_HASH_NEXT] * 2 + I_META];
     this.loaded[0] = sum;
   }
 }
