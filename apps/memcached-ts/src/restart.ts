@@ -86,7 +86,10 @@ function shapeOf(config: CacheConfig): string {
   });
 }
 
-/** The metadata at `path`, or undefined where there are none. Throws where they are none that this program wrote whole. */
+/** What stands beside the file is not what this program writes there. */
+export class CorruptMetadata extends Error {}
+
+/** The metadata at `path`, or undefined where there are none. Throws CorruptMetadata. */
 function readMeta(path: string): Meta | undefined {
   let text: string;
   try {
@@ -99,7 +102,7 @@ function readMeta(path: string): Meta | undefined {
     meta = JSON.parse(text);
   } catch {}
   if (typeof meta !== 'object' || meta === null) {
-    throw new Error(`[restart] corrupt metadata file ${path} (remove it to begin with an empty cache)`);
+    throw new CorruptMetadata(`[restart] corrupt metadata file ${path} (remove it to begin with an empty cache)`);
   }
   // From here on the file is in use; unless this process closes it, it is not sound.
   rmSync(path);
@@ -117,7 +120,7 @@ export class MemoryFile {
 
   /**
    * Opens `path`, with what the last process left there if that can be used, and otherwise empty. `owner`: number of the
-   * calling thread. Throws where the file cannot be opened or mapped, or its metadata are damaged.
+   * calling thread. Throws where the file cannot be opened or mapped, and CorruptMetadata.
    */
   constructor(path: string, config: CacheConfig, hashSeed: number, owner: number) {
     this.path = path;

@@ -1,5 +1,6 @@
 /**
- * What a server sets for its process before it serves: descriptors, core files, locked memory; and memory that goes back.
+ * What a server sets for its process before it serves: descriptors, core files, locked memory; memory that goes back; threads
+ * that leave stdout and stderr as they are.
  * Not its job: deciding on them, and whose identity the process has (Node.js has calls for that).
  */
 import { writeSync } from 'node:fs';
