@@ -1,5 +1,6 @@
 /**
- * Automover: decides once a second whether a page should go from one slab class to another.
+ * Automover: decides whether a page should go from one slab class to another. It is asked once a second, and again at once
+ * after a page for the pool: what nobody needs goes back as fast as it can be moved.
  *
  * What it is for: `slab_automove` 1. Over a window of seconds it keeps, for each class, how old the tail of COLD is and
  * whether the class evicted, ran out of memory or grew. A class with more than two and a half pages of free chunks, and a
@@ -61,7 +62,7 @@ export class Automove {
     this.share = new Float64Array(SLAB_CLASSES_MAX * window);
   }
 
-  /** Takes in one more second; `src` and `dst` say what should be done now. */
+  /** Takes in what happened since the last call; `src` and `dst` say what should be done now. */
   decide(): void {
     const { cache } = this;
     const { memory, lru } = cache;
