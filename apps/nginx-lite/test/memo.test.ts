@@ -1,9 +1,9 @@
 /**
  * The fast way must not remember what depends on more than the head and files.
  *
- * $connection differs between connections and nothing else does. It is sent through random chains of everything that
- * turns words into other words; whatever comes out must differ between connections, however often the same head was
- * answered before.
+ * Some variable that differs between connections (those of the client, for whom an answer is kept) or requests (no answer is
+ * kept) is sent through random chains of everything that turns words into other words; whatever comes out must differ, too,
+ * however often the same head was answered before.
  */
 
 import { rmSync } from 'node:fs';
@@ -13,6 +13,7 @@ import { describe, expect, test } from 'vitest';
 import { get } from './support/client.ts';
 import { conf, IO_MODES, startLite } from './support/server.ts';
 
+const SOURCES = ['$connection', '$remote_port', '$realip_remote_port', '$request_id'] as const;
 const LINKS = ['map', 'volatile map', 'regex map', 'set', 'if', 'words'] as const;
 const ENDS = [
   'return',
@@ -28,15 +29,16 @@ const ENDS = [
 const CHAINS = 40;
 
 interface Chain {
+  source: (typeof SOURCES)[number];
   links: (typeof LINKS)[number][];
   end: (typeof ENDS)[number];
 }
 
-/** Directives of http and of a location; the last variable holds a text with $connection in it. */
+/** Directives of http and of a location; the last variable holds a text with the source in it. */
 function written(chain: Chain, n: number): { http: string; location: string } {
   let http = '';
   let location = '';
-  let value = '$connection';
+  let value: string = chain.source;
   for (const [i, link] of chain.links.entries()) {
     const name = `$v${n}_${i}`;
     if (link === 'map') http += `map ${value} ${name} { default "m${value}"; }\n`;
@@ -61,9 +63,33 @@ function written(chain: Chain, n: number): { http: string; location: string } {
   return { http, location: `location /${n}/ { ${location}${ends[chain.end]} }\n` };
 }
 
+interface Told {
+  status: number;
+  place: unknown;
+  forwarded: unknown;
+  body: string;
+}
+
+function ask(port: number, agent: Agent, path: string): Promise<Told> {
+  return new Promise((resolve, reject) => {
+    const asked = request({ port, host: '127.0.0.1', path, agent }, (answer) => {
+      let body = '';
+      answer.setEncoding('latin1').on('data', (data: string) => {
+        body += data;
+      });
+      answer.on('end', () => {
+        const { 'x-place': place, 'x-for': forwarded } = answer.headers;
+        resolve({ status: answer.statusCode as number, place, forwarded, body });
+      });
+    });
+    asked.on('error', reject).end();
+  });
+}
+
 describe.each(IO_MODES)('--io %s', (io) => {
-  test('an answer that depends on the connection is made for each', async () => {
+  test('an answer that depends on the connection or the request is made for each', async () => {
     const chain = fc.record({
+      source: fc.constantFrom(...SOURCES),
       links: fc.array(fc.constantFrom(...LINKS), { maxLength: 4 }),
       end: fc.constantFrom(...ENDS),
     });
@@ -71,7 +97,7 @@ describe.each(IO_MODES)('--io %s', (io) => {
     const random = fc
       .sample(chain, CHAINS)
       .filter((each) => each.end !== 'index of try_files' || !each.links.includes('if'));
-    const chains = [...ENDS.map((end): Chain => ({ links: [], end })), ...random];
+    const chains = [...ENDS.flatMap((end) => SOURCES.map((source): Chain => ({ source, links: [], end }))), ...random];
     const texts = chains.map(written);
     const server = await startLite(
       conf(
@@ -107,6 +133,28 @@ describe.each(IO_MODES)('--io %s', (io) => {
     rmSync(server.dir, { recursive: true, force: true });
   });
 
+  test('a client is told its own address, however often others asked the same', async () => {
+    const server = await startLite(
+      conf(`geo $place { default none; 127.0.0.1 one; 127.0.0.2 two; }
+        server { listen 127.0.0.1:%PORT%; root html;
+          location /ip { default_type text/plain; return 200 $remote_addr; }
+          location /file/ { add_header X-Place $place; add_header X-For $proxy_add_x_forwarded_for; alias html/; } }`),
+      { io, files: { 'html/a.txt': 'one\n' } },
+    );
+    const agents = [1, 2, 3].map((n) => new Agent({ keepAlive: true, maxSockets: 1, localAddress: `127.0.0.${n}` }));
+    for (let round = 0; round < 3; round++) {
+      for (const [i, place] of ['one', 'two', 'none'].entries()) {
+        const agent = agents[i] as Agent;
+        const file = await ask(server.port, agent, '/file/a.txt');
+        expect([file.place, file.forwarded]).toEqual([place, `127.0.0.${i + 1}`]);
+        expect((await ask(server.port, agent, '/ip')).body).toBe(`127.0.0.${i + 1}`);
+      }
+    }
+    for (const agent of agents) agent.destroy();
+    await server.stop();
+    rmSync(server.dir, { recursive: true, force: true });
+  });
+
   test('who may not have an answer does not get the one that others got', async () => {
     const server = await startLite(
       conf(`server { listen 127.0.0.1:%PORT%; default_type text/plain; root html;
@@ -115,13 +163,8 @@ describe.each(IO_MODES)('--io %s', (io) => {
       { io, files: { 'html/a.txt': 'one\n', 'html/users': 'u:{PLAIN}p\n' } },
     );
     const agents = [1, 2, 3].map((n) => new Agent({ keepAlive: true, maxSockets: 1, localAddress: `127.0.0.${n}` }));
-    const status = (client: number, path: string): Promise<number> =>
-      new Promise((resolve, reject) => {
-        const asked = request({ port: server.port, host: '127.0.0.1', path, agent: agents[client - 1] }, (answer) => {
-          answer.resume().on('end', () => resolve(answer.statusCode as number));
-        });
-        asked.on('error', reject).end();
-      });
+    const status = async (client: number, path: string): Promise<number> =>
+      (await ask(server.port, agents[client - 1] as Agent, path)).status;
     for (let round = 0; round < 3; round++) {
       const seen: number[] = [];
       for (const client of [1, 2, 3]) seen.push(await status(client, '/a.txt'), await status(client, '/any/a.txt'));

@@ -19,6 +19,7 @@ import { uidGot, uidSet } from '../modules/userid/module.ts';
 import { binaryText, parseAddress } from '../net/address.ts';
 import { VERSION } from '../version.ts';
 import { latin1, pathOf } from './bytes.ts';
+import type { Connection } from './connection.ts';
 import { formatDate, formatIsoTime, formatLogTime } from './date.ts';
 import { HeaderId } from './headers.ts';
 import { sentLocation } from './location.ts';
@@ -31,6 +32,14 @@ export type Getter = (r: Request) => string | null;
 /** Getter of a name for a word that takes part in the answer. */
 export function getterOf(name: string): Getter {
   const get = plainGetter(name);
+  const ofClient = CLIENT.get(name as VariableName);
+  // The answer is good for any request of a client of whom the same holds.
+  if (ofClient !== undefined)
+    return (r) => {
+      const value = ofClient(r.connection);
+      r.guard((connection) => ofClient(connection) === value);
+      return get(r);
+    };
   if (!CHANGING.has(name)) return get;
   return (r) => {
     r.impure();
@@ -89,23 +98,34 @@ function setVariable(name: string): Getter {
 
 const HOST_NAME = hostname().toLowerCase();
 
+type OfClient = (connection: Connection) => string | number | undefined;
+
+const ADDRESS: OfClient = (connection) => connection.remoteAddress();
+
+/** Names whose value follows from the head's bytes, the configuration and something of the connection that stays as it is, and that. */
+const CLIENT: ReadonlyMap<VariableName, OfClient> = new Map<VariableName, OfClient>([
+  ['remote_addr', ADDRESS],
+  ['binary_remote_addr', ADDRESS],
+  ['proxy_add_x_forwarded_for', ADDRESS],
+  ['remote_port', (connection) => connection.remotePort()],
+  ['realip_remote_addr', (connection) => connection.peerAddress()],
+  ['realip_remote_port', (connection) => connection.peerPort()],
+  ['connection', (connection) => connection.serial],
+  ['proxy_protocol_addr', (connection) => connection.proxied?.host],
+  ['proxy_protocol_port', (connection) => connection.proxied?.port],
+  ['proxy_protocol_server_addr', (connection) => connection.proxied?.serverHost],
+  ['proxy_protocol_server_port', (connection) => connection.proxied?.serverPort],
+]);
+
 /** Names whose value follows from more than the head's bytes and the configuration. */
 export const CHANGING: ReadonlySet<string> = new Set<VariableName>([
-  'binary_remote_addr',
-  'connection',
+  ...CLIENT.keys(),
   'connections_active',
   'connections_reading',
   'connections_waiting',
   'connections_writing',
   'limit_conn_status',
   'limit_req_status',
-  'proxy_add_x_forwarded_for',
-  'proxy_protocol_addr',
-  'proxy_protocol_port',
-  'proxy_protocol_server_addr',
-  'proxy_protocol_server_port',
-  'realip_remote_addr',
-  'realip_remote_port',
   'connection_requests',
   'connection_time',
   'date_gmt',
@@ -113,8 +133,6 @@ export const CHANGING: ReadonlySet<string> = new Set<VariableName>([
   'msec',
   'pipe',
   'realpath_root',
-  'remote_addr',
-  'remote_port',
   'request_id',
   'request_time',
   'server_addr',
