@@ -5,7 +5,8 @@
  * scratch chunk (where output of broken connections goes), output chunks. Offsets are bytes from the start.
  */
 import { type Native, NET, native } from '@megapipe/native';
-import { LARGE_CHUNK_BYTES, OutputPool } from './output.ts';
+import { ARENA, LARGE_CHUNK_BYTES, OutputPool } from './output.ts';
+import { NO_SEGMENT } from './slots.ts';
 
 const PAGE = 4096;
 export const EVENTS_MAX = 1024;
@@ -89,6 +90,26 @@ export class Arena {
 
   giveGather(offset: number): void {
     this.#gatherFree[this.#gatherCount++] = offset;
+  }
+
+  /** Writes the segments from `first` on at `offset`, as iovecs, GATHER_MAX at most; `regions`: addresses by region. Returns how many. */
+  writeIovecs(offset: number, first: number, regions: ArrayLike<number>): number {
+    const { output, words } = this;
+    let w = offset >>> 2;
+    let count = 0;
+    for (let s = first; s !== NO_SEGMENT && count < GATHER_MAX; s = output.segNext[s]!) {
+      const length = output.segLength[s]!;
+      if (length === 0) continue;
+      const region = output.segRegion[s]!;
+      const address = (region === ARENA ? this.address : regions[region]!) + output.segOffset[s]!;
+      words[w] = address | 0;
+      words[w + 1] = (address / 0x1_0000_0000) | 0;
+      words[w + 2] = length;
+      words[w + 3] = 0;
+      w += 4;
+      count++;
+    }
+    return count;
   }
 
   /** Offset of the kernel's form of an address, kept for reuse; -1 when ADDRESSES_MAX different ones are in use. */

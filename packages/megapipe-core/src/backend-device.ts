@@ -12,7 +12,7 @@
  */
 import { DEV, type DeviceInfo, NET, native } from '@megapipe/native';
 import { SLOT_BITS, SLOT_MASK } from './api.ts';
-import { type Arena, addressFamily, GATHER_MAX } from './arena.ts';
+import { type Arena, addressFamily } from './arena.ts';
 import { AtOnce } from './at-once.ts';
 import { type Backend, DRAIN_LEAVE, DRAIN_MORE } from './backend.ts';
 import type { Channel } from './channel.ts';
@@ -350,23 +350,9 @@ export class DeviceBackend implements Backend {
 
   /** Several segments as one WRITEV: they leave as one packet where they fit. */
   #sendGather(slot: number, first: number, block: number): void {
-    const { output, words, address: base } = this.#arena;
-    let w = block >>> 2;
-    let count = 0;
-    for (let s = first; s !== NO_SEGMENT && count < GATHER_MAX; s = output.segNext[s]!) {
-      const length = output.segLength[s]!;
-      if (length === 0) continue;
-      const region = output.segRegion[s]!;
-      const address = (region === ARENA ? base : this.#channel.regions.address[region]!) + output.segOffset[s]!;
-      words[w] = address | 0;
-      words[w + 1] = (address / 0x1_0000_0000) | 0;
-      words[w + 2] = length;
-      words[w + 3] = 0;
-      w += 4;
-      count++;
-    }
+    const count = this.#arena.writeIovecs(block, first, this.#channel.regions.address);
     this.#channel.slots.gather[slot] = block;
-    const vector = base + block;
+    const vector = this.#arena.address + block;
     this.#put(DEV.OP_WRITEV, 0, 0, vector | 0, (vector / 0x1_0000_0000) | 0, count, 0, OP_SEND, slot);
   }
 

@@ -10,7 +10,7 @@
  */
 import { ABI, NET, native } from '@megapipe/native';
 import { SLOT_BITS, SLOT_MASK, type UringFeatures } from './api.ts';
-import { ADDRESS_BYTES, type Arena, addressFamily, GATHER_MAX, NAMED_ACCEPTS, PEER_BYTES } from './arena.ts';
+import { ADDRESS_BYTES, type Arena, addressFamily, NAMED_ACCEPTS, PEER_BYTES } from './arena.ts';
 import { type Backend, DRAIN_LEAVE, DRAIN_MORE } from './backend.ts';
 import { BufferRing } from './buffer-ring.ts';
 import type { Channel } from './channel.ts';
@@ -710,24 +710,9 @@ export class UringBackend implements Backend {
 
   /** Several segments as one sendmsg: they leave as one packet where they fit. */
   #sendGather(slot: number, first: number, block: number): void {
-    const slots = this.#channel.slots;
-    const output = this.#arena.output;
-    const words = this.#arena.words;
-    const base = this.#arena.address;
-    let w = (block + 64) >>> 2;
-    let count = 0;
-    for (let s = first; s !== NO_SEGMENT && count < GATHER_MAX; s = output.segNext[s]!) {
-      const length = output.segLength[s]!;
-      if (length === 0) continue;
-      const region = output.segRegion[s]!;
-      const address = (region === ARENA ? base : this.#channel.regions.address[region]!) + output.segOffset[s]!;
-      words[w] = address | 0;
-      words[w + 1] = (address / 0x1_0000_0000) | 0;
-      words[w + 2] = length;
-      words[w + 3] = 0;
-      w += 4;
-      count++;
-    }
+    const { slots, regions } = this.#channel;
+    const { words, address: base } = this.#arena;
+    const count = this.#arena.writeIovecs(block + 64, first, regions.address);
     const header = block >>> 2;
     words.fill(0, header, header + 16);
     const vectors = base + block + 64;
