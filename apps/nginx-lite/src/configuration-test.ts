@@ -51,7 +51,7 @@ async function tryStart(model: Model): Promise<void> {
   });
   makeTempPaths(model.tempPaths, model.user);
   closeLogs(openLogs(model.files));
-  const listens = model.http?.listens ?? [];
+  const listens = model.http?.listens.filter((listen) => listen.within < 0) ?? [];
   if (listens.length === 0) return;
   // Only sockets need the addon.
   const { closeDescriptor, listenTcp, listenUnix } = await import('@megapipe/core');

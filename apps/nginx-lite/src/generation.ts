@@ -63,6 +63,7 @@ function workerStart(from: GenerationStart, index: number): WorkerStart {
   const { type: _type, files: _files, sockets, workerProcesses, workerAffinity, user: _user, rows, ...common } = from;
   const mine: WorkerStart['sockets'] = [];
   for (const [listen, fds] of sockets.entries()) {
+    if (fds.length === 0) continue;
     // Each worker has its own sockets; where there are fewer sockets than workers they share, and none is left out.
     if (fds.length <= workerProcesses) mine.push({ fd: fds[index % fds.length] as number, listen });
     else for (let i = index; i < fds.length; i += workerProcesses) mine.push({ fd: fds[i] as number, listen });

@@ -41,8 +41,9 @@ export class Listeners {
     this.report = report;
   }
 
-  get(text: string): Bound {
-    return this.bound.get(text) as Bound;
+  /** The sockets of an address: none where those of the wildcard of its port serve it. */
+  get(listen: Listen): Bound {
+    return this.bound.get(listen.text) ?? { fds: [], host: listen.host, port: listen.port, path: null };
   }
 
   /** Every socket, as an older binary hands them to a newer one: the descriptors, and the text that names them from `first` on. */
@@ -78,7 +79,7 @@ export class Listeners {
     const made: string[] = [];
     for (let tries = BIND_TRIES; ; ) {
       let failed = false;
-      for (const listen of model.http?.listens ?? []) {
+      for (const listen of socketsOf(model)) {
         if (this.bound.has(listen.text)) continue;
         try {
           this.bound.set(listen.text, this.bind(listen, model));
@@ -96,7 +97,7 @@ export class Listeners {
         }
       }
       if (!failed) {
-        for (const listen of model.http?.listens ?? []) this.tune(listen);
+        for (const listen of socketsOf(model)) this.tune(listen);
         return made;
       }
       if (--tries === 0) break;
@@ -111,7 +112,7 @@ export class Listeners {
   private tune(listen: Listen): void {
     for (const [key, value] of Object.entries(listen.tuning)) {
       if (listen.family === 'Unix' && !BUFFER_OPTIONS.has(key)) continue;
-      for (const fd of this.get(listen.text).fds) {
+      for (const fd of this.get(listen).fds) {
         try {
           tuneListener(fd, { [key]: value });
         } catch (error) {
@@ -129,8 +130,9 @@ export class Listeners {
       return boundOf(listen.text, [listenUnix({ path: resolve(listen.host), backlog: listen.backlog, mode: 0o666 })]);
     }
     const { host, port, backlog, ipv6Only } = listen;
-    // An address and the wildcard of its port are two sockets here; only SO_REUSEPORT lets both listen.
-    const overlaps = (model.http?.listens ?? []).some((other) => other !== listen && other.port === port);
+    // Both bound, an address and the wildcard of its port can only listen with SO_REUSEPORT, which both must have asked for.
+    const overlaps =
+      listen.reusePort && socketsOf(model).some((other) => other !== listen && other.port === port && other.reusePort);
     const common = { host, port, backlog, ipv6Only };
     const partitioned = this.io === 'megapipe' && model.workerProcesses > 1;
     let fds: number[];
@@ -163,13 +165,18 @@ export class Listeners {
 
   /** Closes what the configuration does not listen on. */
   closeOthers(model: Model): void {
-    const wanted = new Set(model.http?.listens.map((listen) => listen.text) ?? []);
+    const wanted = new Set(socketsOf(model).map((listen) => listen.text));
     this.close([...this.bound.keys()].filter((text) => !wanted.has(text)));
   }
 
   closeAll(): void {
     this.close([...this.bound.keys()]);
   }
+}
+
+/** Those with sockets of their own. */
+function socketsOf(model: Model): Listen[] {
+  return model.http?.listens.filter((listen) => listen.within < 0) ?? [];
 }
 
 function boundOf(text: string, fds: number[]): Bound {

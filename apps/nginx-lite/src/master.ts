@@ -197,9 +197,9 @@ export class Master {
       errorLogs: model.errorLogs,
       files: model.files,
       logFds: this.logFds.map(pass),
-      sockets: http.listens.map((listen) => this.listeners.get(listen.text).fds.map(pass)),
+      sockets: http.listens.map((listen) => this.listeners.get(listen).fds.map(pass)),
       boundTo: http.listens.map((listen) => {
-        const { host, port } = this.listeners.get(listen.text);
+        const { host, port } = this.listeners.get(listen);
         return { host, port };
       }),
       workerProcesses: model.workerProcesses,

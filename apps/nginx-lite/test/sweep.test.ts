@@ -53,11 +53,6 @@ const EXPLAINED: { why: string; holds(each: Answers): boolean }[] = [
     holds: ({ nginx }) => /could not build (?:optimal )?[a-z_]*hash/.test(nginx),
   },
   {
-    why: 'an address and the wildcard of its port are two sockets here, and one needs an address of this machine',
-    holds: ({ nginx, ours }) =>
-      nginx.includes('is successful') && ours.includes('(99: Cannot assign requested address)'),
-  },
-  {
     why: 'TLS and HTTP/2 come later',
     holds: ({ ours }) => /parameter of the "listen" directive is not supported by this server/.test(ours),
   },

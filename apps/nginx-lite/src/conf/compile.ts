@@ -102,7 +102,7 @@ function compile(builder: Builder, cf: ConfContext, options: LoadOptions): Model
   const http = main.http === undefined ? null : compileHttp(builder, cf, main.http, mainLogs, options.prefix);
   options.onSyntaxOk?.();
   if (main.events === undefined) throw new ConfError('no "events" section in configuration');
-  const listens = http?.listens.length ?? 0;
+  const listens = http?.listens.filter((listen) => listen.within < 0).length ?? 0;
   if (workerConnections < listens + 1)
     throw new ConfError(`${workerConnections} worker_connections are not enough for ${listens} listening sockets`);
   const asked = builder.askedPools.find(({ name }) => !builder.threadPools.has(name));
@@ -303,6 +303,8 @@ function compileListens(builder: Builder, cf: ConfContext): Listen[] {
           text: decl.text,
           backlog: LISTEN_BACKLOG,
           reusePort: false,
+          bind: false,
+          within: -1,
           ipv6Only: true,
           proxyProtocol: false,
           tuning: {},
@@ -315,6 +317,7 @@ function compileListens(builder: Builder, cf: ConfContext): Listen[] {
       if (decl.reusePort !== undefined) listen.reusePort = decl.reusePort;
       if (decl.ipv6Only !== undefined) listen.ipv6Only = decl.ipv6Only;
       if (decl.proxyProtocol) listen.proxyProtocol = true;
+      if (decl.hasOptions) listen.bind = true;
       Object.assign(listen.tuning, decl.tuning);
       if (decl.defaultServer && !explicitDefaults.has(decl.text)) {
         explicitDefaults.add(decl.text);
@@ -325,7 +328,31 @@ function compileListens(builder: Builder, cf: ConfContext): Listen[] {
     }
   }
   for (const listen of listens.values()) checkNames(cf, listen);
-  return [...listens.values()];
+  return ordered([...listens.values()]);
+}
+
+/** In nginx's order: by port, those with sockets of their own first, the wildcard last, which takes the connections of the others. */
+function ordered(listens: Listen[]): Listen[] {
+  const ports = new Map<string, Listen[]>();
+  for (const listen of listens) {
+    const port = `${listen.family} ${listen.port}`;
+    const known = ports.get(port);
+    if (known === undefined) ports.set(port, [listen]);
+    else known.push(listen);
+  }
+  const rank = (listen: Listen): number => (isWildcard(listen) ? 2 : listen.bind ? 0 : 1);
+  const all: Listen[] = [];
+  for (const port of ports.values()) {
+    port.sort((a, b) => rank(a) - rank(b));
+    const last = all.push(...port) - 1;
+    if (!isWildcard(all[last] as Listen)) continue;
+    for (const listen of port) if (rank(listen) === 1) listen.within = last;
+  }
+  return all;
+}
+
+function isWildcard({ host }: Listen): boolean {
+  return host === '0.0.0.0' || host === '::';
 }
 
 /** Names that several servers of an address have. Where only one server is there, nobody looks at its names. */

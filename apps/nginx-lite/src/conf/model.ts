@@ -416,6 +416,10 @@ export interface Listen {
   text: string;
   backlog: number;
   reusePort: boolean;
+  /** An option of the socket was given: the address has a socket of its own, whatever else listens on its port. */
+  bind: boolean;
+  /** Index of the wildcard of its port, whose socket takes its connections; -1: it has a socket of its own. */
+  within: number;
   ipv6Only: boolean;
   proxyProtocol: boolean;
   tuning: ListenTuning;

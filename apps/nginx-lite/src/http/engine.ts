@@ -92,6 +92,8 @@ export class Engine implements Sink {
   readonly dateBytes = new Uint8Array(DATE_LENGTH);
   private nowSec = 0;
   private readonly virtuals: VirtualServers[];
+  /** By wildcard listener: addresses whose connections it takes, and their own index. */
+  private readonly within = new Map<number, Map<string, number>>();
   private readonly locations: RuntimeLocation[];
   private open = 0;
   private readonly listeners: Handle[] = [];
@@ -111,6 +113,11 @@ export class Engine implements Sink {
       this.zones.set(decl.name, { decl, zone: new Zone(decl.name, memory), key: compileTemplate(decl.key) });
     }
     this.virtuals = listens;
+    for (const [index, { listen }] of listens.entries()) {
+      if (listen.within < 0) continue;
+      const known = this.within.get(listen.within) ?? new Map<string, number>();
+      this.within.set(listen.within, known.set(listen.host, index));
+    }
     this.locations = locations;
     for (const location of locations) location.accessLogs = options.accessLogs.of(location.conf.accessLogs);
     this.channel = makeChannel(this);
@@ -146,7 +153,7 @@ export class Engine implements Sink {
     this.listeners.push(handle);
     // A listener that is bound to all addresses has to ask each connection for its own, which lwsockets cannot tell.
     const asked = this.options.http.usesServerAddr && this.isWildcard(listen);
-    if (asked) this.channel.accept(handle, undefined, false);
+    if (asked || this.within.has(listen)) this.channel.accept(handle, undefined, false);
     else this.channel.accept(handle);
   }
 
@@ -195,12 +202,10 @@ export class Engine implements Sink {
       this.channel.discard(socket);
       return;
     }
-    const virtual = this.virtuals[listenerCookie];
-    if (virtual === undefined) {
-      this.channel.discard(socket);
-      return;
-    }
     const handle = this.channel.register(socket, 0);
+    const others = this.within.get(listenerCookie);
+    const listen = others?.get(this.options.localOf(handle)) ?? listenerCookie;
+    const virtual = this.virtuals[listen] as VirtualServers;
     const slot = handle & SLOT_MASK;
     let c = this.connections[slot];
     if (c === undefined) {
@@ -211,7 +216,7 @@ export class Engine implements Sink {
     this.open++;
     this.row[Status.Accepted] = (this.row[Status.Accepted] as number) + 1;
     this.row[Status.Handled] = (this.row[Status.Handled] as number) + 1;
-    c.begin(handle, listenerCookie, virtual, Atomics.add(this.counters, COUNTER_CONNECTIONS, 1) + 1, this.tick);
+    c.begin(handle, listen, virtual, Atomics.add(this.counters, COUNTER_CONNECTIONS, 1) + 1, this.tick);
     const { clientHeaderTimeoutMs } = virtual.defaultServer.conf;
     c.needsProxy = virtual.listen.proxyProtocol;
     c.proxyPending = c.needsProxy;

@@ -2,6 +2,7 @@
 
 import { execFileSync, spawnSync } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { collect, get, open } from '../support/client.ts';
@@ -90,5 +91,59 @@ describe.each(modes)('%s', (_name, start) => {
       await server.stop();
       rmSync(dir, { recursive: true, force: true });
     }
+  });
+
+  test('addresses beside the wildcard of their port are told apart by it: those of other machines, too, and new ones', async () => {
+    const dir = makePrefix();
+    const servers = (port: string, more = ''): string =>
+      conf(
+        `server { listen ${port}; return 200 any; } server { listen 127.0.0.2:${port}; return 200 "two $server_addr"; }
+         server { listen [::]:${port}; return 200 six; } server { listen [::1]:${port}; return 200 "loop $server_addr"; }
+         server { listen 192.0.2.7:${port} proxy_protocol; return 200 elsewhere; } ${more}`,
+        'worker_processes 2;',
+      );
+    const server = await start(servers('%PORT%'), dir);
+    const ask = async (host: string): Promise<string> => {
+      const socket = connect(server.port, host);
+      const answer = collect(socket);
+      socket.end('GET / HTTP/1.0\r\n\r\n');
+      return (await answer).split('\r\n\r\n')[1] ?? '';
+    };
+    try {
+      expect(await Promise.all(['127.0.0.1', '127.0.0.2', '127.0.0.3', '::1'].map(ask))).toEqual([
+        'any',
+        'two 127.0.0.2',
+        'any',
+        'loop ::1',
+      ]);
+      if (ss) expect(sockets(`sport = :${server.port}`, '-l')).not.toContain('127.0.0.2');
+      const file = join(dir, `nginx-${server.port}.conf`);
+      writeFileSync(
+        file,
+        servers(String(server.port), `server { listen 127.0.0.3:${server.port}; return 200 three; }`),
+      );
+      for (let i = 0; (await ask('127.0.0.3')) !== 'three'; i++) {
+        if (i % 100 === 0) server.child.kill('SIGHUP');
+        await new Promise((r) => setTimeout(r, 20));
+      }
+      expect(await Promise.all(['127.0.0.1', '127.0.0.2', '::1'].map(ask))).toEqual([
+        'any',
+        'two 127.0.0.2',
+        'loop ::1',
+      ]);
+      expect(server.log('error.log')).not.toContain('[emerg]');
+    } finally {
+      await server.stop();
+      rmSync(dir, { recursive: true, force: true });
+    }
+  });
+
+  test('an address that is bound by itself leaves no room for the wildcard', async () => {
+    const config = conf(
+      'server { listen %PORT%; } server { listen 127.0.0.2:%PORT% bind; } server { listen [::]:%PORT%; }',
+    );
+    await expect(start(config, makePrefix())).rejects.toThrow(
+      /(?:bind\(\) to 0\.0\.0\.0:\d+ failed \(98: Address already in use\)\n[\s\S]*){5}still could not bind\(\)/,
+    );
   });
 });
