@@ -1,6 +1,6 @@
 /** Processes: start, pid file, signals, reload, log files. */
 
-import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { constants, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
@@ -75,6 +75,26 @@ describe.each(IO_MODES)('--io %s', (io) => {
     expect(await server.stop()).toBe(0);
     rmSync(server.dir, { recursive: true, force: true });
   });
+
+  test.each([1, 3])(
+    'the pipe of stderr stays as blocking as it came, for all who share it: %i workers',
+    async (count) => {
+      const config = conf(SERVER.replace('%EXTRA%', ''), `worker_processes ${count};`);
+      const server = await startLite(config.replace('logs/error.log', 'stderr'), { io, files: FILES });
+      await get(server.port, '/nobody-has-this');
+      // What a worker has to say comes through it nevertheless.
+      while (!server.stderr().includes('nobody-has-this')) await sleep(20);
+      const { pid } = server.child;
+      const worker = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim();
+      expect(worker).toMatch(/^[0-9]+$/);
+      for (const each of [pid, worker]) {
+        const flags = /^flags:\s+(\d+)$/m.exec(readFileSync(`/proc/${each}/fdinfo/2`, 'latin1'))?.[1] as string;
+        expect(Number.parseInt(flags, 8) & constants.O_NONBLOCK).toBe(0);
+      }
+      expect(await server.stop()).toBe(0);
+      rmSync(server.dir, { recursive: true, force: true });
+    },
+  );
 
   test('USR1 reopens the logs', async () => {
     const server = await startLite(conf(SERVER.replace('%EXTRA%', ''), 'worker_processes 2;'), { io, files: FILES });
