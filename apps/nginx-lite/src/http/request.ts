@@ -82,7 +82,7 @@ export class Request extends Head {
   /** Value of $limit_rate as `set` gave it. */
   limitRateText: string | null = null;
   /** Values of variables that a configuration defines. */
-  found: Map<string, string> | null = null;
+  found: Map<string, string | null> | null = null;
   errStatus = 0;
   uriChanges = URI_CHANGES_MAX;
   captures: RegExpExecArray | null = null;

@@ -13,7 +13,7 @@ import { CHANGEABLE, OVERRIDABLE, type VariableName } from '../conf/variable-nam
 import { ancientBrowser, isMsie, modernBrowser } from '../modules/browser/module.ts';
 import { gzipRatio } from '../modules/gzip/filter.ts';
 import { invalidReferer } from '../modules/referer/module.ts';
-import { secureLink, secureLinkExpires } from '../modules/secure-link/module.ts';
+import { secureLink } from '../modules/secure-link/module.ts';
 import { sliceRange } from '../modules/slice/module.ts';
 import { uidGot, uidSet } from '../modules/userid/module.ts';
 import { binaryText, parseAddress } from '../net/address.ts';
@@ -174,8 +174,8 @@ export const GETTERS: Record<VariableName, Getter> = {
   proxy_protocol_server_port: (r) => portText(r.connection.proxied?.serverPort),
   realip_remote_addr: (r) => r.connection.peerAddress(),
   realip_remote_port: (r) => String(r.connection.peerPort() || ''),
-  secure_link: (r) => secureLink(r),
-  secure_link_expires: (r) => secureLinkExpires(r),
+  secure_link: (r) => foundOnce(r, 'secure_link', secureLink),
+  secure_link_expires: (r) => foundOnce(r, 'secure_link_expires', (each) => each.secureExpires),
   slice_range: (r) => sliceRange(r),
   connections_active: (r) => String(r.connection.engine.statusSum(Status.Active)),
   connections_reading: (r) => String(r.connection.engine.statusSum(Status.Reading)),
@@ -221,6 +221,28 @@ export const GETTERS: Record<VariableName, Getter> = {
   date_local: (r) => strftime(r.ssi?.timefmt ?? DEFAULT_TIMEFMT, Date.now(), false) || null,
   date_gmt: (r) => strftime(r.ssi?.timefmt ?? DEFAULT_TIMEFMT, Date.now(), true) || null,
 };
+
+/**
+ * The value of a variable that is found once a request, and not anew when it is asked for again (but for `keep` false). One that is
+ * asked for while it is being found has none.
+ */
+export function foundOnce(r: Request, name: string, find: Getter, keep = true): string | null {
+  r.found ??= new Map();
+  const known = r.found.get(name);
+  if (known === BEING_FOUND) {
+    r.connection.engine.logError(r, 'error', `cycle while evaluating variable "${name}"`);
+    return null;
+  }
+  if (known !== undefined) return known;
+  r.found.set(name, BEING_FOUND);
+  const value = find(r);
+  if (keep) r.found.set(name, value);
+  else r.found.delete(name);
+  return value;
+}
+
+/** No value of a variable has this byte in front of this word. */
+const BEING_FOUND = '\0being found';
 
 /** The status that goes to the log: what was sent, or what was meant to be. */
 export function statusOf(r: Request): number {

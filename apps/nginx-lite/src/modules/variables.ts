@@ -7,7 +7,7 @@
  */
 
 import type { Http, VariableDecl } from '../conf/model.ts';
-import type { Getter } from '../http/variables.ts';
+import { foundOnce, type Getter } from '../http/variables.ts';
 import { geoGetter } from './geo/conf.ts';
 import { mapGetter } from './map/lookup.ts';
 import { splitGetter } from './split-clients/conf.ts';
@@ -23,16 +23,11 @@ export function customGetters(http: Http): Map<string, Getter> {
 function lazily(decl: VariableDecl): Getter {
   let compiled: Getter | null = null;
   const keep = decl.kind !== 'map' || !decl.volatile;
-  return (r) => {
-    if (keep) {
-      const known = r.found?.get(decl.name);
-      if (known !== undefined) return known;
-    }
+  const find: Getter = (r) => {
     compiled ??= compile(decl);
-    const value = compiled(r) ?? '';
-    if (keep) (r.found ??= new Map()).set(decl.name, value);
-    return value;
+    return compiled(r) ?? '';
   };
+  return (r) => foundOnce(r, decl.name, find, keep);
 }
 
 function compile(decl: VariableDecl): Getter {

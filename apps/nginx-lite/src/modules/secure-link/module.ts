@@ -65,8 +65,3 @@ function oldStyle(r: Request, secret: string): string | null {
     .digest();
   return timingSafeEqual(Buffer.from(hash, 'hex'), wanted) ? link : null;
 }
-
-export function secureLinkExpires(r: Request): string | null {
-  if (r.location.secureLink !== null) secureLink(r);
-  return r.secureExpires;
-}
