@@ -5,7 +5,7 @@
  * where they stand; hidden files are left out. The fast way: never (a folder's contents are not watched).
  */
 
-import { readdirSync, type Stats, statSync } from 'node:fs';
+import { lstatSync, readdirSync, type Stats, statSync } from 'node:fs';
 import { Args, type Directive, HTTP_ALL } from '../../conf/directives.ts';
 import type { LocConf } from '../../conf/model.ts';
 import { flag, loc, oneOf } from '../../conf/setters.ts';
@@ -16,7 +16,7 @@ import { formatDate } from '../../http/date.ts';
 import { finalize, sendUnmeasured } from '../../http/output.ts';
 import { Method, type Request } from '../../http/request.ts';
 import { escapeComponent } from '../../http/uri.ts';
-import { EACCES, ENAMETOOLONG, ENOENT, ENOTDIR, errnoOf, strerror } from '../../log/errno.ts';
+import { EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, errnoOf, strerror } from '../../log/errno.ts';
 
 export const AUTOINDEX_DEFAULTS: Pick<
   LocConf,
@@ -41,7 +41,9 @@ interface Entry {
   stat: Stats;
 }
 
+/** Letters, where the answer is in UTF-8; bytes otherwise. */
 const NAME_SHOWN = 50;
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
 
 export function autoindexHandler(r: Request): number {
@@ -49,7 +51,9 @@ export function autoindexHandler(r: Request): number {
   if (!conf.autoindex || !r.uri.endsWith('/') || !(r.method & (Method.Get | Method.Head))) return Code.Declined;
   const engine = r.connection.engine;
   r.impure();
-  const path = engine.pathOf(r);
+  // As nginx does it: whatever its last byte is, that of an alias without a slash, too.
+  const given = engine.pathOf(r);
+  const path = given.length > 1 ? given.slice(0, -1) : given;
   let names: string[];
   try {
     names = readdirSync(pathOf(path), 'latin1');
@@ -65,12 +69,18 @@ export function autoindexHandler(r: Request): number {
   const entries: Entry[] = [];
   for (const name of names) {
     if (name.startsWith('.')) continue;
+    const file = `${path}/${name}`;
+    let call = 'stat';
     try {
-      entries.push({ name, stat: statSync(pathOf(path + name)) });
+      const stat = targetOf(file);
+      call = 'lstat';
+      entries.push({ name, stat: stat ?? lstatSync(pathOf(file)) });
     } catch (error) {
-      // It went while the folder was read, or points nowhere.
-      if (errnoOf(error) !== ENOENT && errnoOf(error) !== 40)
-        engine.logError(r, 'crit', `stat() "${path}${name}" failed`);
+      const errno = errnoOf(error);
+      // It went while the folder was read.
+      if (errno === ENOENT) continue;
+      engine.logError(r, 'crit', `${call}() "${file}" failed (${strerror(errno)})`);
+      if (errno !== EACCES) return 500;
     }
   }
   entries.sort((a, b) => {
@@ -83,6 +93,7 @@ export function autoindexHandler(r: Request): number {
   }
   r.status = 200;
   const local = conf.autoindexLocaltime;
+  const utf8 = r.location.charset(r).toLowerCase() === 'utf-8';
   switch (conf.autoindexFormat) {
     case 'json':
       r.contentType = 'application/json';
@@ -105,9 +116,19 @@ export function autoindexHandler(r: Request): number {
       break;
     default:
       r.contentType = 'text/html';
-      sendUnmeasured(r, latin1Bytes(html(r.uri, entries, local, conf.autoindexExactSize)));
+      sendUnmeasured(r, latin1Bytes(html(r.uri, entries, local, conf.autoindexExactSize, utf8)));
   }
   return Code.Done;
+}
+
+/** What a name stands for; null: a link that leads nowhere, which is listed as what it is. */
+function targetOf(file: string): Stats | null {
+  try {
+    return statSync(pathOf(file));
+  } catch (error) {
+    if (errnoOf(error) === ENOENT || errnoOf(error) === ELOOP) return null;
+    throw error;
+  }
 }
 
 function escapeHtml(text: string): string {
@@ -115,24 +136,37 @@ function escapeHtml(text: string): string {
   return text.replace(/[<>&"]/g, (ch) => words[ch] as string);
 }
 
-function html(uri: string, entries: readonly Entry[], local: boolean, exact: boolean): string {
+function html(uri: string, entries: readonly Entry[], local: boolean, exact: boolean, utf8: boolean): string {
   const title = escapeHtml(uri);
   let text = `<html>\r\n<head><title>Index of ${title}</title></head>\r\n<body>\r\n<h1>Index of ${title}</h1><hr><pre><a href="../">../</a>\r\n`;
   for (const { name, stat } of entries) {
     const isDirectory = stat.isDirectory();
     const slash = isDirectory ? '/' : '';
     text += `<a href="${escapeComponent(name)}${slash}">`;
-    // Width is counted in bytes, as nginx counts where it knows of no charset.
-    if (name.length > NAME_SHOWN) text += `${escapeHtml(name.slice(0, NAME_SHOWN - 3))}..&gt;</a>`;
-    else {
-      const mark = isDirectory && name.length < NAME_SHOWN ? '/' : '';
-      text += `${escapeHtml(name)}${mark}</a>${' '.repeat(NAME_SHOWN - name.length - mark.length)}`;
+    const letters = utf8 ? lettersOf(name) : name;
+    if (letters.length > NAME_SHOWN) {
+      const short = letters.slice(0, NAME_SHOWN - 3);
+      text += `${escapeHtml(typeof short === 'string' ? short : short.join(''))}..&gt;</a>`;
+    } else {
+      const mark = isDirectory && letters.length < NAME_SHOWN ? '/' : '';
+      text += `${escapeHtml(name)}${mark}</a>${' '.repeat(NAME_SHOWN - letters.length - mark.length)}`;
     }
     text += ` ${shortDate(stat.mtimeMs, local)} `;
     text += exact ? (isDirectory ? '-'.padStart(19) : String(stat.size).padStart(19)) : roundSize(stat, isDirectory);
     text += '\r\n';
   }
   return `${text}</pre><hr></body>\r\n</html>\r\n`;
+}
+
+/** The letters of a name in UTF-8, each with its bytes; of any other name, its bytes. */
+function lettersOf(name: string): string | string[] {
+  if (!/[\x80-\xff]/.test(name)) return name;
+  try {
+    const text = UTF8.decode(Buffer.from(name, 'latin1'));
+    return Array.from(text, (letter) => Buffer.from(letter, 'utf8').toString('latin1'));
+  } catch {
+    return name;
+  }
 }
 
 /** `23-Nov-2026 10:20`. */

@@ -41,7 +41,8 @@ export function indexHandler(r: Request): number {
 /** The folder itself: when it is missing, looking for further names in it is idle. */
 function testDirectory(r: Request, directory: string, path: string): number {
   const engine = r.connection.engine;
-  const bare = directory.length > 1 ? directory.slice(0, -1) : directory;
+  // An alias may have no slash at its end.
+  const bare = directory.length > 1 && directory.endsWith('/') ? directory.slice(0, -1) : directory;
   const entry = engine.findFile(r, bare, false);
   if (entry.errno === 0) {
     if (entry.kind === FileKind.Directory) return Code.Ok;
