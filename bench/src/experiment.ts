@@ -5,6 +5,7 @@
 
 import type { Shape } from './loadgen/memcached.ts';
 import type { MetricName } from './metrics.ts';
+import type { TraceName } from './traces.ts';
 
 /** megapipe: what the claim is about. baseline: the same program without it. reference: C. peer: what people use today. */
 export type Role = 'megapipe' | 'baseline' | 'reference' | 'peer';
@@ -45,6 +46,8 @@ export interface Load {
   shape?: Shape;
   batch?: number;
   path?: string;
+  /** Files and lengths of connections as in this traffic; `size` and `perConnection` are means. */
+  trace?: TraceName;
 }
 
 export interface Workload {
@@ -130,5 +133,6 @@ export function loadArguments(load: Load): string[] {
   if (load.shape !== undefined) args.push('--shape', load.shape);
   if (load.batch !== undefined) args.push('--batch', String(load.batch));
   if (load.path !== undefined) args.push('--path', load.path);
+  if (load.trace !== undefined) args.push('--trace', load.trace);
   return args;
 }

@@ -4,6 +4,7 @@ import { keyOf } from '../src/loadgen/memcached.ts';
 import type { LoadReport } from '../src/loadgen/report.ts';
 import { pattern } from '../src/payload.ts';
 import { Children } from '../src/process.ts';
+import { traceOf } from '../src/traces.ts';
 import { echo, serve, type TestServer } from './servers.ts';
 
 const MAIN = fileURLToPath(new URL('../src/loadgen/main.ts', import.meta.url));
@@ -121,6 +122,33 @@ describe.each(['uring', 'epoll'])('load generator on %s', (backend) => {
       expect(code).toBe(0);
       expect(report!.transactions).toBeGreaterThan(5);
     }
+  });
+
+  it('gets the files of a trace, on connections of the trace’s lengths', async () => {
+    const { sizes } = traceOf('specweb');
+    const bodies = Buffer.from(pattern(Math.max(...sizes))).toString();
+    const seen = new Set<string>();
+    const requests: number[] = [];
+    const server = await serve((socket) => {
+      let text = '';
+      const connection = requests.push(0) - 1;
+      socket.setEncoding('latin1').on('data', (data: string) => {
+        text += data;
+        for (let end = text.indexOf('\r\n\r\n'); end >= 0; end = text.indexOf('\r\n\r\n')) {
+          const path = /^GET (\S+)/.exec(text)![1]!;
+          const size = sizes[Number(/(\d+)\.html/.exec(path)![1])]!;
+          text = text.slice(end + 4);
+          seen.add(path);
+          requests[connection]!++;
+          socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${size}\r\n\r\n${bodies.slice(0, size)}`);
+        }
+      });
+    });
+    const { code, report } = await generate(server, 'http', '--trace', 'specweb', '--connections', '20', ...on);
+    expect(report!.errorTexts).toEqual([]);
+    expect(code).toBe(0);
+    expect(seen.size).toBeGreaterThan(5);
+    expect(Math.max(...requests)).toBe(6);
   });
 
   it('reports the server’s CPU time', async () => {

@@ -5,6 +5,7 @@ import { type ByteTable, type Matcher, memoryOf, Verdict } from '../src/loadgen/
 import { headerLength, httpExchange } from '../src/loadgen/http.ts';
 import { keyOf, memcachedExchange } from '../src/loadgen/memcached.ts';
 import { pattern } from '../src/payload.ts';
+import { traceOf } from '../src/traces.ts';
 
 /** Hands `response` to the matcher in pieces of these lengths, each at its own place in memory. */
 function feed(matcher: Matcher, connection: number, response: Uint8Array, cuts: readonly number[], shift = 0): Verdict {
@@ -209,6 +210,25 @@ describe('the HTTP matcher', () => {
         verdict = feed(matcher, 0, response, []);
       }
       expect(verdict).toBe(Verdict.Wrong);
+    }
+  });
+
+  it('expects of each file of a trace its own length, again and again, on any connection', () => {
+    const { requests, matcher, pick } = httpExchange({ host: 'h', path: '/', size: 1, trace: 'specweb' }, 4);
+    const { sizes } = traceOf('specweb');
+    const answer = (size: number): Buffer =>
+      Buffer.concat([Buffer.from(`HTTP/1.1 200 OK\r\nContent-Length: ${size}\r\n\r\n`), pattern(size)]);
+    for (let turn = 0; turn < 2; turn++) {
+      for (const [file, size] of sizes.entries()) {
+        expect(pick(0)).toBe(file);
+        expect(Buffer.from(tableEntry(requests, file)).toString()).toBe(
+          `GET /specweb/${file}.html HTTP/1.1\r\nHost: h\r\n\r\n`,
+        );
+        matcher.begin(turn, file);
+        expect(feed(matcher, turn, answer(size), [])).toBe(Verdict.Done);
+        matcher.begin(3, file);
+        expect(feed(matcher, 3, answer(size + 1), [])).toBe(Verdict.Wrong);
+      }
     }
   });
 

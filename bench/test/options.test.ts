@@ -33,6 +33,8 @@ describe('the load generator’s command line', () => {
     [[...TARGET, '--seconds', 'NaN'], /--seconds/],
     [[...TARGET, '--set-share', '2'], /--set-share/],
     [[...TARGET, '--path', 'x y'], /--path/],
+    [[...TARGET, '--trace', 'yahoo'], /--trace: goes with --protocol http/],
+    [['--target', '127.0.0.1:1', '--protocol', 'http', '--trace', 'x'], /--trace: expected specweb, yahoo, got "x"/],
     [[...TARGET, '--backend', 'kqueue'], /--backend/],
     [[...TARGET, '--speed', '9'], /--speed/],
     [['--target', 'example.org:80', '--protocol', 'echo', '--addresses', '2'], /--addresses/],

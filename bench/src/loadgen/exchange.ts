@@ -64,6 +64,8 @@ export interface Exchange {
   matcher: Matcher;
   /** Chooses the next request's variant: an index into `requests`. */
   pick(connection: number): number;
+  /** Transactions that the next connection carries; absent: as many as the plan says. */
+  connectionLength?(): number;
   /**
    * Requests of the variants below `count`, made where they are needed: a table of thousands that are drawn at random is read
    * from far down in the memory hierarchy. `words` is the output's memory; `bytes` is the length of each.

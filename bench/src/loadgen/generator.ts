@@ -3,7 +3,7 @@
  *
  * Closed loop: the next request goes out when the response is complete. Open loop: requests are due on a fixed schedule
  * and wait for an idle connection; latency counts from when they were due, so a slow server cannot hide its queue.
- * After `perConnection` transactions a connection is closed and opened again; the first transaction of a connection
+ * After `perConnection` transactions (or what the exchange says) a connection is closed and opened again; the first transaction of a connection
  * includes its connect (closed loop).
  *
  * Invariant: every response is judged by the exchange's matcher. What is wrong, missing, or ended by the server counts
@@ -217,7 +217,7 @@ export class Generator implements Sink {
     this.established++;
     this.connects++;
     this.channel.read(this.handles[connection]!);
-    this.left[connection] = this.limit;
+    this.left[connection] = this.exchange.connectionLength?.() ?? this.limit;
     if (this.openLoop || !this.sending) this.rest(connection);
     else this.begin(connection, this.startedAt[connection]!);
   }

@@ -4,7 +4,9 @@
  * Prints one JSON line (report.ts). Exit status: 0, 1 when any response was wrong or missing (the JSON is printed all the
  * same), 2 for a command line it does not understand.
  */
+import { mean } from 'simple-statistics';
 import { cpuSeconds, processTree } from '../procstat.ts';
+import { traceOf } from '../traces.ts';
 import { echoExchange } from './echo.ts';
 import type { Exchange } from './exchange.ts';
 import { Generator } from './generator.ts';
@@ -23,8 +25,14 @@ async function exchangeOf(options: LoadOptions): Promise<Exchange> {
       return exchange;
     }
     case 'http':
-      return httpExchange({ host: options.host, path: options.path, size: options.size }, options.connections);
+      return httpExchange(options, options.connections);
   }
+}
+
+/** About what a response brings, bytes. */
+function responseBytes(options: LoadOptions): number {
+  if (options.trace !== undefined) return mean(Array.from(traceOf(options.trace).sizes));
+  return options.size * (options.shape === 'single' ? 1 : options.batch);
 }
 
 async function measure(options: LoadOptions): Promise<LoadReport> {
@@ -43,7 +51,7 @@ async function measure(options: LoadOptions): Promise<LoadReport> {
       rate: options.rate,
       backend: options.backend,
       requestBytesMax: exchange.requests.length.reduce((max, length) => Math.max(max, length), 0),
-      responseBytes: options.size * (options.shape === 'single' ? 1 : options.batch),
+      responseBytes: responseBytes(options),
     },
     exchange,
   );

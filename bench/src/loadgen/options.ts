@@ -1,5 +1,6 @@
 /** Command line of the load generator: plain data, checked. */
 import { parseArgs } from 'node:util';
+import { TRACES, type TraceName } from '../traces.ts';
 import { SHAPES, type Shape } from './memcached.ts';
 
 export interface LoadOptions {
@@ -31,6 +32,8 @@ export interface LoadOptions {
   preload: boolean;
   /** HTTP: what to ask for. */
   path: string;
+  /** HTTP: files and lengths of connections as in this traffic, instead of `path`, `size` and `perConnection`. */
+  trace: TraceName | undefined;
   /** Process whose CPU time over the window is reported, with all its children; 0: none. */
   serverPid: number;
 }
@@ -54,6 +57,8 @@ export const USAGE = `usage: node src/loadgen/main.ts --target HOST:PORT --proto
   --misses               memcached: a get may find nothing, for servers that evict (single only)
   --no-preload           memcached: the keys are stored already
   --path PATH            http                                                         [/]
+  --trace NAME           http: specweb or yahoo: files and lengths of connections as in this traffic, instead
+                         of --path, --size and --per-connection
   --server-pid PID       report the CPU time of PID and its children over the window`;
 
 /** What one address and one channel have room for when every connection is being reopened. */
@@ -98,6 +103,7 @@ function parse(args: string[]) {
         'no-preload': { type: 'boolean', default: false },
         misses: { type: 'boolean', default: false },
         path: { type: 'string', default: '/' },
+        trace: { type: 'string' },
         'server-pid': { type: 'string', default: '0' },
       },
     }).values;
@@ -118,6 +124,8 @@ export function parseLoadOptions(args: string[]): LoadOptions {
   const perConnection = values['per-connection'];
   const shape = oneOf('shape', values.shape, SHAPES);
   const setShare = number('set-share', values['set-share'], 0, 1, false);
+  const trace = values.trace === undefined ? undefined : oneOf('trace', values.trace, TRACES);
+  if (trace !== undefined && protocol !== 'http') throw new UsageError(`--trace: goes with --protocol http only`);
   if (shape !== 'single' && setShare > 0) throw new UsageError(`--set-share: --shape ${shape} only gets`);
   if (shape !== 'single' && values.misses) throw new UsageError(`--misses: --shape ${shape} must hit`);
   return {
@@ -146,6 +154,7 @@ export function parseLoadOptions(args: string[]): LoadOptions {
     misses: values.misses,
     preload: !values['no-preload'],
     path: values.path,
+    trace,
     serverPid: number('server-pid', values['server-pid'], 0, 2 ** 31 - 1, true),
   };
 }

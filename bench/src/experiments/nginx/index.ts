@@ -6,6 +6,7 @@ import { type Experiment, type Load, lengths, type Server, type Target, type Wor
 import type { MetricName } from '../../metrics.ts';
 import { pattern } from '../../payload.ts';
 import { nodeServer } from '../../peers.ts';
+import { TRACES, traceOf, tracePath } from '../../traces.ts';
 import { bunServe, debianNginx, nginxLite, type Site } from './servers.ts';
 
 const FILE_BYTES = 1024;
@@ -124,6 +125,13 @@ const grown: Site = {
 /** The same page with the access log as Debian has it, but buffered. */
 const logged: Site = { ...page, server: (folder) => [`access_log ${folder}/access.log combined buffer=64k flush=1s;`] };
 
+/** Files of each traffic, in a folder of its own so that both sites are one. */
+const traffic: Site = {
+  files: Object.fromEntries(
+    TRACES.flatMap((trace) => Array.from(traceOf(trace).sizes, (size, file) => [tracePath(trace, file), size])),
+  ),
+};
+
 export const nginxExperiments: readonly Experiment[] = [
   nginx,
   experiment('files', {
@@ -156,6 +164,21 @@ export const nginxExperiments: readonly Experiment[] = [
     servers: three(grown),
     workloads: [open('inf', 'grown site', { path: `/static/section-7${PATH}` })],
     targets: [against('throughput', { atLeast: 1.5 })],
+  }),
+  experiment('traces', {
+    title: 'nginx, the traffic of the paper’s web server, 250 connections, one worker',
+    claim: 'With many short connections and files of many sizes MegaPipe serves more than the same server on epoll.',
+    axis: 'traffic',
+    servers: three(traffic),
+    workloads: [
+      open('specweb', 'SpecWeb: 6 requests, 704 B', { trace: 'specweb', perConnection: 6, size: 704 }),
+      open('yahoo', 'Yahoo: 2.3 requests, 12.5 kB', { trace: 'yahoo', perConnection: 2, size: 12_500 }),
+    ],
+    targets: TRACES.flatMap((trace): Target[] => [
+      { subject: 'megapipe', against: 'epoll', metric: 'throughput', workload: trace, atLeast: 1 },
+      { subject: 'megapipe', against: 'epoll', metric: 'cpu', workload: trace, atMost: 1 },
+      against('cpu', { atMost: 1 }, trace),
+    ]),
   }),
   experiment('latency', {
     title: 'nginx, GET of a 1 KiB static file in open loop at half of what nginx serves, one worker',
