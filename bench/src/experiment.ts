@@ -98,6 +98,8 @@ export interface Experiment {
    * server takes when the workload's connections have each been served once and say nothing more.
    */
   kind?: 'load' | 'memory' | 'idle';
+  /** What warms a fresh server up. middle (default): the middle workload, which takes every path. each: every workload, as they ask for different things. */
+  warmUp?: 'middle' | 'each';
   /** apart (default): servers on one core, the load generator on another. shared: both on both. */
   cores?: 'apart' | 'shared';
 }

@@ -248,12 +248,16 @@ function checkAlive(live: Live): boolean {
 }
 
 async function warmUp(client: Client, live: Live, experiment: Experiment, options: RunOptions): Promise<void> {
+  const { workloads } = experiment;
   // The middle length takes every path: accept, several requests, close.
-  const workload = experiment.workloads[Math.floor(experiment.workloads.length / 2)]!;
+  const chosen = experiment.warmUp === 'each' ? workloads : [workloads[Math.floor(workloads.length / 2)]!];
   const first = { ...options, seconds: options.firstWarmupSeconds, warmupSeconds: 0 };
   try {
-    const report = await load(client, live, workload, first);
-    live.warm = report.errors === 0;
+    live.warm = true;
+    for (const workload of chosen) {
+      const report = await load(client, live, workload, first);
+      live.warm &&= report.errors === 0;
+    }
   } catch (error) {
     if (checkAlive(live)) {
       live.record.status = 'failed';

@@ -1,5 +1,9 @@
+import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { type Experiment, Missing, type Server } from '../src/experiment.ts';
+import { nginxLite, type Site } from '../src/experiments/nginx/servers.ts';
 import { application, nodeServer } from '../src/peers.ts';
 import { processTree } from '../src/procstat.ts';
 import { type RunOptions, runExperiment } from '../src/runner.ts';
@@ -89,6 +93,33 @@ describe('runExperiment', () => {
     expect(sample!.transactions).toBeGreaterThan(0);
     expect(sample!.transactions % 50).toBe(0);
     expect(sample!.throughput).toBeCloseTo(sample!.transactions / sample!.seconds, 3);
+  });
+
+  it.each([
+    ['middle', ['/b']],
+    ['each', ['/a', '/b']],
+  ] as const)('warms up with the workloads that are to: %s', async (warmUp, paths) => {
+    const folder = await mkdtemp(join(tmpdir(), 'megapipe-bench-test-'));
+    await chmod(folder, 0o777);
+    const site: Site = {
+      files: { '/a': 100, '/b': 100 },
+      server: () => [`access_log ${folder}/access.log combined;`],
+    };
+    const get = (path: string) => ({ ...ECHO, protocol: 'http', size: 100, path }) as const;
+    await runExperiment(
+      {
+        ...experiment([nginxLite(site, 'a', 'a', 'megapipe', 'megapipe')]),
+        warmUp,
+        workloads: [
+          { id: 'a', label: 'a', load: get('/a') },
+          { id: 'b', label: 'b', load: get('/b') },
+        ],
+      },
+      { ...OPTIONS, rounds: 0 },
+    );
+    const log = await readFile(`${folder}/access.log`, 'latin1');
+    await rm(folder, { recursive: true });
+    expect(new Set(Array.from(log.matchAll(/"GET (\S+)/g), ([, path]) => path))).toEqual(new Set(paths));
   });
 
   it('takes an open loop’s rate from what the peer serves', async () => {

@@ -13,6 +13,7 @@ import { Engine } from '../src/http/engine.ts';
 import { Extents } from '../src/http/extents.ts';
 import { HEADER_NAMES, HeaderId, headerId } from '../src/http/headers.ts';
 import { validHost } from '../src/http/intake.ts';
+import { type Memo, MemoTable } from '../src/http/prepared.ts';
 import { headHash } from '../src/http/replay.ts';
 import { STATUS_BYTES } from '../src/http/status-rows.ts';
 import { normalized, normalizeUri } from '../src/http/uri.ts';
@@ -470,5 +471,28 @@ describe('the engine', () => {
     const end = bytes.length - 4;
     expect(headHash(bytes, 0, bytes.length)).toBe(headHash(bytes, 0, end));
     expect(headHash(bytes, 0, end - 1)).toBe(0);
+  });
+
+  test('the table of known heads finds the newest memo of a head, or none, and forgets the oldest of a set first', () => {
+    const hashes = [1, 2, 1025, 2049, 3073, 4097, 5121, -1023];
+    const puts = fc.array(fc.record({ hash: fc.constantFrom(...hashes), listen: fc.nat(1) }), { maxLength: 60 });
+    fc.assert(
+      fc.property(puts, (list) => {
+        const table = new MemoTable();
+        const memos = list.map((each) => each as unknown as Memo);
+        for (const memo of memos) table.put(memo);
+        for (const hash of hashes) {
+          for (const listen of [0, 1]) {
+            const wanted = memos.filter((memo) => memo.hash === hash && memo.listen === listen).at(-1);
+            const inSet = memos.filter((memo) => (memo.hash & 1023) === (hash & 1023));
+            const newer = inSet.slice(inSet.lastIndexOf(wanted as Memo) + 1);
+            const others = new Set(newer.map((memo) => `${memo.hash} ${memo.listen}`));
+            expect(table.get(hash, listen)).toBe(wanted === undefined || others.size >= 4 ? null : wanted);
+          }
+        }
+        table.clear();
+        for (const hash of hashes) expect(table.get(hash, 0)).toBeNull();
+      }),
+    );
   });
 });

@@ -111,21 +111,38 @@ export interface MemoLog {
 
 /** Longest head that is remembered. */
 export const MEMO_HEAD_MAX = 2048;
-const MEMO_SLOTS = 2048;
+/** A head has its place in one set, and there in any way: a site's few hundred hot heads do not drive one another out. */
+const MEMO_SETS = 1024;
+const MEMO_WAYS = 4;
 
-/** Memos by the hash of their heads, one to a slot. */
+/** Memos by the hash of their heads and by listening address; the oldest of a set makes room. */
 export class MemoTable {
-  private readonly slots: (Memo | null)[] = new Array<Memo | null>(MEMO_SLOTS).fill(null);
+  private readonly memos: (Memo | null)[] = new Array<Memo | null>(MEMO_SETS * MEMO_WAYS).fill(null);
 
-  get(hash: number): Memo | null {
-    return this.slots[hash & (MEMO_SLOTS - 1)] as Memo | null;
+  get(hash: number, listen: number): Memo | null {
+    const first = (hash & (MEMO_SETS - 1)) * MEMO_WAYS;
+    for (let i = first; i < first + MEMO_WAYS; i++) {
+      const memo = this.memos[i] as Memo | null;
+      if (memo !== null && memo.hash === hash && memo.listen === listen) return memo;
+    }
+    return null;
   }
 
   put(memo: Memo): void {
-    this.slots[memo.hash & (MEMO_SLOTS - 1)] = memo;
+    const { memos } = this;
+    const first = (memo.hash & (MEMO_SETS - 1)) * MEMO_WAYS;
+    // The newest stands first: what is older moves towards the end and out.
+    let last = first;
+    while (last < first + MEMO_WAYS - 1) {
+      const old = memos[last] as Memo | null;
+      if (old === null || (old.hash === memo.hash && old.listen === memo.listen)) break;
+      last++;
+    }
+    for (let i = last; i > first; i--) memos[i] = memos[i - 1] as Memo | null;
+    memos[first] = memo;
   }
 
   clear(): void {
-    this.slots.fill(null);
+    this.memos.fill(null);
   }
 }

@@ -86,12 +86,10 @@ export class Replay {
   private lookUp(c: Connection, buf: Uint8Array, pos: number, end: number): Memo | null {
     const hash = headHash(buf, pos, end);
     if (hash === 0) return null;
-    const memo = this.memos.get(hash);
+    const memo = this.memos.get(hash, c.listen);
     if (
       memo === null ||
-      memo.hash !== hash ||
       memo.validUntil <= this.engine.tick ||
-      memo.listen !== c.listen ||
       !memo.prepared.alive ||
       !startsWith(buf, pos, end, memo.key, memo.length)
     ) {

@@ -169,6 +169,7 @@ export const nginxExperiments: readonly Experiment[] = [
     title: 'nginx, the traffic of the paper’s web server, 250 connections, one worker',
     claim: 'With many short connections and files of many sizes MegaPipe serves more than the same server on epoll.',
     axis: 'traffic',
+    warmUp: 'each',
     servers: three(traffic),
     workloads: [
       open('specweb', 'SpecWeb: 6 requests, 704 B', { trace: 'specweb', perConnection: 6, size: 704 }),
