@@ -32,7 +32,7 @@ import { EX_OSERR, parseCommandLine, UsageError } from './options.ts';
 import { removePidFile, writePidFile } from './pid_file.ts';
 import { applyLimits, dropPrivileges, lockCacheMemory } from './privileges.ts';
 import { Recovery } from './recovery.ts';
-import { CorruptMetadata, MemoryFile } from './restart.ts';
+import { CorruptMetadata, MemoryFile, MemoryFileError } from './restart.ts';
 import type { Settings } from './settings.ts';
 import { reason } from './strerror.ts';
 import type { ToWorker, WorkerInput, WorkerMessage } from './worker.ts';
@@ -283,11 +283,10 @@ async function serve(settings: Settings): Promise<void> {
     try {
       memoryFile = new MemoryFile(settings.memoryFile, settings.cache, seed, settings.threads + 2);
     } catch (error) {
-      return fail(
-        error instanceof CorruptMetadata ? error.message : `failed to open file for mmap: ${reason(error)}`,
-        1,
-      );
+      const known = error instanceof CorruptMetadata || error instanceof MemoryFileError;
+      return fail(known ? error.message : `failed to mmap, aborting: ${reason(error)}`, 1);
     }
+    for (const words of memoryFile.complaints) complain(words);
     const found = memoryFile.reason === undefined ? `${memoryFile.items} items` : `empty: ${memoryFile.reason}`;
     if (settings.verbosity > 0) complain(`memory file ${settings.memoryFile}: ${found}`);
     cache = memoryFile.cache;

@@ -41,10 +41,14 @@ import {
   W_SLAB_REASSIGN,
   W_TEMPORARY_TTL,
   W_TIME,
+  W_VERBOSITY,
   W_WARM_LRU_PCT,
 } from './engine/layout.ts';
 import { MOVE_BADCLASS, MOVE_NOSPARE, MOVE_OK, MOVE_RUNNING, MOVE_SAME } from './engine/slabs.ts';
+import type { Trace } from './protocol.ts';
 
+/** What stands before a reply that is not to be sent. */
+export const SILENT = 'NOREPLY ';
 /** Room for any reply but dumps and statistics. */
 export const ADMIN_REPLY_BYTES_MAX = 80;
 /** `stats cachedump` stops here, as memcached does. */
@@ -93,19 +97,21 @@ function decimal(text: string): number | undefined {
 }
 
 export class ProtoAdmin {
+  private readonly trace: Trace;
   private readonly cache: Cache;
   private readonly i32: Int32Array;
   private readonly f64: Float64Array;
   private readonly crawler: Crawler;
 
-  constructor(cache: Cache) {
+  constructor(cache: Cache, trace: Trace) {
     this.cache = cache;
+    this.trace = trace;
     this.i32 = cache.memory.i32;
     this.f64 = cache.memory.f64;
     this.crawler = new Crawler(cache);
   }
 
-  /** Carries out a command line, as words. Its reply; nothing where the command asked for silence; or a dump to send. */
+  /** Carries out a command line, as words. Its reply, behind SILENT where the command asked for silence; or a dump to send. */
   command(words: readonly string[], pipelined: boolean, dumpEnabled: boolean): string | Dump {
     switch (words[0]) {
       case 'slabs':
@@ -245,9 +251,11 @@ export class ProtoAdmin {
     if (megabytes === undefined) return words.length > 1 && /^\d{11,19}$/.test(words[1]!) ? NOT_BYTES : ERROR;
     if (megabytes < MEMLIMIT_MB_MIN) return 'MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n';
     if (megabytes > 1_000_000_000) return NOT_BYTES;
-    return this.cache.slabs.setLimit(megabytes * PAGE_BYTES)
-      ? OK
-      : 'MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n';
+    if (!this.cache.slabs.setLimit(megabytes * PAGE_BYTES)) {
+      return 'MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n';
+    }
+    if (this.i32[W_VERBOSITY] > 0) this.trace.note(`maxbytes adjusted to ${megabytes}m`);
+    return OK;
   }
 
   /** `stats` of these words, or undefined where it is none of this module's. Multi-line, and free to take again. */
@@ -331,5 +339,5 @@ const NOT_BYTES = 'MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n
 
 /** Nothing where the last word asks for silence. */
 function quiet(words: readonly string[], reply: string): string {
-  return words.at(-1) === 'noreply' ? '' : reply;
+  return words.at(-1) === 'noreply' ? SILENT + reply : reply;
 }

@@ -11,7 +11,7 @@ import { indexOfByte } from './bytes.ts';
 import { CONN_CLOSING, CONN_COMMAND, CONN_NREAD, CONN_SWALLOW, type Conn, PROTOCOL_TEXT } from './conn.ts';
 import type { Cache } from './engine/cache.ts';
 import { T_AUTH_CMDS, T_AUTH_ERRORS } from './engine/stats.ts';
-import { Protocol } from './protocol.ts';
+import { Protocol, type Trace } from './protocol.ts';
 import type { Output } from './values.ts';
 
 const line = (text: string): Buffer => Buffer.from(`${text}\r\n`, 'latin1');
@@ -30,8 +30,8 @@ const TOKEN_BYTES_MAX = 2048;
 export class ProtoAuth extends Protocol {
   private credentials: readonly Credential[];
 
-  constructor(cache: Cache, out: Output, credentials: readonly Credential[]) {
-    super(cache, out);
+  constructor(cache: Cache, out: Output, trace: Trace, credentials: readonly Credential[]) {
+    super(cache, out, trace);
     this.credentials = credentials;
   }
 

@@ -34,7 +34,7 @@ import {
   STORE_SET,
   STORED,
 } from './engine/items.ts';
-import { I_CAS_HI, I_CAS_LO, KEY_BYTES_MAX, THREAD_CLASS_COUNTERS, W_DETAIL } from './engine/layout.ts';
+import { I_CAS_HI, I_CAS_LO, KEY_BYTES_MAX, THREAD_CLASS_COUNTERS, W_DETAIL, W_VERBOSITY } from './engine/layout.ts';
 import {
   S_DELETE_HITS,
   S_SET_CMDS,
@@ -51,12 +51,12 @@ import {
 import { Lookahead } from './lookahead.ts';
 import { writeU64 } from './numbers.ts';
 import { PREFIX_DELETE, PREFIX_GET, PREFIX_SET, type Prefixes } from './prefixes.ts';
-import { HEADER_BYTES, MAGIC_REQUEST, Protocol } from './protocol.ts';
+import { HEADER_BYTES, MAGIC_REQUEST, Protocol, type Trace } from './protocol.ts';
 import { DEFERRED, VERSION } from './replies.ts';
 import { COPY_BYTES_MAX, FULL, type Output, type Values } from './values.ts';
 
 /** What the binary protocol needs of the server around it. */
-export interface BinaryHost {
+export interface BinaryHost extends Trace {
   /** -R */
   readonly requestsPerEvent: number;
   readonly flushEnabled: boolean;
@@ -124,6 +124,9 @@ const MODES: Readonly<Record<number, number>> = {
   [PREPEND]: STORE_PREPEND,
 };
 
+/** What -vv calls them. */
+const NAMES: Readonly<Record<number, string>> = { [SET]: 'SET', [ADD]: 'ADD', [REPLACE]: 'REPLACE' };
+
 const OK = 0x00;
 const KEY_NOT_FOUND = 0x01;
 const KEY_EXISTS = 0x02;
@@ -155,6 +158,8 @@ const MECHANISMS = Buffer.from('PLAIN');
 const AUTHENTICATED = Buffer.from('Authenticated');
 /** Longest body of a SASL packet that is looked at. */
 const CREDENTIALS_BYTES_MAX = 1024;
+/** Where a header has its CAS. */
+const CAS_AT = 16;
 /** An expiry that forbids to create the number. */
 const NO_CREATE = 0xffff_ffff;
 
@@ -165,6 +170,9 @@ export class ProtoBin extends Protocol {
   private readonly digits = Buffer.alloc(24);
   /** With -C the CAS of a store is not looked at. */
   private readonly useCas: boolean;
+
+  /** Whose packets are carried out: for the words of -vv. */
+  private conn!: Conn;
 
   // The current packet.
   private opcode = 0;
@@ -181,7 +189,7 @@ export class ProtoBin extends Protocol {
   private casLo = 0;
 
   constructor(cache: Cache, out: Output, values: Values, host: BinaryHost) {
-    super(cache, out);
+    super(cache, out, host);
     this.host = host;
     this.values = values;
     this.useCas = cache.memory.config.useCas;
@@ -192,6 +200,7 @@ export class ProtoBin extends Protocol {
   run(conn: Conn, bytes: Buffer, pos: number, end: number): number {
     const { ahead } = this;
     ahead.reset();
+    this.conn = conn;
     let left = takeTurn(conn, this.host.requestsPerEvent);
     let at = pos;
     for (;;) {
@@ -280,16 +289,43 @@ export class ProtoBin extends Protocol {
   private simple(conn: Conn, at: number, status: number, text: Buffer, casHi: number, casLo: number): void {
     const to = this.header(at, this.opcode, status, 0, 0, text.length, this.opaque, casHi, casLo);
     text.copy(this.out8, to);
+    if (this.tells()) this.tellHeader(this.out8, at);
     this.commit(conn, HEADER_BYTES + text.length);
   }
 
   private error(conn: Conn, at: number, status: number): void {
+    if (this.tells()) this.trace.log(conn, '>', `Writing an error: ${ERRORS[status]!.toString('latin1')}`);
     this.simple(conn, at, status, ERRORS[status]!, 0, 0);
   }
 
   /** A success with nothing to tell, which quiet opcodes keep to themselves. */
   private success(conn: Conn, at: number, casHi: number, casLo: number): void {
     if (!this.quiet) this.simple(conn, at, OK, EMPTY, casHi, casLo);
+  }
+
+  /** -vv: a header, four bytes a line. */
+  private dump(direction: '<' | '>', title: string, indent: string, bytes: Buffer, at: number): void {
+    this.trace.log(this.conn, direction, title);
+    for (let row = at; row < at + HEADER_BYTES; row += 4) {
+      const words = bytes.toString('hex', row, row + 4).replace(/../g, ' 0x$&');
+      this.trace.log(this.conn, direction, `${indent}${words}`);
+    }
+  }
+
+  /** -vv: the header of a response. */
+  private tellHeader(bytes: Buffer, at: number): void {
+    this.dump('>', 'Writing bin response:', ' ', bytes, at);
+  }
+
+  /** -vv: what a packet asks for, with its key. */
+  private tellKey(before: string, bytes: Buffer, after = ''): void {
+    this.trace.note(`${before}${bytes.toString('latin1', this.keyStart, this.keyEnd)}${after}`);
+  }
+
+  /** -vv: the same with the connection's name. */
+  private tellCommand(word: string, bytes: Buffer, after = ''): void {
+    const key = bytes.toString('latin1', this.keyStart, this.keyEnd);
+    this.trace.log(this.conn, '<', `${word} ${key}${after}`);
   }
 
   /** After an error that leaves no way to go on. */
@@ -312,7 +348,10 @@ export class ProtoBin extends Protocol {
 
   /** One packet up to its value: where the next thing begins, or -1 when it is incomplete or blocked, nothing done. */
   private packet(conn: Conn, bytes: Buffer, pos: number, end: number): number {
+    const tells = this.tells();
+    if (tells) this.dump('<', 'Read binary protocol data:', '  ', bytes, pos);
     if (bytes[pos] !== MAGIC_REQUEST) {
+      if (this.i32[W_VERBOSITY] > 0) this.trace.note(`Invalid magic:  ${bytes[pos].toString(16)}`);
       conn.state = CONN_CLOSING;
       return end;
     }
@@ -337,10 +376,21 @@ export class ProtoBin extends Protocol {
     const at = this.room(conn, 0);
     if (at < 0) return -1;
     if (!known) return this.fatal(conn, at, UNKNOWN_COMMAND, end);
-    if (this.host.authRequired && !conn.authenticated && !this.isOpenToAll()) {
-      return this.fatal(conn, at, AUTH_ERROR, end);
+    if (this.host.authRequired) {
+      const isIn = conn.authenticated || this.isOpenToAll();
+      if (tells) {
+        this.trace.note(`authenticated() in cmd 0x${this.opcode.toString(16).padStart(2, '0')} is ${isIn}`);
+      }
+      if (!isIn) return this.fatal(conn, at, AUTH_ERROR, end);
     }
-    if (keyLength > KEY_BYTES_MAX || !this.isWellFormed(keyLength)) return this.fatal(conn, at, INVALID, end);
+    if (keyLength > KEY_BYTES_MAX || !this.isWellFormed(keyLength)) {
+      this.fatal(conn, at, INVALID, end);
+      if (this.i32[W_VERBOSITY] > 0) {
+        const opcode = this.opcode.toString(16).padStart(2, '0');
+        this.trace.note(`Protocol error (opcode ${opcode}), close connection ${this.trace.number(conn)}`);
+      }
+      return end;
+    }
     return this.carryOut(conn, bytes, at);
   }
 
@@ -442,6 +492,7 @@ export class ProtoBin extends Protocol {
   private get(conn: Conn, bytes: Buffer, room: number): number {
     const { command, f64, i32, items, locks, out8, keyStart, keyEnd } = this;
     const touches = command === TOUCH || command === GAT || command === GATK;
+    if (this.tells()) this.tellCommand(touches ? 'TOUCH' : 'GET', bytes);
     const keyLength = command === GETK || command === GATK ? keyEnd - keyStart : 0;
     const { ahead } = this;
     const hash = ahead.isAt(keyStart) ? ahead.hash[ahead.next++] : this.assoc.hash(bytes, keyStart, keyEnd);
@@ -458,6 +509,7 @@ export class ProtoBin extends Protocol {
       } else {
         const to = this.header(room, this.opcode, KEY_NOT_FOUND, keyLength, 0, keyLength, this.opaque, 0, 0);
         bytes.copy(out8, to, keyStart, keyEnd);
+        if (this.tells()) this.tellHeader(out8, room);
         this.commit(conn, HEADER_BYTES + keyLength);
       }
       return keyEnd;
@@ -477,6 +529,10 @@ export class ProtoBin extends Protocol {
     const casHi = i32[ref * 2 + I_CAS_HI];
     const casLo = i32[ref * 2 + I_CAS_LO];
     let to = this.header(at, this.opcode, OK, keyLength, 4, body, this.opaque, casHi, casLo);
+    if (this.tells()) {
+      // memcached shows it before it looks the CAS up.
+      this.tellHeader(Buffer.from(out8.subarray(at, to)).fill(0, CAS_AT), 0);
+    }
     this.write32(to, items.clientFlags(ref));
     to += 4;
     if (keyLength > 0) to += bytes.copy(out8, to, keyStart, keyEnd);
@@ -503,6 +559,10 @@ export class ProtoBin extends Protocol {
     const { command, items, keyStart, keyEnd } = this;
     const joins = command === APPEND || command === PREPEND;
     const length = this.valueLength();
+    if (this.tells()) {
+      if (joins) this.trace.note(`Value len is ${length}`);
+      else this.tellCommand(NAMES[command]!, bytes, ` Value len is ${length}`);
+    }
     const flags = joins ? 0 : this.read32(bytes, this.extras);
     const exptime = joins ? 0 : items.expiry(this.read32(bytes, this.extras + 4));
     const mode = MODES[command]!;
@@ -543,6 +603,7 @@ export class ProtoBin extends Protocol {
     this.opcode = conn.opcode;
     this.quiet = LOUD[conn.opcode] >= 0;
     this.opaque = conn.opaque;
+    if (result === EXISTS && conn.mode === STORE_CAS) this.tellCas(conn);
     if (result === STORED) this.success(conn, at, items.linkedCasHi, items.linkedCasLo);
     else if (result === EXISTS || conn.mode === STORE_ADD) this.error(conn, at, KEY_EXISTS);
     else if (result === NOT_FOUND || conn.mode === STORE_REPLACE) this.error(conn, at, KEY_NOT_FOUND);
@@ -554,6 +615,7 @@ export class ProtoBin extends Protocol {
     const { f64, items, locks, keyStart, keyEnd } = this;
     const hash = this.assoc.hash(bytes, keyStart, keyEnd);
     let status = OK;
+    if (this.tells()) this.tellKey('Deleting ', bytes);
     if (this.i32[W_DETAIL] !== 0) this.host.prefixes.count(bytes, keyStart, keyEnd, PREFIX_DELETE);
     locks.lockItem(hash);
     const ref = items.find(bytes, keyStart, keyEnd, hash);
@@ -581,6 +643,10 @@ export class ProtoBin extends Protocol {
     let hi = this.read32(bytes, extras + 8);
     let lo = this.read32(bytes, extras + 12);
     let status = OK;
+    if (this.tells()) {
+      const [delta, initial] = [bytes.readBigInt64BE(extras), bytes.readBigUInt64BE(extras + 8)] as const;
+      this.tellKey('incr ', bytes, ` ${delta}, ${initial}, ${exptime | 0}`);
+    }
     let casHi = 0;
     let casLo = 0;
     locks.lockItem(hash);
@@ -616,6 +682,7 @@ export class ProtoBin extends Protocol {
       const to = this.header(at, this.opcode, OK, 0, 0, 8, this.opaque, casHi, casLo);
       this.write32(to, hi);
       this.write32(to + 4, lo);
+      if (this.tells()) this.tellHeader(this.out8, at);
       this.commit(conn, HEADER_BYTES + 8);
     }
   }
@@ -633,11 +700,13 @@ export class ProtoBin extends Protocol {
   /** One packet for each line of the text protocol's answer, and an empty one at the end. */
   private statistics(conn: Conn, bytes: Buffer, at: number): number {
     const key = bytes.toString('latin1', this.keyStart, this.keyEnd);
+    if (this.tells()) this.tellCommand('STATS', bytes);
     const detail = /^detail (dump|on|off)/.exec(key);
     if (detail !== null && detail[1] !== 'dump') {
       this.host.prefixes.enable(detail[1] === 'on');
-      this.simple(conn, at, OK, EMPTY, 0, 0);
-      return this.keyEnd;
+      conn.detailed = false;
+      conn.opaque = this.opaque;
+      return this.writeStats(conn, '') ? this.keyEnd : -1;
     }
     conn.detailed = detail !== null;
     // memcached tells of connections in text alone.

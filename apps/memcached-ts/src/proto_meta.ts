@@ -47,7 +47,7 @@ import {
 } from './engine/layout.ts';
 import { S_DELETE_HITS, S_SET_CMDS, T_DELETE_MISSES, T_GET_MISSES, T_META_CMDS } from './engine/stats.ts';
 import { writeU32, writeU64 } from './numbers.ts';
-import { Protocol } from './protocol.ts';
+import { Protocol, type Trace } from './protocol.ts';
 import {
   R_BAD_CHUNK,
   R_BAD_DELTA_VALUE,
@@ -167,8 +167,8 @@ export class ProtoMeta extends Protocol {
   private readonly digits = Buffer.alloc(24);
 
   /** The last two are the text protocol's: what it cut the line into. */
-  constructor(cache: Cache, out: Output, values: Values, tokenStart: Int32Array, tokenEnd: Int32Array) {
-    super(cache, out);
+  constructor(cache: Cache, out: Output, trace: Trace, values: Values, tokenStart: Int32Array, tokenEnd: Int32Array) {
+    super(cache, out, trace);
     this.values = values;
     this.tokenStart = tokenStart;
     this.tokenEnd = tokenEnd;
@@ -204,6 +204,7 @@ export class ProtoMeta extends Protocol {
     const text = REPLIES[reply];
     text.copy(this.out8, at);
     this.commit(conn, text.length);
+    this.tell(conn, text);
     return next;
   }
 
@@ -634,6 +635,7 @@ export class ProtoMeta extends Protocol {
     locks.unlockItem(conn.hash);
     items.allowStale = false;
     items.explicitCas = false;
+    if (result === EXISTS && conn.mode === STORE_CAS) this.tellCas(conn);
     const stored = result === STORED;
     const nbytes = stored ? items.linkedBytes : items.nbytes(ref);
     if (!stored || (conn.metaFlags & MS_QUIET) === 0) {

@@ -76,9 +76,9 @@ import { LOG_KINDS } from './logger.ts';
 import { Lookahead } from './lookahead.ts';
 import { writeU64 } from './numbers.ts';
 import { PREFIX_DELETE, PREFIX_GET, PREFIX_SET, type Prefixes } from './prefixes.ts';
-import { isAdminCommand, ProtoAdmin } from './proto_admin.ts';
+import { isAdminCommand, ProtoAdmin, SILENT } from './proto_admin.ts';
 import { ProtoMeta } from './proto_meta.ts';
-import { Protocol } from './protocol.ts';
+import { Protocol, type Trace } from './protocol.ts';
 import {
   DEFERRED,
   R_BAD_CHUNK,
@@ -117,7 +117,7 @@ import {
 import { COPY_BYTES_MAX, FULL, type Output, PIECE_HEAD, Values } from './values.ts';
 
 /** What the protocol needs of the server around it. */
-export interface Host {
+export interface Host extends Trace {
   /** Region number of the cache's memory in the output's `write`. */
   readonly region: number;
   /** -R */
@@ -139,8 +139,6 @@ export interface Host {
   stats(conn: Conn, subcommand: string): string | undefined;
   /** Ends the server. */
   shutdown(graceful: boolean): void;
-  /** Verbosity 2: `text` is a line received (`<`) or answered (`>`). */
-  log(conn: Conn, direction: '<' | '>', text: string): void;
 }
 
 /** Tokens that a line is cut into; what follows them is looked at by get alone. */
@@ -172,11 +170,11 @@ export class ProtoText extends Protocol {
   private pipelined = false;
 
   constructor(cache: Cache, out: Output, host: Host) {
-    super(cache, out);
+    super(cache, out, host);
     this.host = host;
     this.values = new Values(cache, out, host.region);
-    this.meta = new ProtoMeta(cache, out, this.values, this.tokenStart, this.tokenEnd);
-    this.admin = new ProtoAdmin(cache);
+    this.meta = new ProtoMeta(cache, out, host, this.values, this.tokenStart, this.tokenEnd);
+    this.admin = new ProtoAdmin(cache, host);
     const { buffer, byteOffset, byteLength } = out.memory;
     this.out32 = new Int32Array(buffer, byteOffset, byteLength >> 2);
     this.seed = cache.assoc.seed;
@@ -189,7 +187,7 @@ export class ProtoText extends Protocol {
    */
   run(conn: Conn, bytes: Buffer, pos: number, end: number): number {
     // Lines that are logged, and keys that are counted, take the long way.
-    const careful = this.i32[W_VERBOSITY] > 1 || this.i32[W_DETAIL] !== 0;
+    const careful = this.tells() || this.i32[W_DETAIL] !== 0;
     this.pipelined = false;
     const { ahead } = this;
     ahead.reset();
@@ -258,7 +256,8 @@ export class ProtoText extends Protocol {
           const count = Math.min(conn.swallowLeft, end - at);
           at += count;
           conn.swallowLeft -= count;
-          if (conn.swallowLeft > 0 || (conn.swallowReply >= 0 && !this.reply(conn, conn.swallowReply))) return at;
+          if (conn.swallowLeft > 0) return at;
+          if (conn.swallowReply >= 0 && !this.write(conn, REPLIES[conn.swallowReply])) return at;
           conn.state = CONN_COMMAND;
           break;
         }
@@ -311,7 +310,7 @@ export class ProtoText extends Protocol {
     const out8 = this.out8;
     for (let i = 0; i < text.length; i++) out8[at + i] = text[i];
     this.commit(conn, text.length);
-    if (this.i32[W_VERBOSITY] > 1) this.host.log(conn, '>', text.toString('latin1', 0, text.length - 2));
+    this.tell(conn, text);
   }
 
   /** The same again for the hot path: code that several classes run costs 2.5 ns more for each get. */
@@ -414,6 +413,7 @@ export class ProtoText extends Protocol {
     if (conn.withCas || (meta & ITEM_CHUNKED) !== 0 || length > COPY_BYTES_MAX) {
       this.beginSend(conn, ref, meta);
       locks.unlockItem(hash);
+      if (i32[W_VERBOSITY] > 1) this.tellSending(conn, bytes, start, end);
       if (i32[W_DETAIL] !== 0) this.host.prefixes.count(bytes, start, end, PREFIX_GET, true);
       return this.sendPieces(conn);
     }
@@ -427,8 +427,13 @@ export class ProtoText extends Protocol {
     locks.unlockItem(hash);
     this.commit(conn, length + 6);
     this.countHit((meta >>> CLASS_SHIFT) & LRU_ID_MASK, conn.withTouch);
+    if (i32[W_VERBOSITY] > 1) this.tellSending(conn, bytes, start, end);
     if (i32[W_DETAIL] !== 0) this.host.prefixes.count(bytes, start, end, PREFIX_GET, true);
     return true;
+  }
+
+  private tellSending(conn: Conn, bytes: Buffer, start: number, end: number): void {
+    this.trace.log(conn, '>', `sending key ${bytes.toString('latin1', start, end)}`);
   }
 
   /** Takes an item that is answered in several pieces, under its lock. */
@@ -502,7 +507,9 @@ export class ProtoText extends Protocol {
     items.release(ref);
     conn.item = 0;
     conn.state = CONN_COMMAND;
+    if (reply === R_EXISTS) this.tellCas(conn);
     if (at >= 0) this.put(conn, at, REPLIES[reply]);
+    else this.tellSilent(conn, reply);
     return true;
   }
 
@@ -545,7 +552,7 @@ export class ProtoText extends Protocol {
     }
     this.tokens = tokens;
     this.lineEnd = lineEnd;
-    if (this.i32[W_VERBOSITY] > 1) this.host.log(conn, '<', bytes.toString('latin1', pos, lineEnd));
+    if (this.tells()) this.trace.log(conn, '<', bytes.toString('latin1', pos, lineEnd));
     if (tokens === 0 || tokenEnd[0] - tokenStart[0] < 2) return this.reply(conn, R_ERROR) ? next : -1;
     const done = this.dispatch(conn, bytes, next);
     this.pipelined = conn.state !== CONN_KEYS;
@@ -643,7 +650,22 @@ export class ProtoText extends Protocol {
 
   /** Answers unless the command asked for silence. */
   private answer(conn: Conn, silent: boolean, reply: number, next: number): number {
-    return silent || this.reply(conn, reply) ? next : -1;
+    if (!silent) return this.reply(conn, reply) ? next : -1;
+    this.tellSilent(conn, reply);
+    return next;
+  }
+
+  /** As `answer`, where `room` found room. */
+  private done(conn: Conn, at: number, silent: boolean, reply: number, next: number): number {
+    if (silent) this.tellSilent(conn, reply);
+    else this.put(conn, at, REPLIES[reply]);
+    return next;
+  }
+
+  /** `answer`, once the value of `bytes` bytes that follows was dropped. */
+  private refuse(conn: Conn, bytes: number, silent: boolean, reply: number, next: number): number {
+    if (silent) this.tellSilent(conn, reply);
+    return this.swallow(conn, bytes, silent ? -1 : reply, next);
   }
 
   private hashKey(bytes: Buffer): number {
@@ -668,7 +690,11 @@ export class ProtoText extends Protocol {
     let length = 0;
     for (let i = first; i < this.lineEnd; i++) {
       length = bytes[i] === 0x20 ? 0 : length + 1;
-      if (length > KEY_BYTES_MAX) return this.answer(conn, false, R_BAD_FORMAT, next);
+      if (length > KEY_BYTES_MAX) {
+        // memcached is about to end its reply when it finds out.
+        this.tell(conn, REPLIES[R_END]);
+        return this.answer(conn, false, R_BAD_FORMAT, next);
+      }
     }
     conn.withCas = withCas;
     conn.withTouch = withTouch;
@@ -686,18 +712,18 @@ export class ProtoText extends Protocol {
     }
     const nbytes = decimal.lo + 2;
     if (this.keyTooLong() || !decimal.unsigned(bytes, tokenStart[2], tokenEnd[2])) {
-      return this.swallow(conn, nbytes, silent ? -1 : R_BAD_FORMAT, next);
+      return this.refuse(conn, nbytes, silent, R_BAD_FORMAT, next);
     }
     const flags = decimal.lo;
     if (!decimal.signed32(bytes, tokenStart[3], tokenEnd[3])) {
-      return this.swallow(conn, nbytes, silent ? -1 : R_BAD_FORMAT, next);
+      return this.refuse(conn, nbytes, silent, R_BAD_FORMAT, next);
     }
     const exptime = items.expiry(decimal.lo);
     let casHi = 0;
     let casLo = 0;
     if (mode === STORE_CAS) {
       if (!decimal.unsigned(bytes, tokenStart[5], tokenEnd[5])) {
-        return this.swallow(conn, nbytes, silent ? -1 : R_BAD_FORMAT, next);
+        return this.refuse(conn, nbytes, silent, R_BAD_FORMAT, next);
       }
       casHi = decimal.hi;
       casLo = decimal.lo;
@@ -710,7 +736,7 @@ export class ProtoText extends Protocol {
       // A set that fails must not leave the value it was to replace.
       if (mode === STORE_SET) items.remove(bytes, tokenStart[1], tokenEnd[1], hash);
       // Running out of memory is told even to those who asked for silence.
-      return this.swallow(conn, nbytes, tooLarge ? (silent ? -1 : R_TOO_LARGE) : R_NO_MEMORY_STORING, next);
+      return this.refuse(conn, nbytes, silent && tooLarge, tooLarge ? R_TOO_LARGE : R_NO_MEMORY_STORING, next);
     }
     conn.state = CONN_NREAD;
     conn.hash = hash;
@@ -732,17 +758,21 @@ export class ProtoText extends Protocol {
     if (!silent && (at = this.room(conn)) < 0) return -1;
     const { hi, lo } = decimal;
     const result = items.delta(bytes, tokenStart[1], tokenEnd[1], this.hashKey(bytes), incr, hi, lo);
-    if (silent) return next;
-    if (result === DELTA_OK) {
+    if (result !== DELTA_OK) {
+      const reply =
+        result === DELTA_NOT_FOUND ? R_NOT_FOUND : result === DELTA_NON_NUMERIC ? R_NON_NUMERIC : R_NO_MEMORY;
+      return this.done(conn, at, silent, reply, next);
+    }
+    if (this.tells()) {
+      const digits = items.numberBytes.toString('latin1', 0, items.numberLength);
+      this.trace.log(conn, '>', silent ? `NOREPLY ${digits}` : digits);
+    }
+    if (!silent) {
       let length = items.numberLength;
       for (let i = 0; i < length; i++) this.out8[at + i] = items.numberBytes[i];
       this.out8[at + length++] = 0x0d;
       this.out8[at + length++] = 0x0a;
       this.commit(conn, length);
-    } else if (result === DELTA_NOT_FOUND) {
-      this.put(conn, at, REPLIES[R_NOT_FOUND]);
-    } else {
-      this.put(conn, at, REPLIES[result === DELTA_NON_NUMERIC ? R_NON_NUMERIC : R_NO_MEMORY]);
     }
     return next;
   }
@@ -763,8 +793,7 @@ export class ProtoText extends Protocol {
     const clsid = this.items.remove(bytes, tokenStart[1], tokenEnd[1], this.hashKey(bytes));
     if (clsid < 0) f64[this.stats + T_DELETE_MISSES] += 1;
     else f64[this.classStats + clsid * THREAD_CLASS_COUNTERS + S_DELETE_HITS] += 1;
-    if (!silent) this.put(conn, at, REPLIES[clsid < 0 ? R_NOT_FOUND : R_DELETED]);
-    return next;
+    return this.done(conn, at, silent, clsid < 0 ? R_NOT_FOUND : R_DELETED, next);
   }
 
   private touch(conn: Conn, bytes: Buffer, next: number): number {
@@ -779,8 +808,7 @@ export class ProtoText extends Protocol {
     f64[this.stats + T_TOUCH_CMDS] += 1;
     if (clsid < 0) f64[this.stats + T_TOUCH_MISSES] += 1;
     else f64[this.classStats + clsid * THREAD_CLASS_COUNTERS + S_TOUCH_HITS] += 1;
-    if (!silent) this.put(conn, at, REPLIES[clsid < 0 ? R_NOT_FOUND : R_TOUCHED]);
-    return next;
+    return this.done(conn, at, silent, clsid < 0 ? R_NOT_FOUND : R_TOUCHED, next);
   }
 
   private flushAll(conn: Conn, bytes: Buffer, next: number): number {
@@ -797,8 +825,7 @@ export class ProtoText extends Protocol {
       else reply = R_BAD_EXPTIME;
     }
     if (reply === R_OK) this.items.flushAll(exptime);
-    if (!silent) this.put(conn, at, REPLIES[reply]);
-    return next;
+    return this.done(conn, at, silent, reply, next);
   }
 
   private verbosity(conn: Conn, bytes: Buffer, next: number): number {
@@ -838,8 +865,9 @@ export class ProtoText extends Protocol {
     if (reply instanceof Dump) {
       conn.dump = reply;
       conn.state = CONN_DUMP;
-    } else if (reply !== '') {
-      this.put(conn, at, Buffer.from(reply, 'latin1'));
+    } else {
+      if (!reply.startsWith(SILENT)) this.put(conn, at, Buffer.from(reply, 'latin1'));
+      else if (this.tells()) this.trace.log(conn, '>', reply.trimEnd());
       this.host.kick();
     }
     return next;

@@ -8,7 +8,7 @@ import { CONN_SWALLOW, type Conn } from './conn.ts';
 import type { Assoc } from './engine/assoc.ts';
 import type { Cache } from './engine/cache.ts';
 import type { Items } from './engine/items.ts';
-import { CLASS_MASK, THREAD_CLASS_COUNTERS } from './engine/layout.ts';
+import { CLASS_MASK, THREAD_CLASS_COUNTERS, W_VERBOSITY } from './engine/layout.ts';
 import type { Locks } from './engine/locks.ts';
 import {
   S_TOUCH_HITS,
@@ -21,13 +21,25 @@ import {
   threadLruHits,
 } from './engine/stats.ts';
 import type { Decimal } from './numbers.ts';
+import { REPLIES } from './replies.ts';
 import type { Output } from './values.ts';
 
 /** First byte of a binary request, which tells a connection's protocol; bytes of the header it stands in. */
 export const MAGIC_REQUEST = 0x80;
 export const HEADER_BYTES = 24;
 
+/** Where the words of -vv go. Asked for by nobody else: who makes them looks at the verbosity first. */
+export interface Trace {
+  /** A line about what a connection was sent (`>`) or has sent (`<`). */
+  log(conn: Conn, direction: '<' | '>', text: string): void;
+  /** A line that does not begin with a connection. */
+  note(text: string): void;
+  /** The number that `log` shows for a connection. */
+  number(conn: Conn): number;
+}
+
 export abstract class Protocol {
+  protected readonly trace: Trace;
   protected readonly out: Output;
   /** The output's memory. */
   protected readonly out8: Buffer;
@@ -43,7 +55,8 @@ export abstract class Protocol {
   protected readonly classStats: number;
   protected readonly lruHits: number;
 
-  constructor(cache: Cache, out: Output) {
+  constructor(cache: Cache, out: Output, trace: Trace) {
+    this.trace = trace;
     this.out = out;
     const { buffer, byteOffset, byteLength } = out.memory;
     this.out8 = Buffer.from(buffer, byteOffset, byteLength);
@@ -72,8 +85,38 @@ export abstract class Protocol {
     this.f64[this.stats + T_BYTES_WRITTEN] += bytes;
   }
 
+  /** Whether -vv, or `verbosity 2`, asks for every command and reply. */
+  protected tells(): boolean {
+    return this.i32[W_VERBOSITY] > 1;
+  }
+
+  /** -vv: a reply, which ends in CR LF. */
+  protected tell(conn: Conn, text: Buffer): void {
+    if (this.tells()) this.trace.log(conn, '>', text.toString('latin1', 0, text.length - 2));
+  }
+
+  /** -vv: the reply that a client asked not to be sent, an index of the table of replies. */
+  protected tellSilent(conn: Conn, reply: number): void {
+    if (this.tells()) this.trace.log(conn, '>', `NOREPLY ${REPLIES[reply].toString('latin1').trimEnd()}`);
+  }
+
+  /** -vv: the CAS of the last store was not its item's. */
+  protected tellCas(conn: Conn): void {
+    if (!this.tells()) return;
+    const { refusedCasHi, refusedCasLo } = this.items;
+    const [want, got] = [u64(refusedCasHi, refusedCasLo), u64(conn.casHi, conn.casLo)] as const;
+    this.trace.note(`CAS:  failure: expected ${want}, got ${got}`);
+  }
+
   /** Writes `text`. False: no room, the connection is blocked. */
   protected say(conn: Conn, text: Buffer): boolean {
+    if (!this.write(conn, text)) return false;
+    this.tell(conn, text);
+    return true;
+  }
+
+  /** As `say`, for what was told already. */
+  protected write(conn: Conn, text: Buffer): boolean {
     const at = this.reserve(conn, text.length);
     if (at < 0) return false;
     text.copy(this.out8, at);
@@ -83,6 +126,7 @@ export abstract class Protocol {
 
   /** The next `bytes` are dropped, then `reply` is sent (an index of the table of replies, -1 none). Gives `next`. */
   protected swallow(conn: Conn, bytes: number, reply: number, next: number): number {
+    if (reply >= 0) this.tell(conn, REPLIES[reply]);
     conn.state = CONN_SWALLOW;
     conn.swallowLeft = bytes;
     conn.swallowReply = reply;
@@ -106,4 +150,9 @@ export abstract class Protocol {
       this.f64[this.lruHits + list] += 1;
     }
   }
+}
+
+/** A CAS as memcached prints it. */
+function u64(hi: number, lo: number): bigint {
+  return (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
 }

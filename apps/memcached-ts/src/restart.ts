@@ -53,6 +53,7 @@ import {
 } from './engine/layout.ts';
 import { repair } from './engine/repair.ts';
 import { VERSION } from './replies.ts';
+import { reason } from './strerror.ts';
 
 /** Changes with every change of the layout. */
 const FORMAT = 2;
@@ -86,6 +87,18 @@ function shapeOf(config: CacheConfig): string {
   });
 }
 
+/** The file cannot be used as memory; the message says what failed, and why. */
+export class MemoryFileError extends Error {}
+
+/** What `action` gives. Throws MemoryFileError, which begins with `what`. */
+function attempt<T>(what: string, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    throw new MemoryFileError(`${what}: ${reason(error)}`);
+  }
+}
+
 /** What stands beside the file is not what this program writes there. */
 export class CorruptMetadata extends Error {}
 
@@ -115,25 +128,31 @@ export class MemoryFile {
   readonly items: number = 0;
   /** Why the cache started empty; undefined where it did not. */
   readonly reason: string | undefined;
+  /** memcached's words about an empty start, a line each. */
+  readonly complaints: readonly string[];
   private readonly path: string;
   private readonly before: number;
 
   /**
    * Opens `path`, with what the last process left there if that can be used, and otherwise empty. `owner`: number of the
-   * calling thread. Throws where the file cannot be opened or mapped, and CorruptMetadata.
+   * calling thread. Throws MemoryFileError where the file cannot be opened or mapped, and CorruptMetadata.
    */
   constructor(path: string, config: CacheConfig, hashSeed: number, owner: number) {
     this.path = path;
     const meta = readMeta(`${path}.meta`);
     const bytes = layoutOf(config).totalBytes;
-    const fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
+    const fd = attempt('failed to open file for mmap', () =>
+      openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600),
+    );
     try {
       const found = fstatSync(fd).size;
       let reason = whyNot(meta, config, found, bytes);
       const memory = new CacheMemory(new SharedArrayBuffer(bytes), config);
-      if (reason !== undefined) ftruncateSync(fd, 0);
-      ftruncateSync(fd, bytes);
-      this.before = bindMemoryFile(memory.u8, fd);
+      attempt('ftruncate failed', () => {
+        if (reason !== undefined) ftruncateSync(fd, 0);
+        ftruncateSync(fd, bytes);
+      });
+      this.before = attempt('failed to mmap, aborting', () => bindMemoryFile(memory.u8, fd));
       const head = Buffer.from(meta?.head ?? '', 'hex');
       if (reason === undefined && head.length !== this.before) {
         reason = 'the memory was mapped at another place in its page';
@@ -141,6 +160,7 @@ export class MemoryFile {
         ftruncateSync(fd, bytes);
       }
       this.reason = reason;
+      this.complaints = reason === undefined ? [] : complaintsAbout(meta, config);
       if (reason === undefined) head.copy(memory.u8);
       else initialiseCacheMemory(memory, hashSeed);
       this.cache = new Cache(memory, 'none', 0);
@@ -201,4 +221,35 @@ function whyNot(meta: Meta | undefined, config: CacheConfig, found: number, byte
   if (typeof meta.head !== 'string') return 'the metadata are damaged';
   if (!(meta.stoppedAt <= Math.floor(Date.now() / 1000))) return 'the clock went back';
   return undefined;
+}
+
+/** memcached's names of what two configurations must agree on, in its order. */
+const SETTINGS: readonly (readonly [name: string, key: string])[] = [
+  ['slab_config', 'growthFactor'],
+  ['slab_config', 'slabSizes'],
+  ['maxbytes', 'memoryBytes'],
+  ['chunk_size', 'chunkSizeMin'],
+  ['item_size_max', 'itemSizeMax'],
+  ['slab_chunk_size_max', 'slabChunkMax'],
+  ['use_cas', 'useCas'],
+];
+
+/** What memcached says when it begins with an empty cache. */
+function complaintsAbout(meta: Meta | undefined, config: CacheConfig): string[] {
+  if (meta === undefined) return ['[restart] no metadata save file, starting with a clean cache'];
+  const invalid = '[restart] failed to validate metadata, starting with a clean cache';
+  let before: Record<string, unknown>;
+  try {
+    before = JSON.parse(meta.shape);
+  } catch {
+    return [invalid];
+  }
+  const now = JSON.parse(shapeOf(config)) as Record<string, unknown>;
+  const differs = SETTINGS.find(([, key]) => JSON.stringify(before?.[key]) !== JSON.stringify(now[key]));
+  if (differs === undefined) return [invalid];
+  const [name, key] = differs;
+  return [
+    `[restart] restart incompatible due to setting for [${name}] [old value: ${[before?.[key]].flat().join('-')}]`,
+    invalid,
+  ];
 }

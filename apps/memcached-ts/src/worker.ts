@@ -255,7 +255,7 @@ class Server implements Sink, Host {
     this.gauges = setInterval(() => this.publishGauges(), GAUGES_MS).unref();
     this.background = settings.threads === 1 ? new BackgroundTimer(this.cache, this.logger) : undefined;
     const { credentials } = input;
-    this.protoAuth = credentials && new ProtoAuth(this.cache, this.channel, credentials);
+    this.protoAuth = credentials && new ProtoAuth(this.cache, this.channel, this, credentials);
     this.firstProtocol =
       credentials !== undefined
         ? PROTOCOL_AUTH
@@ -272,7 +272,7 @@ class Server implements Sink, Host {
       });
       this.listenerHandles.push(handle);
       this.channel.accept(handle);
-      if (settings.verbosity > 0) {
+      if (settings.verbosity > 1) {
         this.say(`<${this.idOf(handle)} server listening (${protocolWords(settings.protocol)})`);
       }
     }
@@ -296,7 +296,7 @@ class Server implements Sink, Host {
         throw new Error(`bind(): ${reason(error)}\nfailed to listen on UDP port ${port}: ${reason(error)}`);
       }
     }
-    if (settings.verbosity > 0) this.say(`<${lines.length} server listening (udp)`);
+    if (settings.verbosity > 1) this.say(`<${lines.length} server listening (udp)`);
     return lines;
   }
 
@@ -637,6 +637,14 @@ class Server implements Sink, Host {
 
   log(conn: Conn, direction: '<' | '>', text: string): void {
     this.say(`${direction}${this.idOf(conn.handle)} ${text}`);
+  }
+
+  note(text: string): void {
+    this.say(text);
+  }
+
+  number(conn: Conn): number {
+    return this.idOf(conn.handle);
   }
 
   /** Somebody began or ceased to watch, or another connection's command is next. */

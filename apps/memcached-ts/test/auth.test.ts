@@ -10,6 +10,7 @@ import { Conn, PROTOCOL_AUTH } from '../src/conn.ts';
 import { createCache } from '../src/engine/cache.ts';
 import { DEFAULT_CACHE_CONFIG } from '../src/engine/layout.ts';
 import { ProtoAuth } from '../src/proto_auth.ts';
+import type { Trace } from '../src/protocol.ts';
 import type { Output } from '../src/values.ts';
 import { fraction } from './arbitraries.ts';
 import { pieces } from './pieces.ts';
@@ -50,7 +51,10 @@ describe('the dialogue of -Y', () => {
       write: () => 0,
     };
     const user = Buffer.from('first');
-    const proto = new ProtoAuth(createCache(DEFAULT_CACHE_CONFIG, 'none', 1, 1), out, [{ user, password: user }]);
+    const trace: Trace = { log: () => {}, note: () => {}, number: () => 1 };
+    const proto = new ProtoAuth(createCache(DEFAULT_CACHE_CONFIG, 'none', 1, 1), out, trace, [
+      { user, password: user },
+    ]);
     const conn = new Conn();
     conn.open(1, PROTOCOL_AUTH, 0, 0);
     // More stands behind it in the buffer, as it does in a channel's memory.

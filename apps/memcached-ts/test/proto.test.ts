@@ -87,6 +87,8 @@ class Session {
     stats: (_conn, subcommand) =>
       subcommand === '' ? 'STAT a 1\r\nEND\r\n' : subcommand === 'reset' ? 'RESET' : undefined,
     log: () => {},
+    note: () => {},
+    number: () => 1,
   };
 
   constructor(cache?: Cache) {

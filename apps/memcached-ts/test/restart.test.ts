@@ -7,7 +7,7 @@ import { STORE_SET } from '../src/engine/items.ts';
 import { type CacheConfig, DEFAULT_CACHE_CONFIG, PAGE_BYTES } from '../src/engine/layout.ts';
 import { MemoryFile } from '../src/restart.ts';
 import { Fixture } from './fixture.ts';
-import { Client, IO_MODES, OURS, runToEnd, type Server, startOurs } from './servers.ts';
+import { Client, DEBIANS, hasDebians, IO_MODES, OURS, runToEnd, type Server, start, startOurs } from './servers.ts';
 
 const OWNER = 120;
 let folder = '';
@@ -92,6 +92,57 @@ describe('a memory file', () => {
     }
     writeFileSync(`${path}.meta`, whole);
     expect(open().file.items).toBe(1);
+  });
+});
+
+describe.skipIf(!hasDebians)(`-e beside Debian’s memcached (skipped without it)`, () => {
+  /** stderr of a start with this file, up to the message that ends the start or until it listens. */
+  async function wordsOf(command: string, args: string[]): Promise<string> {
+    try {
+      const server = await start(command, ['-t', '1', '-m', '64', ...args]);
+      await server.stop('SIGUSR1');
+      return server.stderr();
+    } catch (error) {
+      return (error as Error).message.replace(/^.* ended with \S+: /, '');
+    }
+  }
+  /** Without what memcached tells of its threads, and of lines that it did not read because of an earlier one. */
+  const words = (text: string): string =>
+    text.replace(/^(stopp|asking|closing|reaping|all background|serving|\[restart\] missing some).*\n/gm, '');
+
+  it('says what is wrong with a file that it cannot use', async () => {
+    for (const file of [join(folder, 'no/such'), folder, '/dev/null']) {
+      const theirs = await wordsOf(DEBIANS, ['-e', file]);
+      expect(theirs).toMatch(/failed.*: [A-Z]/);
+      expect(await wordsOf(OURS, ['-e', file])).toBe(theirs);
+    }
+  });
+
+  it('says why it begins with an empty cache', async () => {
+    const said: Record<string, string[]> = {};
+    for (const command of [DEBIANS, OURS]) {
+      const file = join(folder, command === OURS ? 'ours' : 'theirs');
+      said[command] = [];
+      for (const options of [
+        [],
+        ['-m', '65'],
+        ['-m', '64', '-f', '1.3'],
+        ['-o', 'slab_sizes=100-5000'],
+        ['-n', '40'],
+        ['-n', '48', '-I', '2m'],
+        ['-C'],
+        [],
+        [],
+      ]) {
+        said[command].push(words(await wordsOf(command, ['-e', file, ...options])));
+      }
+    }
+    expect(said[DEBIANS]![0]).toBe(
+      '[restart] no metadata save file, starting with a clean cache\nGracefully stopping\n',
+    );
+    expect(said[DEBIANS]![1]).toContain('setting for [maxbytes] [old value: 67108864]');
+    expect(said[DEBIANS]!.at(-1)).toBe('Gracefully stopping\n');
+    expect(said[OURS]).toEqual(said[DEBIANS]);
   });
 });
 

@@ -181,6 +181,9 @@ export class Items {
   /** Whether `store` accepts a CAS that is too old, and marks the item as stale then. As above. */
   allowStale = false;
   /** CAS and size of the value (CR LF included) of what was linked last. */
+  /** CAS of the item that the last store with another CAS found. */
+  refusedCasHi = 0;
+  refusedCasLo = 0;
   linkedCasHi = 0;
   linkedCasLo = 0;
   linkedBytes = 0;
@@ -916,7 +919,11 @@ export class Items {
         const stale = given && compared < 0 && this.allowStale;
         const matches = stale || (given && compared === 0);
         f64[this.classStats + this.clsid(old) * THREAD_CLASS_COUNTERS + (matches ? S_CAS_HITS : S_CAS_BADVAL)] += 1;
-        if (!matches) return EXISTS;
+        if (!matches) {
+          this.refusedCasHi = i32[old * 2 + I_CAS_HI];
+          this.refusedCasLo = i32[old * 2 + I_CAS_LO];
+          return EXISTS;
+        }
         if (stale) {
           i32[ref * 2 + I_EXPTIME] = i32[old * 2 + I_EXPTIME];
           i32[ref * 2 + I_META] = i32[ref * 2 + I_META] | ITEM_STALE | (i32[old * 2 + I_META] & ITEM_TOKEN_SENT);
