@@ -7,6 +7,7 @@ import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Channel } from '@megapipe/core';
 import { describe, expect, it } from 'vitest';
+import { packet } from './packets.ts';
 import { ask, Client, connect, IO_MODES, residentBytes, startChecked } from './servers.ts';
 
 const CONNECTIONS = 20_000;
@@ -194,6 +195,46 @@ describe.each(IO_MODES)('--io %s', (io) => {
           'STORED\r\n',
         );
       }
+      expect(await server.verdict()).toBe('CHECK ok\n');
+    } finally {
+      await server.stop();
+    }
+  });
+
+  it('gives back every value that it was in the middle of sending when its client vanished', async () => {
+    const server = await startChecked(io, ['-m', '64', '-t', '1']);
+    try {
+      // Sent from the cache in one piece, which is held before there is room for it; and in chunks. The kernel takes some
+      // off, not all.
+      const get = (key: string): Buffer => Buffer.from(`get ${key}\r\n`.repeat(2000));
+      const gets = (key: string): Buffer => Buffer.from(`gets ${`${key} `.repeat(2000)}\r\n`);
+      const mg = (key: string): Buffer => Buffer.from(`mg ${key} v\r\n`.repeat(2000));
+      const binary = (key: string): Buffer => Buffer.concat(new Array(2000).fill(packet(0x00, { key })));
+      const asks = [
+        ...[get, gets].map((ask) => ({ bytes: 40_000, ask })),
+        ...[get, gets, mg, binary].map((ask) => ({ bytes: 700_000, ask })),
+      ];
+      const keys = asks.map((_, i) => `half${i}`);
+      for (const [i, { bytes }] of asks.entries())
+        expect(await ask(server.port, `set ${keys[i]} 0 0 ${bytes}\r\n${'v'.repeat(bytes)}\r\nquit\r\n`)).toBe(
+          'STORED\r\n',
+        );
+      const clients = await Promise.all(asks.map(() => connect(server.port)));
+      for (const [i, socket] of clients.entries()) {
+        socket.pause();
+        socket.write(asks[i]!.ask(keys[i]!));
+      }
+      const blocked = async (): Promise<number> =>
+        [...(await ask(server.port, 'stats conns\r\nquit\r\n')).matchAll(/:state conn_mwrite\r$/gm)].length;
+      await expect.poll(blocked, { timeout: 60_000 }).toBe(asks.length);
+      for (const [i, socket] of clients.entries()) i % 2 === 0 ? socket.resetAndDestroy() : socket.destroy();
+      await expect.poll(() => connections(server), { timeout: 60_000 }).toBe(1);
+      expect(await ask(server.port, `${keys.map((key) => `delete ${key}\r\n`).join('')}quit\r\n`)).toBe(
+        'DELETED\r\n'.repeat(asks.length),
+      );
+      const used = [...(await ask(server.port, 'stats slabs\r\nquit\r\n')).matchAll(/:used_chunks (\d+)\r$/gm)];
+      expect(used.length).toBeGreaterThanOrEqual(2);
+      expect(used.map(([, count]) => count)).toEqual(used.map(() => '0'));
       expect(await server.verdict()).toBe('CHECK ok\n');
     } finally {
       await server.stop();
