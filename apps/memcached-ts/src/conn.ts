@@ -58,6 +58,8 @@ export class Conn {
   carryCounted = 0;
   /** Its end stands in the log already. */
   closeLogged = false;
+  /** When it was opened: milliseconds, comparable between threads. */
+  openedAt = 0;
   /** When it last sent something, seconds on the cache's clock. */
   lastRead = 0;
   /** The peer has ended its side while output was full: close once everything received is answered. */

@@ -216,7 +216,6 @@ function stopOnSignals(
     closeListeners();
     const whole = await workers.stop(graceful);
     onStopped(graceful, whole);
-    if (settings.pidFile !== undefined) removePidFile(settings.pidFile);
     if (settings.socketPath !== undefined) rmSync(settings.socketPath, { force: true });
     if (!graceful && settings.verbosity > 0) complain('Exiting normally');
     process.exit(0);
@@ -309,6 +308,18 @@ async function serve(settings: Settings): Promise<void> {
   if (settings.verbosity > 1) describeClasses(settings.cache);
   i32[W_VERBOSITY] = settings.verbosity;
   i32[W_DETAIL] = settings.detailEnabled ? 1 : 0;
+  // A worker may have clients before the last one serves.
+  setInterval(() => {
+    // Seconds since start, from the clock rather than from counting ticks: a suspended machine must not keep items alive.
+    const seconds = Math.floor(Date.now() / 1000) - f64[D_STARTED];
+    if (seconds > i32[W_TIME]) Atomics.store(i32, W_TIME, seconds);
+  }, TICK_MS);
+  if (settings.pidFile !== undefined) {
+    // As soon as somebody may connect, for whoever looks for it then.
+    const path = settings.pidFile;
+    writePidFile(path);
+    process.once('exit', () => removePidFile(path));
+  }
   const ready = listeners.map((list, i) =>
     workers.start({ shared, settings, credentials, thread: i + 1, listeners: list, udp: i === 0 ? udp : [] }),
   );
@@ -319,17 +330,10 @@ async function serve(settings: Settings): Promise<void> {
   portLines.push(...udpPortLines);
   if (settings.io === 'megapipe' && backend === 'epoll') complain(`--io megapipe is not possible here: ${why}`);
   else if (settings.verbosity > 0) complain(`serving with ${backend}: ${why}`);
-  if (settings.pidFile !== undefined) writePidFile(settings.pidFile);
   writePortFile(portLines);
   collectStartGarbage();
   trimProcess();
   if (isDaemonChild()) reportReady(settings);
-
-  setInterval(() => {
-    // Seconds since start, from the clock rather than from counting ticks: a suspended machine must not keep items alive.
-    const seconds = Math.floor(Date.now() / 1000) - f64[D_STARTED];
-    if (seconds > i32[W_TIME]) Atomics.store(i32, W_TIME, seconds);
-  }, TICK_MS);
 }
 
 const warnings: string[] = [];

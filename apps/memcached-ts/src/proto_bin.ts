@@ -156,6 +156,8 @@ const EMPTY = Buffer.alloc(0);
 const VERSION_TEXT = Buffer.from(VERSION);
 const MECHANISMS = Buffer.from('PLAIN');
 const AUTHENTICATED = Buffer.from('Authenticated');
+/** Longest name of a SASL mechanism. */
+const MECHANISM_BYTES_MAX = 32;
 /** Longest body of a SASL packet that is looked at. */
 const CREDENTIALS_BYTES_MAX = 1024;
 /** Where a header has its CAS. */
@@ -757,6 +759,10 @@ export class ProtoBin extends Protocol {
       return keyEnd;
     }
     const length = this.valueLength();
+    if (keyEnd - keyStart > MECHANISM_BYTES_MAX) {
+      this.error(conn, at, INVALID);
+      return this.drop(conn, length, keyEnd);
+    }
     this.f64[this.stats + T_AUTH_CMDS] += 1;
     conn.authenticated = false;
     if (this.command === SASL_AUTH && this.bodyLength <= CREDENTIALS_BYTES_MAX) {

@@ -109,7 +109,13 @@ export type ToWorker =
 
 /** What one worker asks all for: the text of its `stats conns`, or what it counted for `stats detail dump`. */
 export type Question = 'conns' | 'detail';
-export type Answer = string | PrefixCounts[];
+export type Answer = SocketLines[] | PrefixCounts[];
+
+/** What `stats conns` says of a socket, and when that was opened, milliseconds; 0: it listens. */
+export interface SocketLines {
+  openedAt: number;
+  text: string;
+}
 
 /** What a worker tells main.ts. `relay`: to that worker, or to all. */
 export type WorkerMessage =
@@ -336,6 +342,7 @@ class Server implements Sink, Host {
       this.f64[this.counters + T_CONN_STRUCTURES] += 1;
     }
     conn.open(handle, this.firstProtocol, listener - COOKIE_LISTENER, this.i32[W_TIME]);
+    conn.openedAt = performance.timeOrigin + performance.now();
     return conn;
   }
 
@@ -732,31 +739,33 @@ class Server implements Sink, Host {
     this.settle(conn, 0);
   }
 
-  private describeConns(): string {
+  private describeConns(): SocketLines[] {
     const now = this.i32[W_TIME];
-    let text = '';
-    const addTo = (id: number, name: string, value: string | number): void => {
-      text += `STAT ${id}:${name} ${value}\r\n`;
-    };
-    const add = (handle: Handle, name: string, value: string | number): void => addTo(this.idOf(handle), name, value);
+    const sockets: SocketLines[] = [];
+    const add = (id: number, openedAt: number, lines: readonly (readonly [name: string, value: string | number])[]) =>
+      sockets.push({ openedAt, text: lines.map(([name, value]) => `STAT ${id}:${name} ${value}\r\n`).join('') });
     for (const [i, handle] of this.listenerHandles.entries()) {
       const { shared, name } = this.input.listeners[i]!;
       if (shared && this.input.thread !== 1) continue;
-      add(handle, 'addr', name);
-      add(handle, 'state', 'conn_listening');
-      add(handle, 'secs_since_last_cmd', now - TIME_AT_START);
+      add(this.idOf(handle), 0, [
+        ['addr', name],
+        ['state', 'conn_listening'],
+        ['secs_since_last_cmd', now - TIME_AT_START],
+      ]);
     }
     // Behind the numbers that connections can have.
     for (const [i, lines] of (this.udp?.describe() ?? []).entries())
-      for (const [name, value] of lines) addTo(this.idOf(SLOT_MASK) + (i + 1) * this.settings.threads, name, value);
+      add(this.idOf(SLOT_MASK) + (i + 1) * this.settings.threads, 0, lines);
     for (const conn of this.conns) {
       if (conn === undefined || !conn.isOpen) continue;
-      add(conn.handle, 'addr', this.addressOf(conn));
-      add(conn.handle, 'listen_addr', this.input.listeners[conn.listener]?.name ?? 'unknown');
-      add(conn.handle, 'state', STATE_NAMES[conn.state] ?? 'conn_read');
-      add(conn.handle, 'secs_since_last_cmd', now - conn.lastRead);
+      add(this.idOf(conn.handle), conn.openedAt, [
+        ['addr', this.addressOf(conn)],
+        ['listen_addr', this.input.listeners[conn.listener]?.name ?? 'unknown'],
+        ['state', STATE_NAMES[conn.state] ?? 'conn_read'],
+        ['secs_since_last_cmd', now - conn.lastRead],
+      ]);
     }
-    return text;
+    return sockets;
   }
 
   /** Where a connection comes from, as `stats conns` and the log name it. */
@@ -832,7 +841,9 @@ const NEW_CLIENT = {
 /** The reply made of all workers' answers. */
 function answerText(what: Question, answers: readonly Answer[]): string {
   if (what === 'detail') return dumpPrefixes(answers as readonly PrefixCounts[][]);
-  return `${[...(answers as readonly string[])].sort().join('')}END\r\n`;
+  // As memcached's, which go by descriptor: sockets that listen, then connections, the last one last.
+  const sockets = (answers as readonly SocketLines[][]).flat().sort((a, b) => a.openedAt - b.openedAt);
+  return `${sockets.map(({ text }) => text).join('')}END\r\n`;
 }
 
 function protocolWords(protocol: Settings['protocol']): string {

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client } from 'memjs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { IO_MODES, type Server, startOurs } from './servers.ts';
+import { packet, readPackets } from './packets.ts';
+import { IO_MODES, play, type Server, startOurs } from './servers.ts';
 
 const quiet = { log: () => {} };
 /** Generous: two slow cores shared with other tests. Seconds. */
@@ -151,6 +152,25 @@ describe.each(IO_MODES)('npm memjs against --io %s', (io) => {
       expect(await ada.set('secret', 'x', {})).toBe(true);
       expect((await ada.get('secret')).value!.toString()).toBe('x');
       ada.close();
+    });
+
+    it('tells a mechanism with too long a name from a wrong word, and goes on', async () => {
+      const auth = (mechanism: string, value: string): Buffer => packet(0x21, { key: mechanism, value });
+      const requests = [
+        auth('M'.repeat(33), '\0ada\0lovelace'),
+        auth('M'.repeat(32), '\0ada\0lovelace'),
+        auth('PLAIN', '\0ada\0lovelace'),
+        packet(0x00, { key: 'secret' }),
+        packet(0x07),
+      ];
+      const answer = readPackets(await play(secured.port, requests));
+      expect(answer.map((response) => response.split(' ', 2).join(' '))).toEqual([
+        '21 4',
+        '21 20',
+        '21 0',
+        '0 1',
+        '7 0',
+      ]);
     });
 
     it('refuses a wrong word, an unknown name and no name', async () => {

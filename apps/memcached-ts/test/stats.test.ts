@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { packet, readPackets } from './packets.ts';
 import { Client, DEBIANS, endsWithTest, hasDebians, IO_MODES, play, type Server, start, startOurs } from './servers.ts';
 
@@ -80,10 +80,26 @@ describe.each(IO_MODES)('stats with --io %s', (io) => {
     for (const one of clients) {
       expect(addresses.map(([, address]) => address)).toContain(`tcp:127.0.0.1:${one.socket.localPort}`);
     }
+    for (const one of clients) one.close();
+    // Sockets that listen, then the others as they came, whichever worker has them.
+    const inOrder = [client];
+    for (let i = 0; i < 6; i++) {
+      inOrder.push(await Client.connect(server.port));
+      await inOrder.at(-1)!.ask('mn\r\n');
+    }
+    await vi.waitFor(
+      async () => {
+        const listed = await client.ask('stats conns\r\n', 'END\r\n');
+        const found = [...listed.matchAll(/:addr tcp:127\.0\.0\.1:(\d+)\r/g)].map((match) => Number(match[1]));
+        const listening = found.filter((port) => port === server.port).length;
+        expect(found.slice(listening)).toEqual(inOrder.map((one) => one.socket.localPort));
+      },
+      { timeout: 30_000 },
+    );
+    for (const one of inOrder.slice(1)) one.close();
     // Pipelined, the answer keeps its place.
     const text = await client.ask('version\r\nstats conns\r\nmn\r\n', 'MN\r\n');
     expect(text).toMatch(/^VERSION 1\.6\.45\r\nSTAT [\s\S]*END\r\nMN\r\n$/);
-    for (const one of clients) one.close();
   });
 });
 
