@@ -40,7 +40,7 @@ export function discardBody(r: Request): boolean {
     r.chunked = false;
     return false;
   }
-  r.length += pos - c.restStart;
+  // What is dropped does not count in $request_length, as in nginx.
   inputTaken(c, pos);
   if (c.bodyActive) r.lingeringClose = false;
   return true;
@@ -64,7 +64,8 @@ export function readBody(r: Request): number {
   beginBody(c, r.contentLength, r.chunked);
   restOfInput(c);
   const pos = body.begin(c, c.restBuf, c.restStart, c.restEnd, Math.max(0, r.limit - r.headEnd));
-  r.length += pos - c.restStart;
+  // Nor do the first bytes of a body that is refused for them.
+  if (body.status === 0) r.length += pos - c.restStart;
   inputTaken(c, pos);
   if (body.complete) return Code.Ok;
   if (body.status !== 0) return failed(r, body.status);

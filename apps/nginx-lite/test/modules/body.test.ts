@@ -13,7 +13,7 @@ import { conf, IO_MODES, type Running, startDebian, startLite } from '../support
 const FILES = { 'html/a.txt': 'hello\n', 'html/deep/a.txt': 'deep\n' };
 /** The answer shows what was read: where, and what. */
 const SHOW = `add_header X-Body "<$request_body>" always; add_header X-File "<$request_body_file>" always;
-  add_header X-Length $content_length always;`;
+  add_header X-Length "$content_length $request_length" always;`;
 const HTTP = `server { listen 127.0.0.1:%PORT%; root html; client_body_temp_path %DIR%/temp; client_body_timeout 2s;
   ${SHOW}
   location / { mirror /m; }

@@ -1,7 +1,7 @@
 /**
  * Passwords against what a user file holds.
  *
- * What it is for: `{PLAIN}`, `{SHA}`, `{SSHA}`, and crypt(3)'s `$apr1$`, `$1$`, `$2a$`…, `$5$`, `$6$` and DES. Invariant: a scheme that
+ * What it is for: `{PLAIN}`, `{SHA}`, `{SSHA}`, and crypt(3)'s `$apr1$`, `$1$`, `$2a$`, `$2b$`, `$2y$`, `$5$`, `$6$` and DES. Invariant: a scheme that
  * is not known never matches, and neither does an empty entry. Not its job: reading files (handler.ts).
  */
 
@@ -28,7 +28,10 @@ export async function passwordMatches(password: string, entry: string): Promise<
     return same(createHash('sha1').update(password, 'latin1').digest('base64'), entry.slice(5));
   }
   if (entry.startsWith('{SSHA}')) {
-    const bytes = Buffer.from(entry.slice(6), 'base64');
+    const text = entry.slice(6).split('=')[0] as string;
+    // Node.js takes the letters of base64url for those of base64.
+    if (!/^[A-Za-z0-9+/]*$/.test(text)) return false;
+    const bytes = Buffer.from(text, 'base64');
     if (bytes.length < 20) return false;
     const digest = createHash('sha1').update(password, 'latin1').update(bytes.subarray(20)).digest();
     return timingSafeEqual(digest, bytes.subarray(0, 20));
@@ -36,7 +39,7 @@ export async function passwordMatches(password: string, entry: string): Promise<
   // These take text; bytes of a password that are UTF-8 are read as such, which is what they were hashed from.
   const text = Buffer.from(password, 'latin1').toString('utf8');
   if (/^\$(?:apr1|1)\$/.test(entry)) return same(apacheMd5(text, entry), entry);
-  if (/^\$2[abxy]\$/.test(entry)) return await compare(text, entry);
+  if (/^\$2[aby]\$/.test(entry)) return await compare(text, entry);
   if (/^\$[56]\$/.test(entry)) return verifySha(text, entry);
   if (/^[./0-9A-Za-z]{13}$/.test(entry)) return same(desCrypt(text, entry.slice(0, 2)), entry);
   return false;
