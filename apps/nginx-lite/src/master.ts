@@ -60,6 +60,8 @@ interface Child {
   rows: number[];
   ready: boolean;
   quitting: boolean;
+  /** worker_shutdown_timeout of the configuration that it serves; 0: none. */
+  shutdownTimeoutMs: number;
 }
 
 interface SharedZone extends SharedFile {
@@ -229,6 +231,7 @@ export class Master {
       rows,
       ready: false,
       quitting: false,
+      shutdownTimeoutMs: model.workerShutdownTimeoutMs,
     };
     this.children.add(child);
     child.process.on('message', (message: FromGeneration) => this.fromChild(child, message));
@@ -319,7 +322,7 @@ export class Master {
   private retire(child: Child): void {
     if (child.quitting) return;
     child.quitting = true;
-    this.tell(child, { type: 'quit', abortAfterMs: this.model?.workerShutdownTimeoutMs ?? 0 });
+    this.tell(child, { type: 'quit', abortAfterMs: child.shutdownTimeoutMs });
   }
 
   /* ------------------------------------------------------------------ signals */

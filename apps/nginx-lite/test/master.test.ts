@@ -164,8 +164,13 @@ describe('in the background', () => {
       const log = (): string => readFileSync(join(dir, 'logs/error.log'), 'latin1');
       await until(() => log().split('the changing binary signal is ignored').length === 3);
 
-      // The new binary is sent home: the old one is the server again.
+      // The new binary is sent home, when the old one serves again beside it: that one is the server then.
+      const before = childrenOf(old).filter((each) => each !== young);
       process.kill(old, 'SIGWINCH');
+      await until(() => before.every((each) => !isAlive(each)));
+      expect(await workerPid(port)).toBe(childrenOf(young)[0]);
+      process.kill(old, 'SIGHUP');
+      await until(() => childrenOf(old).some((each) => each !== young));
       process.kill(young, 'SIGQUIT');
       await until(() => !isAlive(young) && !existsSync(`${pidFile}.oldbin`));
       expect(readPid(pidFile)).toBe(old);

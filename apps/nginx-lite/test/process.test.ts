@@ -44,6 +44,32 @@ describe.each(IO_MODES)('--io %s', (io) => {
     rmSync(server.dir, { recursive: true, force: true });
   });
 
+  test('worker_shutdown_timeout cuts off who is still there: the one of the configuration that a worker began with', async () => {
+    const main = 'worker_processes 1; worker_shutdown_timeout 300ms;';
+    const server = await startLite(conf(SERVER.replace('%EXTRA%', ''), main), { io, files: FILES });
+    /** A client that stops reading in the middle of its answer. */
+    const stuck = async (): Promise<void> => {
+      const socket = open(server.port);
+      socket.write('GET /big.bin HTTP/1.1\r\nHost: x\r\n\r\n');
+      await new Promise((resolve) => socket.once('readable', resolve));
+      socket.once('error', () => {});
+    };
+    const reload = async (text: string, count: number): Promise<void> => {
+      const config = conf(SERVER.replace('%EXTRA%', ''), text).replaceAll('%PORT%', String(server.port));
+      writeFileSync(join(server.dir, `nginx-${server.port}.conf`), config);
+      server.child.kill('SIGHUP');
+      await server.logged('error.log', new RegExp(`(worker process \\d+ exited with code 0[\\s\\S]*){${count}}`));
+    };
+    await stuck();
+    await reload('worker_processes 1;', 1);
+    expect(server.log('access.log')).toMatch(/"GET \/big\.bin HTTP\/1\.1" 200 \d+ /);
+    await reload(main, 2);
+    await stuck();
+    expect(await server.stop('SIGQUIT')).toBe(0);
+    expect(server.log('access.log').split('\n')).toHaveLength(3);
+    rmSync(server.dir, { recursive: true, force: true });
+  });
+
   test('HUP takes the new configuration without losing a request; a broken one changes nothing', async () => {
     const base = (text: string): string =>
       conf(`${SERVER.replace('%EXTRA%', `location /v { return 200 "${text}"; }`)}`, 'worker_processes 2;');

@@ -130,6 +130,8 @@ export class Request extends Head {
   bytesSent = 0;
   headerBytes = 0;
   logged = false;
+  /** The answer is a file: what the error log says is said while it is sent. */
+  fileFound = false;
 
   /* Whether the answer may be kept for requests with the same bytes. */
   pure = true;
@@ -193,6 +195,7 @@ export class Request extends Head {
     this.bytesSent = 0;
     this.headerBytes = 0;
     this.logged = false;
+    this.fileFound = false;
     this.pure = true;
     if (this.guards.length > 0) this.guards = [];
     this.validUntil = PURE_FOREVER;

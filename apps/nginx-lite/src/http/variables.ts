@@ -90,8 +90,12 @@ function setVariable(name: string): Getter {
   return (r) => {
     const value = r.named?.[name];
     if (value !== undefined) return value;
-    if (r.location.conf.uninitializedWarn)
-      r.connection.engine.logError(r, 'warn', `using uninitialized "${name}" variable`);
+    if (r.location.conf.uninitializedWarn) {
+      const doing = r.logged ? ' while logging request' : r.fileFound ? ' while sending response to client' : '';
+      r.connection.engine.logError(r, 'warn', `using uninitialized "${name}" variable${doing}`);
+    }
+    // Empty from now on: once a request is enough.
+    (r.named ??= {})[name] = '';
     return '';
   };
 }
@@ -146,8 +150,8 @@ export const GETTERS: Record<VariableName, Getter> = {
   args: (r) => r.args || null,
   query_string: (r) => r.args || null,
   is_args: (r) => (r.args === '' ? '' : '?'),
-  uri: (r) => r.uri,
-  document_uri: (r) => r.uri,
+  uri: (r) => r.uri || null,
+  document_uri: (r) => r.uri || null,
   request_uri: (r) => (r.uriEnd > r.uriStart ? r.text(r.uriStart, r.uriEnd) : null),
   request: (r) => r.requestLine(),
   request_method: (r) => (r.methodEnd > 0 ? r.text(0, r.methodEnd) : null),

@@ -27,6 +27,8 @@ const REQUESTS = ['/a.txt', '/a.txt?', '/a.txt?q=a%22b"c', '/text?q=\xff', '/mov
     get(path, 'X-Forwarded-For: 1.2.3.4, 010.1.1.1', 'X: '),
   ],
 );
+// Those that never had a URI.
+REQUESTS.push('GET /\x07 HTTP/1.1\r\nHost: x\r\n\r\n', 'BAD\r\n\r\n');
 
 /** The three logs, line by line. */
 async function lines(server: Running): Promise<Record<string, string[]>> {

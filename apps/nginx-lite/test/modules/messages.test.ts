@@ -15,7 +15,7 @@ const FILES = {
   users: 'u:{PLAIN}p\nbroken\n',
 };
 
-const HTTP = `types { text/html html; } limit_req_zone $arg_k zone=z:1m rate=1r/m; limit_req_zone $arg_k zone=y:1m rate=1r/m;
+const HTTP = `types { text/html html; } log_format unset "$uri $never"; limit_req_zone $arg_k zone=z:1m rate=1r/m; limit_req_zone $arg_k zone=y:1m rate=1r/m;
   server { listen 127.0.0.1:%PORT%; server_name s.example; root html;
     location /ssi/ { alias html/; ssi on; }
     location /quiet/ { log_not_found off; }
@@ -25,6 +25,8 @@ const HTTP = `types { text/html html; } limit_req_zone $arg_k zone=z:1m rate=1r/
     location /nousers/ { auth_basic realm; auth_basic_user_file %DIR%/nousers; }
     location /log/ { rewrite_log on; rewrite ^/log/a$ /log/b; rewrite ^/log/(b)$ /dir/$1?x last; rewrite ^/log/c /d redirect; if ($arg_x = y) { set $v 1; break; } if ($arg_x ~ ^z) { return 404; } }
     location /unset/ { if ($arg_never) { set $never 1; } return 200 "$never"; }
+    location /unsetfile/ { alias html/; if ($arg_never) { set $never 1; } add_header X-Never "$never"; }
+    location /unsetlog/ { alias html/; access_log logs/unset.log unset; }
     location /unwarned/ { uninitialized_variable_warn off; return 200 "$never"; }
     location /loop/ { rewrite ^ /loop/x; }
     location /redirects/ { error_page 404 /redirects/y; recursive_error_pages on; }
@@ -62,6 +64,9 @@ const REQUESTS = [
   get('/log/d?x=y'),
   get('/log/d?x=zz'),
   get('/unset/'),
+  get('/unsetfile/a.html'),
+  get('/unsetlog/a.html'),
+  get('/unsetlog/a.html'),
   get('/unwarned/'),
   get('/loop/'),
   get('/redirects/'),

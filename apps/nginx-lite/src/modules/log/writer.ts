@@ -248,8 +248,16 @@ export function logRequest(r: Request): void {
  * line depends on more than a remembered line can know.
  */
 export function memoLog(r: Request): MemoLog | null | undefined {
+  if (r.location.accessLogs.length === 0) return null;
+  // What a variable has to say is said of the line.
+  r.logged = true;
+  const lines = memoLines(r);
+  r.logged = false;
+  return lines;
+}
+
+function memoLines(r: Request): MemoLog | null | undefined {
   const logs = r.location.accessLogs;
-  if (logs.length === 0) return null;
   const { pure } = r;
   const lines: MemoLine[] = [];
   for (const log of logs) {

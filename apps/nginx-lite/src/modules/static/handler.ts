@@ -52,6 +52,7 @@ export function answerFile(r: Request, entry: FileEntry, prepare?: (r: Request) 
     finalize(r, 400);
     return Code.Done;
   }
+  r.fileFound = true;
   r.status = 200;
   r.contentLengthOut = entry.size;
   r.lastModified = entry.mtime;
