@@ -22,8 +22,8 @@ const THREADS = 4;
 const SECONDS_MAX = 600;
 /** Most of them sleep most of their time. */
 const LANES = 2 * availableParallelism();
-/** Files that listen on ports of fixed numbers: one of these at a time. */
-const FIXED_PORTS = new Set(['issue_67.t']);
+/** Files that give a server two seconds, or listen on ports of fixed numbers: at the end, one by one. */
+const ALONE = new Set(['issue_50.t', 'issue_67.t']);
 
 const { values, positionals } = parseArgs({
   options: { io: { type: 'string', multiple: true } },
@@ -44,28 +44,22 @@ async function run(source: string): Promise<Verdict[]> {
   const files = positionals.length === 0 ? all : positionals.map((name) => name.replace(/^t\//, ''));
   for (const file of files) if (!all.includes(file)) throw new Error(`${file}: there is no such file in the suite`);
   const folders = new Map(modes.map((io) => [io, workFolder(source, io, THREADS)]));
-  const queue = files.flatMap((file) => modes.map((io) => ({ file, io })));
+  const runs = files.flatMap((file) => modes.map((io) => ({ file, io })));
   const verdicts: Verdict[] = [];
-  let fixed: Promise<unknown> = Promise.resolve();
-  const lane = async (): Promise<void> => {
+  const lane = async (queue: typeof runs): Promise<void> => {
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
       const { file, io } = next;
-      const before = FIXED_PORTS.has(file) ? fixed : undefined;
-      const run = (async () => {
-        await before;
-        return runTap(folders.get(io)!, file, SECONDS_MAX);
-      })();
-      if (before !== undefined) fixed = run;
-      const tap = await run;
+      const tap = await runTap(folders.get(io)!, file, SECONDS_MAX);
       const verdict = judge(file, tap);
       verdicts.push(verdict);
-      const seconds = (tap.ms / 1000).toFixed(1);
       const words = verdict.words === '' ? `${tap.ran} subtests` : verdict.words;
-      console.log(`${verdict.verdict} ${file} --io ${io} (${seconds} s): ${words}`);
+      console.log(`${verdict.verdict} ${file} --io ${io} (${(tap.ms / 1000).toFixed(1)} s): ${words}`);
       if (verdict.verdict === 'failed') console.log(tap.words.trimEnd().replace(/^/gm, '    '));
     }
   };
-  await Promise.all(Array.from({ length: LANES }, lane));
+  const together = runs.filter(({ file }) => !ALONE.has(file));
+  await Promise.all(Array.from({ length: LANES }, () => lane(together)));
+  await lane(runs.filter(({ file }) => ALONE.has(file)));
   return verdicts;
 }
 
