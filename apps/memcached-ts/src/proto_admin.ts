@@ -46,6 +46,7 @@ import {
 } from './engine/layout.ts';
 import { MOVE_BADCLASS, MOVE_NOSPARE, MOVE_OK, MOVE_RUNNING, MOVE_SAME } from './engine/slabs.ts';
 import type { Trace } from './protocol.ts';
+import { strtod, strtol32, strtoul32 } from './strtol.ts';
 
 /** What stands before a reply that is not to be sent. */
 export const SILENT = 'NOREPLY ';
@@ -78,22 +79,6 @@ const COMMANDS = new Set(['slabs', 'lru', 'lru_crawler', 'cache_memlimit', 'refr
 /** Whether a command line that begins so is one for this module. */
 export function isAdminCommand(word: string): boolean {
   return COMMANDS.has(word);
-}
-
-/** A whole number of 32 bits, or undefined. */
-function unsigned(text: string): number | undefined {
-  const number = /^\d{1,10}$/.test(text) ? Number(text) : -1;
-  return number >= 0 && number <= 0xffff_ffff ? number : undefined;
-}
-
-function signed(text: string): number | undefined {
-  const number = /^[-+]?\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
-  return number >= -INT_MAX - 1 && number <= INT_MAX ? number : undefined;
-}
-
-/** A number as C's strtod reads it, the whole word. */
-function decimal(text: string): number | undefined {
-  return /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(text) ? Number(text) : undefined;
 }
 
 export class ProtoAdmin {
@@ -131,8 +116,8 @@ export class ProtoAdmin {
     const [, subcommand, first = '', second = ''] = words;
     if (words.length === 4 && subcommand === 'reassign') {
       if (this.i32[W_SLAB_REASSIGN] === 0) return 'CLIENT_ERROR slab reassignment disabled\r\n';
-      const src = signed(first);
-      const dst = signed(second);
+      const src = strtol32(first);
+      const dst = strtol32(second);
       if (src === undefined || dst === undefined) return BAD_FORMAT;
       return MOVE_REPLIES[this.cache.slabs.requestMove(src, dst)]!;
     }
@@ -144,19 +129,19 @@ export class ProtoAdmin {
     const [, , what = '', value = ''] = words;
     const { i32, f64 } = this;
     if (what === 'ratio' || what === 'freeratio') {
-      const ratio = words.length < 4 ? undefined : decimal(value);
+      const ratio = words.length < 4 ? undefined : strtod(value);
       if (ratio === undefined) return ERROR;
       f64[what === 'ratio' ? D_SLAB_AUTOMOVE_RATIO : D_SLAB_AUTOMOVE_FREERATIO] = ratio;
       return OK;
     }
     if (what === 'window') {
-      const seconds = words.length < 4 ? undefined : unsigned(value);
+      const seconds = words.length < 4 ? undefined : strtoul32(value);
       if (seconds === undefined) return ERROR;
       if (seconds < 1 || seconds > WINDOW_MAX) return 'CLIENT_ERROR automove window too low or too high\r\n';
       i32[W_SLAB_AUTOMOVE_WINDOW] = seconds;
       return OK;
     }
-    const level = unsigned(what);
+    const level = strtoul32(what);
     if (level === undefined) return BAD_FORMAT;
     if (level > 2) return ERROR;
     i32[W_SLAB_AUTOMOVE] = level;
@@ -167,8 +152,8 @@ export class ProtoAdmin {
     const [, subcommand, value = ''] = words;
     const { i32, f64 } = this;
     if (subcommand === 'tune' && words.length >= 6) {
-      const [hot, warm] = [unsigned(words[2]!), unsigned(words[3]!)];
-      const [hotFactor, warmFactor] = [decimal(words[4]!), decimal(words[5]!)];
+      const [hot, warm] = [strtoul32(words[2]!), strtoul32(words[3]!)];
+      const [hotFactor, warmFactor] = [strtod(words[4]!), strtod(words[5]!)];
       if (hot === undefined || warm === undefined || hotFactor === undefined || warmFactor === undefined) return ERROR;
       if (hot + warm > 80) return 'ERROR hot and warm pcts must not exceed 80\r\n';
       if (hotFactor <= 0 || warmFactor <= 0) return 'ERROR hot/warm age factors must be greater than 0\r\n';
@@ -185,9 +170,10 @@ export class ProtoAdmin {
       return OK;
     }
     if (subcommand === 'temp_ttl') {
-      const seconds = signed(value);
+      const seconds = strtol32(value);
       if (seconds === undefined) return ERROR;
-      i32[W_TEMPORARY_TTL] = Math.max(-1, seconds);
+      if (seconds >= 0) i32[W_TEMPORARY_TTL] = seconds;
+      else if (i32[W_TEMPORARY_TTL] >= 0) i32[W_TEMPORARY_TTL] = ~i32[W_TEMPORARY_TTL];
       return OK;
     }
     return ERROR;
@@ -228,13 +214,13 @@ export class ProtoAdmin {
         return Dump.ofLists(this.cache, mgdump, lists) ?? CRAWLER_BUSY;
       }
       case 'tocrawl': {
-        const items = unsigned(value);
+        const items = strtoul32(value);
         if (items === undefined) return BAD_FORMAT;
         i32[W_CRAWLER_TOCRAWL] = Math.min(items, INT_MAX);
         return OK;
       }
       case 'sleep': {
-        const microseconds = unsigned(value);
+        const microseconds = strtoul32(value);
         if (microseconds === undefined) return BAD_FORMAT;
         if (microseconds > 1_000_000) return 'CLIENT_ERROR sleep must be one second or less\r\n';
         i32[W_CRAWLER_SLEEP] = microseconds;
@@ -246,9 +232,8 @@ export class ProtoAdmin {
   }
 
   private memoryLimit(words: readonly string[]): string {
-    const megabytes = words.length < 2 || words.length > 3 ? undefined : unsigned(words[1]!);
-    // memcached reads this number as one of 64 bits, and then finds the larger ones too large.
-    if (megabytes === undefined) return words.length > 1 && /^\d{11,19}$/.test(words[1]!) ? NOT_BYTES : ERROR;
+    const megabytes = words.length < 2 || words.length > 3 ? undefined : strtoul32(words[1]!);
+    if (megabytes === undefined) return ERROR;
     if (megabytes < MEMLIMIT_MB_MIN) return 'MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n';
     if (megabytes > 1_000_000_000) return NOT_BYTES;
     if (!this.cache.slabs.setLimit(megabytes * PAGE_BYTES)) {
@@ -279,8 +264,8 @@ export class ProtoAdmin {
     const { items, memory, locks } = cache;
     if (!dumpEnabled) return 'CLIENT_ERROR stats cachedump not allowed\r\n';
     if (words.length < 4) return 'CLIENT_ERROR bad command line\r\n';
-    const clsid = unsigned(words[2]!);
-    const most = unsigned(words[3]!);
+    const clsid = strtoul32(words[2]!);
+    const most = strtoul32(words[3]!);
     if (clsid === undefined || most === undefined) return BAD_FORMAT;
     if (clsid >= SLAB_CLASSES_MAX) return 'CLIENT_ERROR Illegal slab id\r\n';
     const now = i32[W_TIME]!;

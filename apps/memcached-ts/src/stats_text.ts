@@ -142,6 +142,7 @@ import {
 import { RECEIVE_BYTES, receiveBuffers } from './limits.ts';
 import { VERSION } from './replies.ts';
 import type { Settings } from './settings.ts';
+import { toFixed } from './strtol.ts';
 
 type Stat = [name: string, value: string | number];
 
@@ -345,7 +346,7 @@ function settingsStats({ memory }: Cache, settings: Settings): Stat[] {
     ['hashpower_init', settings.hashPowerGiven],
     ['slab_reassign', i32[W_SLAB_REASSIGN] === 0 ? 'no' : 'yes'],
     ['slab_automove', i32[W_SLAB_AUTOMOVE]],
-    ['slab_automove_ratio', f64[D_SLAB_AUTOMOVE_RATIO].toFixed(2)],
+    ['slab_automove_ratio', toFixed(f64[D_SLAB_AUTOMOVE_RATIO]!, 2)],
     ['slab_automove_window', i32[W_SLAB_AUTOMOVE_WINDOW]],
     ['slab_chunk_max', cache.slabChunkMax],
     ['lru_crawler', i32[W_CRAWLER_ENABLED] === 0 ? 'no' : 'yes'],
@@ -359,10 +360,10 @@ function settingsStats({ memory }: Cache, settings: Settings): Stat[] {
     ['lru_segmented', i32[W_LRU_SEGMENTED] === 0 ? 'no' : 'yes'],
     ['hot_lru_pct', i32[W_HOT_LRU_PCT]],
     ['warm_lru_pct', i32[W_WARM_LRU_PCT]],
-    ['hot_max_factor', f64[D_HOT_MAX_FACTOR].toFixed(2)],
-    ['warm_max_factor', f64[D_WARM_MAX_FACTOR].toFixed(2)],
+    ['hot_max_factor', toFixed(f64[D_HOT_MAX_FACTOR]!, 2)],
+    ['warm_max_factor', toFixed(f64[D_WARM_MAX_FACTOR]!, 2)],
     ['temp_lru', i32[W_TEMPORARY_TTL] < 0 ? 'no' : 'yes'],
-    ['temporary_ttl', i32[W_TEMPORARY_TTL] < 0 ? 61 : i32[W_TEMPORARY_TTL]],
+    ['temporary_ttl', i32[W_TEMPORARY_TTL] < 0 ? ~i32[W_TEMPORARY_TTL] : i32[W_TEMPORARY_TTL]],
     ['idle_timeout', settings.idleTimeoutSeconds],
     ['watcher_logbuf_size', settings.watcherLogbufBytes],
     ['worker_logbuf_size', settings.workerLogbufBytes],
@@ -370,7 +371,7 @@ function settingsStats({ memory }: Cache, settings: Settings): Stat[] {
     ['read_buf_mem_limit', settings.readBufMemLimitBytes],
     ['track_sizes', i32[W_SIZES_ENABLED] === 0 ? 'no' : 'yes'],
     ['inline_ascii_response', 'no'],
-    ['slab_automove_freeratio', f64[D_SLAB_AUTOMOVE_FREERATIO].toFixed(3)],
+    ['slab_automove_freeratio', toFixed(f64[D_SLAB_AUTOMOVE_FREERATIO]!, 3)],
     ['ssl_enabled', 'no'],
     ['num_napi_ids', '(null)'],
     ['memory_file', settings.memoryFile ?? '(null)'],
@@ -383,7 +384,7 @@ function itemStats(cache: Cache): Stat[] {
   const { memory } = cache;
   const { i32, f64 } = memory;
   const stats: Stat[] = [];
-  const segmented = i32[W_MAINTAINER_ENABLED] !== 0;
+  const maintained = i32[W_MAINTAINER_ENABLED] !== 0;
   for (let clsid = 1; clsid < SLAB_CLASSES_MAX; clsid++) {
     const segments = [HOT_LRU, WARM_LRU, COLD_LRU, TEMP_LRU].map((segment) => clsid | segment);
     const [hot, warm, cold, temp] = segments as [number, number, number, number];
@@ -403,7 +404,7 @@ function itemStats(cache: Cache): Stat[] {
       return tail === 0 ? 0 : i32[W_TIME] - i32[tail * 2 + I_TIME];
     };
     add('number', count);
-    if (segmented) {
+    if (maintained) {
       add('number_hot', counts.get(hot)!);
       add('number_warm', counts.get(warm)!);
       add('number_cold', counts.get(cold)!);
@@ -421,20 +422,20 @@ function itemStats(cache: Cache): Stat[] {
     add('reclaimed', lru(L_RECLAIMED));
     add('expired_unfetched', lru(L_EXPIRED_UNFETCHED));
     add('evicted_unfetched', lru(L_EVICTED_UNFETCHED));
-    if (segmented) add('evicted_active', lru(L_EVICTED_ACTIVE));
+    if (maintained) add('evicted_active', lru(L_EVICTED_ACTIVE));
     add('crawler_reclaimed', lru(L_CRAWLER_RECLAIMED));
     add('crawler_items_checked', lru(L_CRAWLER_ITEMS_CHECKED));
     add('lrutail_reflocked', lru(L_REFLOCKED));
-    if (segmented) {
+    if (maintained) {
       add('moves_to_cold', lru(L_MOVES_TO_COLD));
       add('moves_to_warm', lru(L_MOVES_TO_WARM));
       add('moves_within_lru', lru(L_MOVES_WITHIN_LRU));
+      add('direct_reclaims', lru(L_DIRECT_RECLAIMS));
+      add('hits_to_hot', sumListHits(memory, hot));
+      add('hits_to_warm', sumListHits(memory, warm));
+      add('hits_to_cold', sumListHits(memory, cold));
+      add('hits_to_temp', sumListHits(memory, temp));
     }
-    add('direct_reclaims', lru(L_DIRECT_RECLAIMS));
-    add('hits_to_hot', sumListHits(memory, hot));
-    add('hits_to_warm', sumListHits(memory, warm));
-    add('hits_to_cold', sumListHits(memory, cold));
-    add('hits_to_temp', sumListHits(memory, temp));
   }
   return stats;
 }

@@ -37,6 +37,22 @@ stats cachedump 1 0|stats cachedump -1 0|stats items|stats slabs|stats items foo
   /[|\n]/,
 );
 
+/** Numbers as C's library reads them, which it does from what looks odd: sign, zeros in front, wrapped to 32 bits, hexadecimal. */
+const NUMBERS =
+  `lru_crawler tocrawl 5000000000|lru_crawler tocrawl +7|lru_crawler tocrawl 0000000000000007|lru_crawler tocrawl -0
+lru_crawler tocrawl -5|lru_crawler tocrawl 18446744073709551616|lru_crawler tocrawl 5\tx|lru_crawler sleep 4294967297
+cache_memlimit 4294967360|cache_memlimit 00000000000000000064|cache_memlimit +64|cache_memlimit 18446744073709551616
+slabs reassign 4294967297 4294967298|slabs reassign 00000000000001 2|slabs automove 4294967297|slabs automove +1
+lru temp_ttl 5000000000|lru temp_ttl -5|lru temp_ttl 0000000000000000007|lru temp_ttl 99999999999999999999|lru temp_ttl 0x10|lru temp_ttl 0
+lru tune 4294967300 20 0.1 2|lru tune +10 20 .5 2.|lru tune 10 20 nan 2|lru tune 10 20 inf 2|lru tune 10 20 -inf 2|lru tune 10 20 NAN(x) infinity
+lru tune 10 20 0x1.8p1 2|lru tune 10 20 0x 2|lru tune 10 20 1e1 2|lru tune 10 20 1e 2|lru tune 10 20 1e22 2|lru tune 10 20 0 2|lru tune 20 40 0.2 2
+slabs automove ratio nan|slabs automove ratio inf|slabs automove ratio 0x10|slabs automove ratio -5|slabs automove ratio -inf
+slabs automove ratio 1e400|slabs automove ratio 1e-400|slabs automove ratio 0e-400|slabs automove ratio 0.8
+stats cachedump 1 4294967297|stats cachedump +1 1|stats cachedump 4294967297 1|lru_crawler crawl 4294967297|lru_crawler crawl +1,
+lru_crawler crawl 1,-1|lru_crawler crawl 64|verbosity 5000000000|verbosity +0|flush_all 5000000000|flush_all +1`.split(
+    /[|\n]/,
+  );
+
 /** The reply to each line, each on a connection of its own. */
 async function replies(port: number, lines: readonly string[]): Promise<[string, string][]> {
   const all: [string, string][] = [];
@@ -70,6 +86,27 @@ describe.skipIf(!hasDebians)("compared with Debian's memcached (skipped where it
     ] as const) {
       expect(await replies((await serve(io, ['-t', threads])).port, SCRIPT)).toEqual(wanted);
     }
+  });
+
+  it('odd numbers are read as memcached reads them, and settings have them', async () => {
+    /** The reply to each line and what `stats settings` has then; crawls are waited for. */
+    const effects = async ({ port }: Server): Promise<string[]> => {
+      const client = await Client.connect(port);
+      const all: string[] = [];
+      for (const line of NUMBERS) {
+        let reply = '';
+        do reply = (await client.ask(`${line}\r\nmn\r\n`, 'MN\r\n')).slice(0, -4);
+        while (reply.startsWith('BUSY'));
+        const settings = Object.entries(await client.stats('settings'));
+        const changed = settings.filter(([name]) => /^(maxbytes|verbosity|slab_|lru_|hot_|warm_|temp)/.test(name));
+        all.push(`${line}: ${reply}${changed.map((pair) => pair.join(' ')).join(', ')}`);
+      }
+      client.close();
+      return all;
+    };
+    const args = ['-t', '1'];
+    const wanted = await effects(endsWithTest(await start(DEBIANS, args)));
+    for (const io of IO_MODES) expect(await effects(await serve(io, args))).toEqual(wanted);
   });
 
   it('items take the same bytes, chunks and pages, for values of all sizes', async () => {

@@ -170,7 +170,7 @@ describe.skipIf(!hasDebians)('stats settings under options (skipped where Debian
   );
 });
 
-describe.skipIf(!hasDebians)('the keys of stats', () => {
+describe.skipIf(!hasDebians)('the keys of stats and stats items', () => {
   it.each([
     [''],
     ['no_lru_crawler'],
@@ -179,13 +179,15 @@ describe.skipIf(!hasDebians)('the keys of stats', () => {
     ['no_maxconns_fast'],
     ['idle_timeout=5'],
     ['no_modern'],
+    ['temporary_ttl=60'],
   ])('are those of Debian’s memcached with -o "%s"', async (words) => {
     const args = words === '' ? [] : ['-o', words];
     const servers = await Promise.all([start(DEBIANS, args), startOurs('epoll', args)]);
     const [want, got] = await Promise.all(
       servers.map(async ({ port, stop }) => {
         const client = await Client.connect(port);
-        const names = Object.keys(await client.stats());
+        await client.ask('set a 0 0 1\r\n1\r\n');
+        const names = [...Object.keys(await client.stats()), ...Object.keys(await client.stats('items'))];
         client.close();
         await stop();
         return names;

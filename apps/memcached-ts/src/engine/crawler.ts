@@ -6,6 +6,7 @@
  * Invariant: a step looks at a bounded number of items and holds no lock when it returns.
  * Not its job: when to crawl (maintainer.ts), what a dump looks like (dump.ts).
  */
+import { strtoul32 } from '../strtol.ts';
 import type { Cache } from './cache.ts';
 import {
   CLASS_MASK,
@@ -44,7 +45,7 @@ export function parseLists(text: string): number[] | undefined {
     text === 'all' ? Array.from({ length: SLAB_CLASSES_MAX - 1 }, (_, i) => String(i + 1)) : text.split(',');
   for (const name of classes) {
     if (name === '') continue;
-    const clsid = /^\d+$/.test(name) ? Number(name) : 0;
+    const clsid = strtoul32(name) ?? 0;
     if (clsid < 1 || clsid >= SLAB_CLASSES_MAX) return undefined;
     for (let list = clsid; list < LRU_LISTS; list += SLAB_CLASSES_MAX) lists.push(list);
   }

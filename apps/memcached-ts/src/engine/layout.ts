@@ -50,7 +50,7 @@ export const W_LOCK_CAS = 96;
 export const W_LOCK_HASH = 112;
 /** Written seldom, read everywhere: what `lru`, `lru_crawler`, `slabs` and `cache_memlimit` change. */
 export const W_LRU_SEGMENTED = 128;
-/** Items that live at most this many seconds go to TEMP; -1: no such list is used. */
+/** Items that live at most this many seconds go to TEMP. While no such list is used, the complement (~) of what it would be, a negative number. */
 export const W_TEMPORARY_TTL = 129;
 export const W_HOT_LRU_PCT = 130;
 export const W_WARM_LRU_PCT = 131;
@@ -255,7 +255,7 @@ export interface LruConfig {
   warmPct: number;
   hotMaxFactor: number;
   warmMaxFactor: number;
-  /** Items that live at most this many seconds go to TEMP, which is never evicted; -1: no TEMP. */
+  /** Items that live at most this many seconds go to TEMP, which is never evicted; negative: no TEMP, see W_TEMPORARY_TTL. */
   temporaryTtl: number;
   /** -o lru_crawler, lru_crawler_sleep (microseconds), lru_crawler_tocrawl (items of each list, 0: all). */
   crawler: boolean;
@@ -328,7 +328,7 @@ export const DEFAULT_CACHE_CONFIG: CacheConfig = {
     warmPct: 40,
     hotMaxFactor: 0.2,
     warmMaxFactor: 2,
-    temporaryTtl: -1,
+    temporaryTtl: ~61,
     crawler: true,
     crawlerSleepUs: 100,
     crawlerToCrawl: 0,
