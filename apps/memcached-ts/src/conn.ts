@@ -60,8 +60,8 @@ export class Conn {
   closeLogged = false;
   /** When it was opened: milliseconds, comparable between threads. */
   openedAt = 0;
-  /** When it last sent something, seconds on the cache's clock. */
-  lastRead = 0;
+  /** When its last command came, seconds on the cache's clock. */
+  lastCommand = 0;
   /** The peer has ended its side while output was full: close once everything received is answered. */
   ended = false;
   protocol = PROTOCOL_UNKNOWN;
@@ -69,6 +69,8 @@ export class Conn {
   quit = false;
   /** With -S or -Y: the client has proved who it is. */
   authenticated = false;
+  /** Where its dialogue of SASL stands (sasl.ts). */
+  sasl = 0;
   state = CONN_COMMAND;
   /** Output is full: nothing is parsed until the channel says that it has drained. */
   blocked = false;
@@ -139,9 +141,10 @@ export class Conn {
     this.listener = listener;
     this.closeLogged = false;
     this.parked = false;
-    this.lastRead = now;
+    this.lastCommand = now;
     this.protocol = protocol;
     this.authenticated = false;
+    this.sasl = 0;
     this.ended = false;
     this.state = CONN_COMMAND;
     this.blocked = false;

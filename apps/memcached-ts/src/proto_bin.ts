@@ -53,6 +53,7 @@ import { writeU64 } from './numbers.ts';
 import { PREFIX_DELETE, PREFIX_GET, PREFIX_SET, type Prefixes } from './prefixes.ts';
 import { HEADER_BYTES, MAGIC_REQUEST, Protocol, type Trace } from './protocol.ts';
 import { DEFERRED, VERSION } from './replies.ts';
+import { CREDENTIALS_BYTES_MAX, MECHANISM_BYTES_MAX, MECHANISMS, saslAttempt } from './sasl.ts';
 import { COPY_BYTES_MAX, FULL, type Output, type Values } from './values.ts';
 
 /** What the binary protocol needs of the server around it. */
@@ -135,6 +136,7 @@ const INVALID = 0x04;
 const ITEM_NOT_STORED = 0x05;
 const NON_NUMERIC = 0x06;
 const AUTH_ERROR = 0x20;
+const AUTH_CONTINUE = 0x21;
 const UNKNOWN_COMMAND = 0x81;
 const NO_MEMORY = 0x82;
 
@@ -154,12 +156,7 @@ const HEAD_BYTES_MAX = HEADER_BYTES + 8 + KEY_BYTES_MAX;
 const CRLF = Buffer.from('\r\n');
 const EMPTY = Buffer.alloc(0);
 const VERSION_TEXT = Buffer.from(VERSION);
-const MECHANISMS = Buffer.from('PLAIN');
 const AUTHENTICATED = Buffer.from('Authenticated');
-/** Longest name of a SASL mechanism. */
-const MECHANISM_BYTES_MAX = 32;
-/** Longest body of a SASL packet that is looked at. */
-const CREDENTIALS_BYTES_MAX = 1024;
 /** Where a header has its CAS. */
 const CAS_AT = 16;
 /** An expiry that forbids to create the number. */
@@ -374,7 +371,8 @@ export class ProtoBin extends Protocol {
     const known = keyLength + extrasLength <= body;
     if (known && keyLength <= KEY_BYTES_MAX && end < this.keyEnd) return -1;
     // Credentials are looked at whole.
-    if (known && this.command === SASL_AUTH && body <= CREDENTIALS_BYTES_MAX && end < this.extras + body) return -1;
+    const isSasl = this.command === SASL_AUTH || this.command === SASL_STEP;
+    if (known && isSasl && body <= CREDENTIALS_BYTES_MAX && end < this.extras + body) return -1;
     const at = this.room(conn, 0);
     if (at < 0) return -1;
     if (!known) return this.fatal(conn, at, UNKNOWN_COMMAND, end);
@@ -763,22 +761,19 @@ export class ProtoBin extends Protocol {
       this.error(conn, at, INVALID);
       return this.drop(conn, length, keyEnd);
     }
+    const credentials = this.bodyLength <= CREDENTIALS_BYTES_MAX ? bytes.subarray(keyEnd, keyEnd + length) : null;
+    const mechanism = this.command === SASL_AUTH ? bytes.toString('latin1', keyStart, keyEnd) : null;
+    const result = saslAttempt(conn, mechanism, credentials, (user, password) =>
+      this.host.authenticate(user, password),
+    );
+    if (result === 'continue') {
+      this.simple(conn, at, AUTH_CONTINUE, EMPTY, 0, 0);
+      return keyEnd;
+    }
     this.f64[this.stats + T_AUTH_CMDS] += 1;
-    conn.authenticated = false;
-    if (this.command === SASL_AUTH && this.bodyLength <= CREDENTIALS_BYTES_MAX) {
-      const mechanism = bytes.toString('latin1', keyStart, keyEnd);
-      // authorization identity, NUL, name, NUL, password
-      const value = bytes.subarray(keyEnd, keyEnd + length);
-      const first = value.indexOf(0);
-      const second = first < 0 ? -1 : value.indexOf(0, first + 1);
-      conn.authenticated =
-        mechanism === 'PLAIN' &&
-        second >= 0 &&
-        this.host.authenticate(value.subarray(first + 1, second), value.subarray(second + 1));
-      if (conn.authenticated) {
-        this.simple(conn, at, OK, AUTHENTICATED, 0, 0);
-        return keyEnd + length;
-      }
+    if (result === 'authenticated') {
+      this.simple(conn, at, OK, AUTHENTICATED, 0, 0);
+      return keyEnd + length;
     }
     this.f64[this.stats + T_AUTH_ERRORS] += 1;
     this.error(conn, at, AUTH_ERROR);
