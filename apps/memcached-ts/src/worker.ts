@@ -414,10 +414,8 @@ class Server implements Sink, Host {
   onRead(handle: Handle, cookie: number, offset: number, length: number): void {
     if (cookie !== COOKIE_CONNECTION) return;
     const conn = this.conns[handle & SLOT_MASK]!;
-    conn.lastRead = this.i32[W_TIME];
     if (this.i32[W_LOG_FLAGS] !== 0 || this.logging) this.setLogging(handle);
     this.f64[this.counters + T_BYTES_READ] += length;
-    if (this.idleMs > 0) this.channel.setDeadline(handle, this.idleMs);
     const end = offset + length;
     if (conn.carryLength === 0 && !conn.blocked) {
       const at = this.run(conn, this.received, offset, end);
@@ -496,8 +494,12 @@ class Server implements Sink, Host {
   onTimeout(handle: Handle, cookie: number): void {
     if (cookie !== COOKIE_CONNECTION) return;
     const conn = this.conns[handle & SLOT_MASK]!;
-    // Who watches is not expected to say anything.
-    if (conn.state === CONN_WATCH) return;
+    // As memcached's idle threads: who is in the middle of a value, watches, or has yet to take a reply is not idle.
+    if (conn.state !== CONN_COMMAND || conn.blocked || conn.awaitsTurn) {
+      if (conn.state === CONN_CLOSING) this.channel.abort(handle);
+      else this.channel.setDeadline(handle, this.idleMs);
+      return;
+    }
     this.f64[this.counters + T_IDLE_KICKS] += 1;
     this.logClose(conn, 'idle_timeout');
     if (this.i32[W_VERBOSITY] > 1) this.say(`Closing idle fd ${this.idOf(handle)}`);
@@ -522,8 +524,19 @@ class Server implements Sink, Host {
 
   // ---- connections -----------------------------------------------------------------------------------------------
 
-  /** Runs the connection's protocol, which its first byte chooses. */
+  /** Runs what came in, and notes that a command did. Bytes of a line, or of one value, are none. */
   private run(conn: Conn, bytes: Buffer, pos: number, end: number): number {
+    const { state, item } = conn;
+    const at = this.parse(conn, bytes, pos, end);
+    if (at > pos && (state === CONN_COMMAND || conn.state !== state || conn.item !== item)) {
+      conn.lastCommand = this.i32[W_TIME];
+      if (this.idleMs > 0 && conn.state !== CONN_CLOSING) this.channel.setDeadline(conn.handle, this.idleMs);
+    }
+    return at;
+  }
+
+  /** Runs the connection's protocol, which its first byte chooses. */
+  private parse(conn: Conn, bytes: Buffer, pos: number, end: number): number {
     if (conn.protocol === PROTOCOL_TEXT) return this.proto.run(conn, bytes, pos, end);
     if (conn.protocol === PROTOCOL_BINARY) return this.protoBin.run(conn, bytes, pos, end);
     if (conn.protocol === PROTOCOL_AUTH) {
@@ -536,7 +549,7 @@ class Server implements Sink, Host {
     if (this.i32[W_VERBOSITY] > 1) {
       this.say(`${this.idOf(conn.handle)}: Client using the ${binary ? 'binary' : 'ascii'} protocol`);
     }
-    return this.run(conn, bytes, pos, end);
+    return this.parse(conn, bytes, pos, end);
   }
 
   private runKept(conn: Conn): void {
@@ -762,7 +775,7 @@ class Server implements Sink, Host {
         ['addr', this.addressOf(conn)],
         ['listen_addr', this.input.listeners[conn.listener]?.name ?? 'unknown'],
         ['state', STATE_NAMES[conn.state] ?? 'conn_read'],
-        ['secs_since_last_cmd', now - conn.lastRead],
+        ['secs_since_last_cmd', now - conn.lastCommand],
       ]);
     }
     return sockets;

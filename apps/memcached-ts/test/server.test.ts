@@ -235,6 +235,29 @@ describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
     );
   });
 
+  it('takes for idle who sends a line without its end, not who is in the middle of a value, as memcached does', async () => {
+    const servers = [await serve(io, ['-t', '1', '-o', 'idle_timeout=1'])];
+    if (hasDebians) servers.push(endsWithTest(await start(DEBIANS, ['-t', '1', '-o', 'idle_timeout=1'])));
+    await Promise.all(
+      servers.map(async ({ port }) => {
+        const [value, swallowed, line] = await Promise.all([1, 2, 3].map(() => Client.connect(port)));
+        value!.send('set a 0 0 10\r\nhalf');
+        swallowed!.send('set a 0 0 2000000\r\nhalf');
+        line!.send('get ');
+        const drip = setInterval(() => line!.send('a'), 100);
+        await line!.until('never');
+        clearInterval(drip);
+        expect(value!.closed || swallowed!.closed).toBe(false);
+        expect(await value!.ask('of it.\r\n')).toBe('STORED\r\n');
+        swallowed!.send('x'.repeat(2_000_000 - 4));
+        expect(await swallowed!.ask('\r\n')).toBe('SERVER_ERROR object too large for cache\r\n');
+        // Idle by now.
+        await value!.until('never');
+        for (const one of [value!, swallowed!, line!]) one.close();
+      }),
+    );
+  });
+
   it('logs commands and replies with -vv', async () => {
     const server = await serve(io, ['-vv', '-t', '1']);
     const client = await Client.connect(server.port);
