@@ -180,7 +180,7 @@ for (const experiment of parts) {
       const figures =
         memory === undefined
           ? `${number(sample.throughput / 1000).padStart(6)} k/s  ${number(sample.cpuUs).padStart(6)} µs CPU`
-          : `${number(memory.rssStartBytes / 1e6)} MB at start, ${memory.rssIdleBytes === undefined ? `${number(memory.rssItemBytes ?? 0)} B an item` : `${number(memory.rssIdleBytes / 1e6)} MB with them`}`;
+          : `${number(memory.rssStartBytes / 1e6)} MB at start, ${memory.rssIdleBytes === undefined ? `${number((memory.rssOnceBytes ?? 0) / 1e6)} MB once, ${number(memory.rssItemBytes ?? 0)} B an item` : `${number(memory.rssIdleBytes / 1e6)} MB with them`}`;
       const errors = sample.errors === 0 ? '' : pc.red(`  ${sample.errors} errors: ${sample.errorTexts[0] ?? ''}`);
       process.stdout.write(`  ${server.label.padEnd(22)} ${place}  ${figures}${errors}\n`);
     },

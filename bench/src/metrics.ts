@@ -48,6 +48,13 @@ export const METRICS = {
     better: 'less',
     of: (sample) => sample.memory?.rssItemBytes ?? null,
   },
+  rssOnce: {
+    title: 'RSS that storing takes once',
+    unit: 'RSS that storing takes once, MB',
+    scale: MB,
+    better: 'less',
+    of: (sample) => sample.memory?.rssOnceBytes ?? null,
+  },
   rssIdle: {
     title: 'RSS with the idle connections',
     unit: 'RSS with the idle connections, MB',

@@ -39,6 +39,8 @@ export interface MemoryUse {
   rssStartBytes: number;
   /** What resident memory grew by for each item of the second half of those stored. */
   rssItemBytes?: number;
+  /** What storing took of resident memory beyond that for each item, once. */
+  rssOnceBytes?: number;
   /** `bytes` ÷ `curr_items` of the server's own stats. */
   statsItemBytes?: number;
   /** Resident memory with the idle connections. */
