@@ -27,7 +27,11 @@ import {
   CacheMemory,
   CLASS_COUNTERS,
   configureCacheMemory,
+  D_BUSY_DELETES,
   D_CLASS,
+  D_CRAWLER_STARTS,
+  D_MAINTAINER_JUGGLES,
+  D_SLABS_MOVED,
   D_STARTED,
   D_THREADS,
   initialiseCacheMemory,
@@ -52,6 +56,7 @@ import {
   W_TIME,
 } from './engine/layout.ts';
 import { repair } from './engine/repair.ts';
+import { T_TOTAL_ITEMS, threadBase } from './engine/stats.ts';
 import { VERSION } from './replies.ts';
 import { reason } from './strerror.ts';
 
@@ -190,10 +195,16 @@ export class MemoryFile {
     configureCacheMemory(memory);
     f64.fill(0, D_CLASS, D_CLASS + SLAB_CLASSES_MAX * CLASS_COUNTERS);
     f64.fill(0, D_THREADS, D_THREADS + THREADS_MAX * THREAD_DOUBLES);
+    f64[D_CRAWLER_STARTS] = 0;
+    f64[D_MAINTAINER_JUGGLES] = 0;
+    f64.fill(0, D_SLABS_MOVED, D_BUSY_DELETES + 1);
     // Items keep their ages: the clock goes on from the same beginning.
     i32[W_TIME] = Math.max(i32[W_TIME]!, Math.floor(Date.now() / 1000) - f64[D_STARTED]!);
     const dead = new Set(Array.from({ length: THREADS_MAX - 1 }, (_, i) => i + 1));
-    return repair(this.cache, { dead, alive: new Set(), lockless: false, background: 0, owner }).kept;
+    const { kept } = repair(this.cache, { dead, alive: new Set(), lockless: false, background: 0, owner });
+    // As in memcached, which stores them anew.
+    f64[threadBase(owner) + T_TOTAL_ITEMS] = kept;
+    return kept;
   }
 
   /** Says that the file is sound. No other thread may be using the cache any more. */

@@ -4,7 +4,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { STORE_SET } from '../src/engine/items.ts';
-import { type CacheConfig, DEFAULT_CACHE_CONFIG, PAGE_BYTES } from '../src/engine/layout.ts';
+import {
+  type CacheConfig,
+  D_BUSY_DELETES,
+  D_CAS,
+  D_CRAWLER_STARTS,
+  D_MAINTAINER_JUGGLES,
+  D_SIZES_CAS_MIN,
+  D_SLABS_MOVED,
+  D_STARTED,
+  DEFAULT_CACHE_CONFIG,
+  PAGE_BYTES,
+} from '../src/engine/layout.ts';
+import { sumThreads, T_TOTAL_ITEMS } from '../src/engine/stats.ts';
 import { MemoryFile } from '../src/restart.ts';
 import { Fixture } from './fixture.ts';
 import { Client, DEBIANS, hasDebians, IO_MODES, OURS, runToEnd, type Server, start, startOurs } from './servers.ts';
@@ -52,6 +64,36 @@ describe('a memory file', () => {
     second.fixture.store(STORE_SET, 'new', 0, 0, 'x');
     expect(second.fixture.get('new')!.cas).toBeGreaterThan(cas);
     second.fixture.check();
+  });
+
+  it('goes on with the clock, and counts anew: what commands did, and sizes', () => {
+    const { file, fixture } = open();
+    for (let i = 0; i < 20_000; i++) fixture.store(STORE_SET, `key${i}`, 0, 0, 'x'.repeat(i % 400));
+    fixture.store(STORE_SET, 'short', 0, 500, 'x');
+    fixture.store(STORE_SET, 'long', 0, 5000, 'x');
+    const { f64, layout } = fixture.cache.memory;
+    f64.fill(7, D_CRAWLER_STARTS, D_MAINTAINER_JUGGLES + 1);
+    f64.fill(7, D_SLABS_MOVED, D_BUSY_DELETES + 1);
+    // Sizes were counted from then on; and it started a thousand seconds earlier.
+    f64[D_SIZES_CAS_MIN] = f64[D_CAS]! + 1;
+    f64[D_STARTED]! -= 1000;
+    file.close();
+
+    const next = open({ ...CONFIG, trackSizes: true });
+    expect([next.file.reason, next.file.items]).toEqual([undefined, 20_002]);
+    const { memory } = next.fixture.cache;
+    expect(sumThreads(memory, T_TOTAL_ITEMS)).toBe(20_002);
+    expect([...memory.f64.subarray(D_CRAWLER_STARTS, D_MAINTAINER_JUGGLES + 1)]).toEqual([0, 0]);
+    expect(memory.f64.subarray(D_SLABS_MOVED, D_BUSY_DELETES + 1).every((count) => count === 0)).toBe(true);
+    expect(next.fixture.get('short')).toBeUndefined();
+    expect(next.fixture.get('long')).toBeDefined();
+    const sizes = (): number[] => [...memory.i32.subarray(layout.sizesWord, layout.sizesWord + layout.sizesBuckets)];
+    expect(sizes().reduce((sum, count) => sum + count, 0)).toBe(20_001);
+    next.fixture.check();
+    next.fixture.remove('long');
+    for (let i = 0; i < 20_000; i++) next.fixture.remove(`key${i}`);
+    expect(sizes().every((count) => count === 0)).toBe(true);
+    next.fixture.check();
   });
 
   it('is taken for empty after a crash, with another configuration, and when it was cut', () => {

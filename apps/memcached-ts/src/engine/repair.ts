@@ -16,6 +16,7 @@ import { CRAWL_BACKGROUND, CRAWL_OWNER_SHIFT } from './crawler.ts';
 import {
   C_HEAD,
   D_LRU_BYTES,
+  D_SIZES_CAS_MIN,
   HELD_WORDS,
   I_HASH_NEXT,
   I_META,
@@ -477,7 +478,11 @@ export class Repair {
     const { assoc, items, memory } = cache;
     const { layout } = memory;
     const counting = i32[W_SIZES_ENABLED] !== 0;
-    if (counting) i32.fill(0, layout.sizesWord, layout.sizesWord + layout.sizesBuckets);
+    if (counting) {
+      i32.fill(0, layout.sizesWord, layout.sizesWord + layout.sizesBuckets);
+      // All are counted below, those too that were there before somebody asked for it.
+      memory.f64[D_SIZES_CAS_MIN] = 0;
+    }
     for (let list = 0; list < LRU_LISTS; list++) {
       const at = W_LRU + list * LRU_WORDS;
       const cursor = i32[at + LRU_CURSOR]!;
