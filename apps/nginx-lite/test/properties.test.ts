@@ -11,6 +11,7 @@ import { parseSize, parseTimeMs } from '../src/conf/units.ts';
 import { formatDate, parseDate } from '../src/http/date.ts';
 import { Engine } from '../src/http/engine.ts';
 import { Extents } from '../src/http/extents.ts';
+import type { FileCacheOptions } from '../src/http/file-cache.ts';
 import { HEADER_NAMES, HeaderId, headerId } from '../src/http/headers.ts';
 import { validHost } from '../src/http/intake.ts';
 import { type Memo, MemoTable } from '../src/http/prepared.ts';
@@ -299,9 +300,16 @@ test('extents never overlap, and what is given back is whole again', () => {
   );
 });
 
-describe('the engine', () => {
+const ROOM: [string, FileCacheOptions][] = [
+  ['for all files', { regionBytes: 1 << 20, smallBytes: 1 << 16, entriesMax: 100 }],
+  ['for none', { regionBytes: 4096, smallBytes: 0, entriesMax: 0 }],
+];
+
+describe.each(ROOM)('the engine with room %s', (_room, cache) => {
   const dir = makePrefix({
     'html/a.txt': 'hello, world\n',
+    'html/b.txt': 'goodbye\n',
+    'html/c.txt': 'nobody’s\n',
     'html/empty': '',
     'html/middle.bin': 'm'.repeat(50_000),
     'html/big.bin': 'b'.repeat(1_500_000),
@@ -313,6 +321,7 @@ describe('the engine', () => {
       location /r { return 200 "text"; } location /close { keepalive_timeout 0; return 200 bye; } } }`,
   );
   let channel: FakeChannel;
+  let engine: Engine;
   beforeAll(() => {
     const { model } = loadConfiguration({
       prefix: `${dir}/`,
@@ -322,7 +331,7 @@ describe('the engine', () => {
     });
     const http = model.http;
     if (http === null) throw new Error('no http');
-    new Engine(
+    engine = new Engine(
       {
         http,
         phases: PHASES,
@@ -342,7 +351,7 @@ describe('the engine', () => {
         boundTo: [{ host: '127.0.0.1', port: 1 }],
         onDeaf: () => {},
         onIdle: () => {},
-        cache: { regionBytes: 1 << 20, smallBytes: 1 << 16, entriesMax: 100 },
+        cache,
       },
       (sink) => {
         channel = new FakeChannel(sink);
@@ -363,6 +372,7 @@ describe('the engine', () => {
     'GET /big.bin HTTP/1.1',
     'GET /empty HTTP/1.1',
     'GET /%61.txt?x HTTP/1.1',
+    'GET /b.txt HTTP/1.1',
     'GET /../x HTTP/1.1',
     'BAD',
     'GET /a.txt HTTP/1.0',
@@ -466,6 +476,21 @@ describe('the engine', () => {
     );
   });
 
+  test.each([0, 1, 2, 3])('gives the bytes of the files, whatever others ask for while %i pieces wait', (waits) => {
+    let refused = 0;
+    channel.refuse = () => ++refused % 4 < waits;
+    channel.meanwhile = () => void engine.files.find(join(dir, 'html/c.txt'), engine.tick, 0, true, false);
+    const get = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`;
+    const part = 'GET /a.txt HTTP/1.1\r\nHost: x\r\nRange: bytes=7-11\r\n\r\n';
+    const text = answer([latin1(['/a.txt', '/b.txt', '/middle.bin', '/a.txt', '/b.txt'].map(get).join('') + part)]);
+    channel.meanwhile = () => {};
+    const bodies = text.split(/HTTP\/1\.1 20[06][\s\S]*?\r\n\r\n/).slice(1);
+    const [a, b] = ['hello, world\n', 'goodbye\n'];
+    expect(bodies).toEqual([a, b, 'm'.repeat(50_000), a, b, 'world']);
+  });
+});
+
+describe('known heads', () => {
   test('a head that is known by its hash ends where its empty line ends', () => {
     const bytes = latin1('GET / HTTP/1.1\r\nHost: x\r\n\r\nmore');
     const end = bytes.length - 4;

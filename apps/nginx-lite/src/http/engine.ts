@@ -584,7 +584,7 @@ export class Engine implements Sink {
     const { openFileCacheErrors, openFileCacheMinUses: minUses } = location.conf;
     const entry = this.files.find(path, this.tick, valid, open, openFileCacheErrors, minUses);
     r.validUntil = Math.min(r.validUntil, entry.checked + valid);
-    if (valid === 0 || (open && entry.kind === FileKind.File && entry.uses < minUses)) r.impure();
+    if (valid === 0 || entry.passes || (open && entry.kind === FileKind.File && entry.uses < minUses)) r.impure();
     return entry;
   }
 

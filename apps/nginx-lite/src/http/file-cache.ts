@@ -4,7 +4,8 @@
  * What it is for: nginx's open_file_cache, with contents. A small body is an array of its own (it is copied next to its
  * header), a medium one lies in a shared region and is sent from there without a copy, a large one is not kept.
  * Invariant: what `find` answers was true within the validity the caller asked for; a body in the region is not
- * overwritten while a write refers to it (`refs`); memory is bounded, the least recently used leaves first.
+ * overwritten while a write refers to it (`refs`); memory is bounded: when it is full, the least recently used leaves for a file that is
+ * asked for more (popularity.ts), and all others pass: they are read for the one request.
  * Not its job: which file a request means (static handler), streaming (stream.ts).
  */
 
@@ -13,6 +14,7 @@ import { errnoOf } from '../log/errno.ts';
 import { pathOf } from './bytes.ts';
 import { formatDate } from './date.ts';
 import { Extents } from './extents.ts';
+import { hashOf, type Linked, Popularity, RecencyList } from './popularity.ts';
 import type { Prepared } from './prepared.ts';
 
 export const FileKind = { None: 0, File: 1, Directory: 2, Other: 3 } as const;
@@ -23,8 +25,9 @@ export const COPY_MAX = 8 * 1024;
 export const KEEP_MAX = 1024 * 1024;
 
 export interface FileCacheOptions {
-  /** Memory for medium bodies (region) and for small ones, bytes. */
+  /** Memory for medium bodies, bytes. */
   regionBytes: number;
+  /** Memory for small bodies, and for answers made from any file, bytes. */
   smallBytes: number;
   /** Paths remembered. */
   entriesMax: number;
@@ -32,14 +35,18 @@ export interface FileCacheOptions {
 
 export const FILE_CACHE_DEFAULTS: FileCacheOptions = {
   regionBytes: 64 * 1024 * 1024,
-  smallBytes: 32 * 1024 * 1024,
+  smallBytes: 64 * 1024 * 1024,
   entriesMax: 16_384,
 };
 
+/** Files that were used again since they came last in line, looked at in search of one that was not. */
+const CHANCES = 8;
+
 const OPEN_FLAGS = constants.O_RDONLY | constants.O_NONBLOCK;
 
-export class FileEntry {
+export class FileEntry implements Linked<FileEntry> {
   readonly path: string;
+  readonly hash: number;
   kind: number = FileKind.None;
   /** errno of the failed call, 0 = none; `failed` names the call. */
   errno = 0;
@@ -53,7 +60,7 @@ export class FileEntry {
   etag = '';
   /** Tick of the last look at the file system. */
   checked = -1;
-  /** Small body. */
+  /** Small body. Of a file that passes: until the next one does. */
   body: Uint8Array | null = null;
   /** Medium body: place in the region, or -1. */
   offset = -1;
@@ -61,18 +68,32 @@ export class FileEntry {
   refs = 0;
   /** No longer what the path holds; memory goes with the last reference. */
   gone = false;
+  /** Not kept: read for one request. */
+  passes = false;
   /** How often it was opened, or would have been. */
   uses = 0;
   /** Opened, so that permissions are known, and read if it is to be kept. */
   opened = false;
   /** Answers made from this file, by their header without date. */
   readonly prepared = new Map<string, Prepared>();
+  /** Its place in the order of use, and the tick of that. */
+  list: RecencyList<FileEntry> | null = null;
+  older: FileEntry | null = null;
+  newer: FileEntry | null = null;
+  usedTick = -1;
   private mtimeMs = 0;
   private ctimeMs = 0;
   private inode = 0;
 
-  constructor(path: string) {
+  constructor(path: string, hash: number) {
     this.path = path;
+    this.hash = hash;
+  }
+
+  /** Whether answers made from it were sent again after its last use. */
+  sentSince(): boolean {
+    for (const { dateTick } of this.prepared.values()) if (dateTick > this.usedTick) return true;
+    return false;
   }
 
   same(stat: Stats): boolean {
@@ -101,7 +122,7 @@ export class FileEntry {
 
 /** What is not to be had, without asking the file system. */
 export function failedEntry(path: string, call: string, errno: number): FileEntry {
-  const entry = new FileEntry(path);
+  const entry = new FileEntry(path, 0);
   entry.failed = call;
   entry.errno = errno;
   return entry;
@@ -112,19 +133,25 @@ export class FileCache {
   readonly memory: SharedArrayBuffer;
   private readonly bytes: Uint8Array;
   private readonly extents: Extents;
-  /** In order of use: the first is the one that was not used for longest. */
   private readonly entries = new Map<string, FileEntry>();
   private readonly entriesMax: number;
+  private readonly popularity = new Popularity();
+  /** Entries by what they keep: nothing, a small body, a place in the region. */
+  private readonly bare = new RecencyList<FileEntry>();
+  private readonly small = new RecencyList<FileEntry>();
+  private readonly medium = new RecencyList<FileEntry>();
+  /** Of `smallBytes`. */
   private smallFree: number;
-  /** Bytes of changed bodies (compressed ones) among the answers kept with files. */
-  private changedFree: number;
+  /** Small bodies of files that pass, one at a time, and whose it is. */
+  private readonly passing = new Uint8Array(COPY_MAX);
+  private passingOf: FileEntry | null = null;
+  private tick = 0;
 
   constructor(options: FileCacheOptions = FILE_CACHE_DEFAULTS) {
     this.memory = new SharedArrayBuffer(options.regionBytes);
     this.bytes = new Uint8Array(this.memory);
     this.extents = new Extents(options.regionBytes);
     this.smallFree = options.smallBytes;
-    this.changedFree = options.smallBytes;
     this.entriesMax = options.entriesMax;
   }
 
@@ -139,29 +166,33 @@ export class FileCache {
    * was opened less than `minUses` times is looked at each time.
    */
   find(path: string, tick: number, validTicks: number, open: boolean, keepErrors: boolean, minUses = 1): FileEntry {
+    this.tick = tick;
     let entry = this.entries.get(path);
+    const hash = entry?.hash ?? hashOf(path);
+    this.popularity.note(hash);
     const uses = (entry?.uses ?? 0) + (open ? 1 : 0);
     if (entry !== undefined) {
       const seldom = open && uses <= minUses && minUses > 1 && entry.kind === FileKind.File;
       entry.uses = uses;
-      // Most recently used: at the end of the map.
-      this.entries.delete(path);
-      this.entries.set(path, entry);
+      entry.list?.use(entry);
+      entry.usedTick = tick;
       if (tick - entry.checked < validTicks && !seldom) {
-        if (open && !entry.opened && entry.errno === 0) this.open(entry, tick);
+        if (open && !entry.opened && entry.errno === 0) this.openKnown(entry, tick);
         return entry;
       }
       const stat = this.stat(path);
       if (typeof stat !== 'number' && entry.same(stat)) {
         entry.checked = tick;
-        if (open && !entry.opened) this.open(entry, tick);
+        if (open && !entry.opened) this.openKnown(entry, tick);
         return entry;
       }
       this.drop(entry);
     }
-    entry = new FileEntry(path);
+    entry = new FileEntry(path, hash);
     entry.uses = uses;
     entry.checked = tick;
+    entry.usedTick = tick;
+    entry.passes = !this.hasPlace(entry);
     if (open) this.open(entry, tick);
     else {
       const stat = this.stat(path);
@@ -170,7 +201,7 @@ export class FileCache {
         entry.failed = 'stat';
       } else entry.take(stat);
     }
-    if (entry.errno === 0 || keepErrors) this.remember(entry);
+    if (!entry.passes && (entry.errno === 0 || keepErrors)) this.remember(entry);
     return entry;
   }
 
@@ -193,12 +224,12 @@ export class FileCache {
     if (entry.gone && entry.refs === 0) this.freeRegion(entry);
   }
 
-  /** Keeps an answer whose body was made from the file's, if there is room; it goes with the file. */
-  keepChanged(entry: FileEntry, key: string, prepared: Prepared): void {
-    if (entry.gone || this.changedFree < prepared.bytes.length) return;
-    this.changedFree -= prepared.bytes.length;
-    prepared.changed = true;
+  /** Keeps an answer made from the file, if there is room; it goes with the file. */
+  keepAnswer(entry: FileEntry, key: string, prepared: Prepared): boolean {
+    if (entry.gone || entry.passes || !this.makeSmallRoom(entry, prepared.bytes.length)) return false;
+    this.smallFree -= prepared.bytes.length;
     entry.prepared.set(key, prepared);
+    return true;
   }
 
   /** Bytes of a kept file; null when it is not kept. */
@@ -213,6 +244,13 @@ export class FileCache {
     } catch (error) {
       return errnoOf(error);
     }
+  }
+
+  /** Opens a file of which so far only the path was looked at. */
+  private openKnown(entry: FileEntry, tick: number): void {
+    this.open(entry, tick);
+    if (entry.passes) this.forget(entry);
+    else this.place(entry);
   }
 
   private open(entry: FileEntry, tick: number): void {
@@ -233,25 +271,28 @@ export class FileCache {
     }
   }
 
-  /** Reads the body of a file that is small enough, if there is room. */
+  /** Reads the body of a file that is small enough, and keeps it if there is room. */
   private keep(entry: FileEntry, fd: number): void {
     const size = entry.size;
     if (size > KEEP_MAX) return;
     if (size <= COPY_MAX) {
-      while (this.smallFree < size && this.evictOne((other) => other.body !== null)) {
-        // Each turn frees one body.
+      if (entry.passes || !this.makeSmallRoom(entry, size)) {
+        this.pass(entry, fd);
+        return;
       }
-      if (this.smallFree < size) return;
       const body = new Uint8Array(size);
       if (!readWhole(fd, body, 0, size)) return;
       entry.body = body;
       this.smallFree -= size;
       return;
     }
+    if (entry.passes) return;
     let offset = this.extents.take(size);
-    while (offset < 0 && this.evictOne((other) => other.offset >= 0 && other.refs === 0))
-      offset = this.extents.take(size);
-    if (offset < 0) return;
+    while (offset < 0 && this.driveOut(entry, this.medium)) offset = this.extents.take(size);
+    if (offset < 0) {
+      entry.passes = true;
+      return;
+    }
     if (!readWhole(fd, this.bytes, offset, size)) {
       this.extents.give(offset, size);
       return;
@@ -259,28 +300,65 @@ export class FileCache {
     entry.offset = offset;
   }
 
-  private evictOne(which: (entry: FileEntry) => boolean): boolean {
-    for (const entry of this.entries.values()) {
-      if (!which(entry)) continue;
-      this.drop(entry);
-      return true;
+  /** Reads a small body that is not kept. Who passed before has its bytes no more, and is read again if it is still to be sent. */
+  private pass(entry: FileEntry, fd: number): void {
+    entry.passes = true;
+    if (this.passingOf !== null) this.passingOf.body = null;
+    this.passingOf = entry;
+    const body = this.passing.subarray(0, entry.size);
+    if (readWhole(fd, body, 0, entry.size)) entry.body = body;
+  }
+
+  private makeSmallRoom(entry: FileEntry, bytes: number): boolean {
+    while (this.smallFree < bytes)
+      if (!this.driveOut(entry, this.small) && !this.driveOut(entry, this.medium)) return false;
+    return true;
+  }
+
+  /** Whether one more path can be remembered. */
+  private hasPlace(entry: FileEntry): boolean {
+    if (this.entries.size < this.entriesMax) return true;
+    return this.driveOut(entry, this.bare) || this.driveOut(entry, this.small) || this.driveOut(entry, this.medium);
+  }
+
+  /** The least recently used of a list leaves, unless it is asked for as much as the newcomer, or is being sent. */
+  private driveOut(newcomer: FileEntry, list: RecencyList<FileEntry>): boolean {
+    for (let chances = CHANCES; chances > 0; chances--) {
+      const entry = list.oldest;
+      if (entry === null || entry === newcomer) return false;
+      if (entry.refs === 0 && !entry.sentSince()) {
+        if (!this.popularity.beats(newcomer.hash, entry.hash)) return false;
+        this.drop(entry);
+        return true;
+      }
+      entry.usedTick = this.tick;
+      list.use(entry);
     }
     return false;
   }
 
   private remember(entry: FileEntry): void {
-    while (this.entries.size >= this.entriesMax && this.evictOne(() => true)) {
-      // Each turn forgets one path.
-    }
     this.entries.set(entry.path, entry);
+    this.place(entry);
+  }
+
+  /** Puts an entry in the list of what it keeps. */
+  private place(entry: FileEntry): void {
+    const list = entry.body !== null ? this.small : entry.offset >= 0 ? this.medium : this.bare;
+    list.use(entry);
+  }
+
+  private forget(entry: FileEntry): void {
+    this.entries.delete(entry.path);
+    entry.list?.remove(entry);
+    entry.gone = true;
   }
 
   private drop(entry: FileEntry): void {
-    this.entries.delete(entry.path);
-    entry.gone = true;
+    this.forget(entry);
     for (const prepared of entry.prepared.values()) {
       prepared.alive = false;
-      if (prepared.changed) this.changedFree += prepared.bytes.length;
+      this.smallFree += prepared.bytes.length;
     }
     entry.prepared.clear();
     if (entry.body !== null) {

@@ -35,6 +35,7 @@ const SILENT = new Set([CLOSE_STATUS, 408, 499]);
 const WITH_LAST_MODIFIED = new Set([200, 206, 304]);
 /** Answers kept with one file; more variants than this are composed anew. */
 const VARIANTS_MAX = 8;
+const USES_MIN = 2;
 
 export function isSilent(status: number): boolean {
   return SILENT.has(status);
@@ -319,9 +320,13 @@ function sendPacked(r: Request, before: string, after: string, packed: Uint8Arra
   const engine = r.connection.engine;
   const body = r.chunkedOut ? Buffer.concat([chunkOf(packed), LAST_CHUNK]) : packed;
   const header = before + engine.dateText + after;
-  if (!reusable || header.length + body.length > CHANGED_MAX) {
+  const { file } = r;
+  const once = (): void => {
     r.file = null;
     engine.sender.emit(r, header, body, true);
+  };
+  if (!reusable || header.length + body.length > CHANGED_MAX) {
+    once();
     return;
   }
   const bytes = new Uint8Array(header.length + body.length);
@@ -331,8 +336,8 @@ function sendPacked(r: Request, before: string, after: string, packed: Uint8Arra
   prepared.dateTick = engine.tick;
   prepared.gzipIn = r.gzipIn;
   prepared.gzipOut = r.gzipOut;
-  if (r.file !== null) engine.files.keepChanged(r.file, before + after, prepared);
-  engine.sender.emitPrepared(r, prepared);
+  if (file === null || engine.files.keepAnswer(file, before + after, prepared)) engine.sender.emitPrepared(r, prepared);
+  else once();
 }
 
 const LAST_CHUNK = latin1Bytes('0\r\n\r\n');
@@ -348,6 +353,8 @@ function prepare(
 ): Prepared | null {
   const engine = r.connection.engine;
   const file = withBody ? r.file : null;
+  // Most files of a large site are asked for once in a while: an answer is kept from the second time on.
+  if (file !== null && file.uses < USES_MIN) return null;
   const small = file === null ? body : file.body;
   if (small !== null && small.length > COPY_MAX) return null;
   if (file !== null && file.body === null && file.offset < 0) return null;
@@ -373,8 +380,7 @@ function prepare(
     bodyLength,
   );
   prepared.dateTick = engine.tick;
-  if (file !== null) file.prepared.set(key, prepared);
-  return prepared;
+  return file === null || engine.files.keepAnswer(file, key, prepared) ? prepared : null;
 }
 
 const composed = { before: '', after: '' };

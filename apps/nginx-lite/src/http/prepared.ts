@@ -27,8 +27,6 @@ export class Prepared {
   readonly status: number;
   readonly bodyLength: number;
   alive = true;
-  /** The body is not the file's own; its bytes are counted in the file cache. */
-  changed = false;
   /** Bytes that gzip got, and made of them; 0: it did not work on it. */
   gzipIn = 0;
   gzipOut = 0;

@@ -148,7 +148,7 @@ export class Sender {
   private queueSpan(c: Connection, r: Request, file: FileEntry, start: number, end: number): void {
     if (end <= start) return;
     if (file.body !== null) {
-      c.queue.push(bytesItem(file.body.subarray(start, end)));
+      c.queue.push(bytesItem(file.body.slice(start, end)));
       r.bytesSent += end - start;
       return;
     }
@@ -191,7 +191,8 @@ export class Sender {
       }
     }
     this.put(c, latin1Bytes(header));
-    this.put(c, body);
+    // A copy: the bytes of a file that passes are another's before they are sent.
+    this.put(c, body.slice());
   }
 
   private put(c: Connection, bytes: Uint8Array): void {

@@ -23,6 +23,8 @@ export class FakeChannel implements EngineChannel {
   readonly memory = new Uint8Array(2 << 20);
   /** Asked before each piece of output: true refuses it. */
   refuse: () => boolean = () => false;
+  /** Before the client takes what was refused: others have their turn. */
+  meanwhile: () => void = () => {};
   readonly sink: Sink;
   output = '';
   closed = false;
@@ -171,6 +173,7 @@ export class FakeChannel implements EngineChannel {
       }
       if (!this.drain || this.closed) return;
       this.drain = false;
+      this.meanwhile();
       this.sink.onDrain(this.connection, 0);
     }
     throw new Error('the engine does not come to rest');
