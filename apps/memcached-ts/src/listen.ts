@@ -14,6 +14,9 @@ import { EX_OSERR, EX_USAGE } from './options.ts';
 import type { Settings } from './settings.ts';
 import { reason } from './strerror.ts';
 
+/** Above what any system allows, which cuts it down. */
+const BACKLOG_MAX = 0xffff;
+
 /** A descriptor to accept from; `shared` ones belong to all workers. `name` is what `stats conns` calls it. */
 export interface Listener {
   fd: number;
@@ -101,7 +104,7 @@ function openUnix(settings: Settings, path: string, sockets: Sockets): void {
     const umask = process.umask(~settings.socketMode & 0o777);
     shareWithAll(
       sockets,
-      listenUnix({ path, backlog: settings.backlog, mode: settings.socketMode & 0o777 }),
+      listenUnix({ path, backlog: backlogOf(settings), mode: settings.socketMode & 0o777 }),
       `unix:${path}`,
     );
     process.umask(umask);
@@ -110,8 +113,14 @@ function openUnix(settings: Settings, path: string, sockets: Sockets): void {
   }
 }
 
+/** -b as listen(2) takes it: a negative number is the most that the system allows. */
+function backlogOf({ backlog }: Settings): number {
+  return backlog < 0 ? BACKLOG_MAX : Math.max(1, backlog);
+}
+
 async function openTcp(settings: Settings, sockets: Sockets): Promise<void> {
-  const { backlog, threads, cpus } = settings;
+  const { threads, cpus } = settings;
+  const backlog = backlogOf(settings);
   let anyPort = 0;
   // The module steers by CPU itself, from one socket.
   const byModule = settings.io === 'megapipe' && settings.backend === 'device' && cpus.length > 0;

@@ -10,6 +10,7 @@ import { type ConfigFile, parseConfigFile } from './config_file.ts';
 import { CHUNK_ALIGN_BYTES, MEMORY_BYTES_MAX, PAGE_BYTES, SLAB_CLASSES_MAX } from './engine/layout.ts';
 import { getopt, type OptionName } from './getopt.ts';
 import { DEFAULT_SETTINGS, type HashAlgorithm, type Settings } from './settings.ts';
+import { atof, atoi, strtoul32 } from './strtol.ts';
 
 /** Exit codes of sysexits.h, which memcached uses. */
 export const EX_USAGE = 64;
@@ -153,8 +154,8 @@ function readWords(pending: Pending, argv: readonly string[]): Action | undefine
         pending.tls ??= '-Z';
         break;
       case 'a':
-        settings.socketMode = Number.parseInt(text, 8);
-        if (Number.isNaN(settings.socketMode)) throw new UsageError(`Illegal access mask "${text}"`, EX_USAGE);
+        // As strtol: nothing octal is 0.
+        settings.socketMode = Number.parseInt(text, 8) || 0;
         break;
       case 'p':
         settings.port = portNumber(text);
@@ -168,7 +169,7 @@ function readWords(pending: Pending, argv: readonly string[]): Action | undefine
         settings.socketPath = text;
         break;
       case 'm':
-        cache.memoryBytes = toInteger(text) * PAGE_BYTES;
+        cache.memoryBytes = atoi(text) * PAGE_BYTES;
         break;
       case 'M':
         cache.evictions = false;
@@ -198,7 +199,7 @@ function readWords(pending: Pending, argv: readonly string[]): Action | undefine
         settings.pidFile = text;
         break;
       case 'f':
-        cache.growthFactor = toFloat(text);
+        cache.growthFactor = atof(text);
         if (!(cache.growthFactor > 1)) throw new UsageError('Factor must be greater than 1', 1);
         break;
       case 'n':
@@ -223,7 +224,7 @@ function readWords(pending: Pending, argv: readonly string[]): Action | undefine
         cache.useCas = false;
         break;
       case 'b':
-        settings.backlog = Math.max(1, toInteger(text));
+        settings.backlog = atoi(text);
         break;
       case 'B':
         if (text !== 'auto' && text !== 'binary' && text !== 'ascii') {
@@ -328,17 +329,17 @@ function extended(pending: Pending, part: string): void {
     if (!ok) throw new UsageError(message, 1);
     return what;
   };
-  /** An unsigned 32-bit number, read strictly. */
+  /** An unsigned number, read strictly and wrapped to 32 bits. */
   const unsigned = (message: string): number => {
-    const text = required(`Missing ${name} argument`);
-    return within(Number(text), /^\s*\+?\d+$/.test(text) && Number(text) < 2 ** 32, message);
+    const number = strtoul32(required(`Missing ${name} argument`));
+    return within(number ?? 0, number !== undefined, message);
   };
   const percentage = (): number => {
-    const number = toInteger(required(`Missing ${name} argument`));
+    const number = atoi(required(`Missing ${name} argument`));
     return within(number, number >= 1 && number < 80, `${name} must be > 1 and < 80`);
   };
   const factor = (): number => {
-    const number = toFloat(required(`Missing ${name} argument`));
+    const number = atof(required(`Missing ${name} argument`));
     return within(number, number > 0, `${name} must be > 0`);
   };
   switch (name) {
@@ -347,7 +348,7 @@ function extended(pending: Pending, part: string): void {
       settings.maxConnsFast = name === 'maxconns_fast';
       return;
     case 'hashpower': {
-      const power = toInteger(required('Missing numeric argument for hashpower'));
+      const power = atoi(required('Missing numeric argument for hashpower'));
       const text = `Initial hashtable multiplier of ${power} is too`;
       within(power, power >= 12, `${text} low`);
       // 2^28 buckets take a gigabyte; there are never more.
@@ -364,7 +365,7 @@ function extended(pending: Pending, part: string): void {
       cache.slabs.reassign = name === 'slab_reassign';
       return;
     case 'slab_automove': {
-      const level = given === undefined ? 1 : toInteger(given);
+      const level = given === undefined ? 1 : atoi(given);
       cache.slabs.automove = within(level, level >= 0 && level <= 2, 'slab_automove must be between 0 and 2');
       return;
     }
@@ -372,24 +373,24 @@ function extended(pending: Pending, part: string): void {
       cache.slabs.automove = 0;
       return;
     case 'slab_automove_ratio': {
-      const ratio = toFloat(required('Missing slab_automove_ratio argument'));
+      const ratio = atof(required('Missing slab_automove_ratio argument'));
       cache.slabs.automoveRatio = within(ratio, ratio > 0 && ratio <= 1, 'slab_automove_ratio must be > 0 and < 1');
       return;
     }
     case 'slab_automove_window': {
-      const window = toInteger(required('Missing slab_automove_window argument'));
+      const window = atoi(required('Missing slab_automove_window argument'));
       within(window, window >= 3, 'slab_automove_window must be > 2');
       cache.slabs.automoveWindow = Math.min(window, AUTOMOVE_WINDOW_MAX);
       return;
     }
     case 'slab_automove_freeratio': {
-      const ratio = toFloat(required('Missing slab_automove_freeratio argument'));
+      const ratio = atof(required('Missing slab_automove_freeratio argument'));
       const message = 'slab_automove_freeratio must be > 0 and < 1';
       cache.slabs.automoveFreeratio = within(ratio, ratio > 0 && ratio <= 1, message);
       return;
     }
     case 'tail_repair_time': {
-      const seconds = toInteger(required('Missing numeric argument for tail_repair_time'));
+      const seconds = atoi(required('Missing numeric argument for tail_repair_time'));
       const message = 'Cannot set tail_repair_time to less than 10 seconds';
       cache.lru.tailRepairTime = within(seconds, seconds >= 10, message);
       return;
@@ -407,7 +408,7 @@ function extended(pending: Pending, part: string): void {
       cache.lru.crawler = name === 'lru_crawler';
       return;
     case 'lru_crawler_sleep': {
-      const micros = toInteger(required('Missing lru_crawler_sleep value'));
+      const micros = strtoul32(required('Missing lru_crawler_sleep value')) ?? -1;
       const message = 'LRU crawler sleep must be between 0 and 1 second';
       cache.lru.crawlerSleepUs = within(micros, micros >= 0 && micros <= 1_000_000, message);
       return;
@@ -434,10 +435,10 @@ function extended(pending: Pending, part: string): void {
       cache.lru.warmMaxFactor = factor();
       return;
     case 'temporary_ttl':
-      cache.lru.temporaryTtl = Math.min(INT_MAX, Math.max(0, toInteger(required('Missing temporary_ttl argument'))));
+      cache.lru.temporaryTtl = Math.min(INT_MAX, Math.max(0, atoi(required('Missing temporary_ttl argument'))));
       return;
     case 'idle_timeout':
-      settings.idleTimeoutSeconds = Math.max(0, toInteger(required('Missing numeric argument for idle_timeout')));
+      settings.idleTimeoutSeconds = atoi(required('Missing numeric argument for idle_timeout'));
       return;
     case 'watcher_logbuf_size':
       settings.watcherLogbufBytes = unsigned('could not parse argument to watcher_logbuf_size') * 1024;
@@ -571,7 +572,7 @@ function parseSlabSizes(settings: Settings, text: string): number[] {
   const sizes: number[] = [];
   let last = 0;
   for (const part of text.split('-').filter((word) => word !== '')) {
-    const size = toInteger(part);
+    const size = atoi(part);
     const wrong = (what: string): UsageError => new UsageError(`slab size ${part} ${what}`, EX_USAGE);
     if (!/^\d+$/.test(part) || size < cache.chunkSizeMin || size > cache.slabChunkMax)
       throw wrong('is out of valid range');
@@ -608,26 +609,14 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** As C's atoi. */
-function toInteger(text: string): number {
-  const number = Number.parseInt(text, 10);
-  return Number.isNaN(number) ? 0 : number;
-}
-
-/** As C's atof. */
-function toFloat(text: string): number {
-  const number = Number.parseFloat(text);
-  return Number.isNaN(number) ? 0 : number;
-}
-
 function portNumber(text: string): number {
-  const port = toInteger(text);
+  const port = atoi(text);
   if (port < -1 || port > 65535) throw new UsageError(`ERROR: Invalid port number ${port}.`, EX_USAGE);
   return port;
 }
 
 function atLeastOne(text: string, message: string): number {
-  const number = toInteger(text);
+  const number = atoi(text);
   if (number <= 0) throw new UsageError(message, 1);
   return number;
 }
@@ -635,5 +624,5 @@ function atLeastOne(text: string, message: string): number {
 /** -I: a number with k or m behind it. */
 function toSize(text: string): number {
   const unit = text.at(-1)?.toLowerCase();
-  return toInteger(text) * (unit === 'k' ? 1024 : unit === 'm' ? PAGE_BYTES : 1);
+  return atoi(text) * (unit === 'k' ? 1024 : unit === 'm' ? PAGE_BYTES : 1);
 }

@@ -252,7 +252,7 @@ function general(cache: Cache, settings: Settings): Stat[] {
     ['store_no_memory', threads(T_STORE_NO_MEMORY)],
     ['auth_cmds', threads(T_AUTH_CMDS)],
     ['auth_errors', threads(T_AUTH_ERRORS)],
-    ...only(settings.idleTimeoutSeconds > 0, [['idle_kicks', threads(T_IDLE_KICKS)]]),
+    ...only(settings.idleTimeoutSeconds !== 0, [['idle_kicks', threads(T_IDLE_KICKS)]]),
     ['bytes_read', threads(T_BYTES_READ)],
     ['bytes_written', threads(T_BYTES_WRITTEN)],
     ['limit_maxbytes', i32[W_PAGES_LIMIT] * PAGE_BYTES],

@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { parseConfigFile } from '../src/config_file.ts';
 import { HELP } from '../src/help.ts';
 import { parseCommandLine, UsageError } from '../src/options.ts';
+import { atof, atoi, strtod, toFixed } from '../src/strtol.ts';
 import { DEBIANS, hasDebians, OURS, runToEnd } from './servers.ts';
 
 function settingsOf(...args: string[]) {
@@ -101,7 +102,6 @@ describe('the command line', () => {
       '-I (item_size_max: 1048576) must be evenly divisible by slab_chunk_max (bytes: 300)',
       64,
     ],
-    [['-a', 'x'], 'Illegal access mask "x"', 64],
   ] as const)('refuses %j', (args, message, exitCode) => {
     expect(complaint(...args)).toEqual({ message, exitCode });
   });
@@ -119,6 +119,65 @@ describe('the command line', () => {
     ['-I 1024 -n 2000 -o slab_chunk_max=1024', 1024],
   ])('has the largest chunk of Debian’s memcached with "%s"', (args, bytes) => {
     expect(settingsOf(...args.split(' ').filter(Boolean)).cache.slabChunkMax).toBe(bytes);
+  });
+
+  it('reads odd numbers as C’s atoi, atof and strtoul do', () => {
+    const { cache, ...settings } = settingsOf(
+      ...['-f', '0x1.8', '-n', '+64', '-b', '-1', '-R', '4294967297', '-c', ' 4294967373x', '-a', '9', '-t', '2x'],
+      '-o',
+      'hot_max_factor=inf,warm_max_factor=0x1p1,idle_timeout=4294967301,slab_automove=4294967297,hot_lru_pct=4294967306,' +
+        'slab_automove_window=4294967301,tail_repair_time=4294967306,lru_crawler_sleep=4294967301,' +
+        'lru_crawler_tocrawl=5000000000,temporary_ttl=4294967301,slab_automove_ratio=.5e0',
+    );
+    expect([cache.growthFactor, cache.chunkSizeMin, cache.lru, cache.slabs]).toMatchObject([
+      1.5,
+      64,
+      {
+        hotMaxFactor: Number.POSITIVE_INFINITY,
+        warmMaxFactor: 2,
+        hotPct: 10,
+        tailRepairTime: 10,
+        crawlerSleepUs: 5,
+        crawlerToCrawl: 705_032_704,
+        temporaryTtl: 5,
+      },
+      { automove: 1, automoveWindow: 5, automoveRatio: 0.5 },
+    ]);
+    expect(settings).toMatchObject({
+      backlog: -1,
+      requestsPerEvent: 1,
+      maxConns: 77,
+      socketMode: 0,
+      threads: 2,
+      idleTimeoutSeconds: 5,
+    });
+    expect(complaint('-o', 'lru_crawler_sleep=-1').message).toBe('LRU crawler sleep must be between 0 and 1 second');
+    expect([atoi('99999999999999999999'), atoi('-99999999999999999999'), atoi(' -2147483649'), atoi('x')]).toEqual([
+      -1, 0, 2_147_483_647, 0,
+    ]);
+    expect([atof('0x'), atof('nano'), atof('-inf'), atof('1e'), atof('x'), atof('1e400')]).toEqual([
+      0,
+      Number.NaN,
+      Number.NEGATIVE_INFINITY,
+      1,
+      0,
+      Number.POSITIVE_INFINITY,
+    ]);
+    expect(['1e400', '1e-400', '0x', '1e', '5\tx', '0e-400', '0x0p9'].map(strtod)).toEqual([
+      undefined,
+      undefined,
+      undefined,
+      undefined,
+      5,
+      0,
+      0,
+    ]);
+    expect([toFixed(Number.NaN, 2), toFixed(-1 / 0, 2), toFixed(1e22, 2), toFixed(-0.5, 3)]).toEqual([
+      'nan',
+      '-inf',
+      '10000000000000000000000.00',
+      '-0.500',
+    ]);
   });
 
   it('reads every word of -o', () => {
