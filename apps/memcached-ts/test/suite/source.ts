@@ -73,12 +73,10 @@ function machinesEntries(): { name: string; text: string }[] {
   );
 }
 
-/** Has apt unpack the source package into `to`, which must not exist. */
-function fetch(to: string): void {
+/** Has apt unpack the source package into `to`, which must not exist, by way of `folder`. */
+function fetch(to: string, folder: string): void {
   const { stanzas, lines } = sourceEntries(machinesEntries());
   if (stanzas.length + lines.length === 0) throw new Unavailable('the sources of apt name no archive of Debian’s');
-  const folder = `${to}.apt`;
-  rmSync(folder, { recursive: true, force: true });
   for (const name of ['parts', 'state/lists/partial', 'cache/archives/partial', 'unpacked']) {
     mkdirSync(join(folder, name), { recursive: true });
   }
@@ -104,7 +102,6 @@ function fetch(to: string): void {
   // The suite starts every server through it.
   need('no compiler', 'cc', ['-O2', '-o', 'timedrun', 'timedrun.c'], source);
   renameSync(source, to);
-  rmSync(folder, { recursive: true });
 }
 
 /** The folder of memcached's sources, its test suite in `t/`; fetched once. Throws Unavailable. */
@@ -114,7 +111,12 @@ export function suiteSource(): string {
   need('no Perl with Test::More', 'perl', ['-MTest::More', '-e', '1']);
   if (existsSync(folder)) return folder;
   const own = `${folder}.${process.pid}`;
-  fetch(own);
+  const scratch = `${own}.apt`;
+  try {
+    fetch(own, scratch);
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
   try {
     renameSync(own, folder);
   } catch {
