@@ -168,13 +168,12 @@ describe.skipIf(!hasDebians)(`-e beside Debian’s memcached (skipped without it
       for (const options of [
         [],
         ['-m', '65'],
-        ['-m', '64', '-f', '1.3'],
-        ['-o', 'slab_sizes=100-5000'],
+        ['-m', '65', '-f', '1.3'],
+        ['-o', 'slab_sizes=104-5000'],
         ['-n', '40'],
-        ['-n', '48', '-I', '2m'],
-        ['-C'],
         [],
-        [],
+        ['-I', '2m'],
+        ['-I', '2m', '-C'],
       ]) {
         said[command].push(words(await wordsOf(command, ['-e', file, ...options])));
       }
@@ -183,7 +182,6 @@ describe.skipIf(!hasDebians)(`-e beside Debian’s memcached (skipped without it
       '[restart] no metadata save file, starting with a clean cache\nGracefully stopping\n',
     );
     expect(said[DEBIANS]![1]).toContain('setting for [maxbytes] [old value: 67108864]');
-    expect(said[DEBIANS]!.at(-1)).toBe('Gracefully stopping\n');
     expect(said[OURS]).toEqual(said[DEBIANS]);
   });
 });

@@ -53,9 +53,12 @@ export async function start(
   let errors = '';
   child.stderr!.setEncoding('utf8').on('data', (text: string) => (errors += text));
   const exited = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  const closed = new Promise((resolve) => child.once('close', resolve));
   while (!existsSync(portFile)) {
-    if (child.exitCode !== null)
-      throw new Error(`${command} ${args.join(' ')} ended with ${child.exitCode}: ${errors}`);
+    if (child.exitCode !== null || child.signalCode !== null) {
+      await closed;
+      throw new Error(`${command} ${args.join(' ')} ended with ${child.exitCode ?? child.signalCode}: ${errors}`);
+    }
     await sleep(10);
   }
   const ports = readFileSync(portFile, 'utf8');
