@@ -1,7 +1,7 @@
 /**
  * The sweep: every directive, in every place, with every count and kind of argument, said to `nginx -t` of Debian and to ours.
  *
- * All of stderr must be the same, and the exit code. Some cases of each directive run here (`SWEEP=all` for all of them, about 45,000 and
+ * All of stderr must be the same, and the exit code. Some cases of each directive run here (`SWEEP=all` for all of them, about 25,000 and
  * half an hour; `SWEEP_SEED=n` for others). Differences that are meant stand in a table, each with its reason.
  */
 

@@ -7,8 +7,8 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { VALUE, Zone, zoneKey } from '../../src/shared/zone.ts';
 import { get as ask, open, receiveUntil } from '../support/client.ts';
-import { compareWithNginx, get } from '../support/oracle.ts';
-import { conf, IO_MODES, startLite } from '../support/server.ts';
+import { compareWithNginx, get, oracleAvailable, oracleVersion } from '../support/oracle.ts';
+import { conf, IO_MODES, type Running, startDebian, startLite } from '../support/server.ts';
 
 const FILES = {
   'html/a.txt': 'a\n',
@@ -59,6 +59,63 @@ describe.each(IO_MODES)('--io %s', (io) => {
     await server.stop();
     rmSync(server.dir, { recursive: true, force: true });
   });
+
+  test.skipIf(!oracleAvailable)(
+    `limit_req with a delay: who passes, waits and is turned away, as with ${oracleVersion}`,
+    async () => {
+      // A request in half a minute, so that no machine is too slow for the counts.
+      const http = `limit_req_zone $host zone=slow:1m rate=2r/m; limit_req_zone $host zone=dry:1m rate=2r/m; limit_req_zone $host zone=quick:1m rate=50r/s;
+      server { listen 127.0.0.1:%PORT%; root html;
+      location /slow/ { alias html/; limit_req zone=slow burst=4 delay=2; limit_req_log_level warn; add_header X-S $limit_req_status always; }
+      location /dry/ { alias html/; limit_req zone=dry burst=1; limit_req_dry_run on; add_header X-S $limit_req_status; }
+      location /quick/ { alias html/; limit_req zone=quick burst=9; } }`;
+      const transcript = async (server: Running): Promise<unknown> => {
+        const sockets = Array.from({ length: 7 }, () => open(server.port));
+        const answers: string[] = [];
+        for (const socket of sockets) {
+          void receiveUntil(socket, (text) => text.includes('\r\n\r\n')).then(
+            (text) => answers.push(text),
+            () => {},
+          );
+          socket.write(get('/slow/a.txt'));
+        }
+        while (answers.length < 5) await sleep(20);
+        const log = await server.logged('error.log', /(?:(?:delaying|limiting) request[\s\S]*){4}/);
+        for (const socket of sockets) socket.destroy();
+        const dry: (string | undefined)[] = [];
+        for (let i = 0; i < 4; i++) dry.push((await ask(server.port, '/dry/a.txt')).header('X-S'));
+        // A client that ends its side while its request waits is given up by nginx.
+        const kept = open(server.port);
+        const quick = receiveUntil(kept, (text) => text.split('HTTP/1.1 200').length === 6 && text.endsWith('a\n'));
+        kept.write(get('/quick/a.txt').repeat(5));
+        await quick;
+        kept.destroy();
+        return {
+          answers: answers.map((each) => [each.slice(9, 12), /X-S: (\w+)/.exec(each)?.[1]]).sort(),
+          lines: log
+            .match(
+              /\[\w+\] (?=\S+ \*\d+ (?:delay|limit)ing)|(?:delaying request|limiting requests), excess|by zone "\w+"/g,
+            )
+            ?.sort(),
+          dry,
+        };
+      };
+      const servers = await Promise.all([
+        startDebian(conf(http), { files: FILES }),
+        startLite(conf(http), { io, files: FILES }),
+      ]);
+      const [theirs, ours] = await Promise.all(servers.map(transcript));
+      expect(ours).toEqual(theirs);
+      expect(ours).toMatchObject({
+        answers: [...Array(3).fill(['200', 'PASSED']), ...Array(2).fill(['503', 'REJECTED'])],
+        dry: ['PASSED', 'DELAYED_DRY_RUN', 'REJECTED_DRY_RUN', 'REJECTED_DRY_RUN'],
+      });
+      for (const server of servers) {
+        await server.stop();
+        rmSync(server.dir, { recursive: true, force: true });
+      }
+    },
+  );
 
   test('limit_conn counts answers under way, and forgets them when they end', async () => {
     const http = `limit_conn_zone $server_name zone=c:1m; server { listen 127.0.0.1:%PORT%; server_name s; root html; limit_conn c 2; }`;
