@@ -22,8 +22,8 @@ const THREADS = 4;
 const SECONDS_MAX = 600;
 /** Most of them sleep most of their time. */
 const LANES = 2 * availableParallelism();
-/** Files that give a server two seconds, or listen on ports of fixed numbers: at the end, one by one. */
-const ALONE = new Set(['issue_50.t', 'issue_67.t']);
+/** Files that give a server two or five seconds, or listen on ports of fixed numbers: at the end, one by one. */
+const ALONE = new Set(['binary.t', 'issue_50.t', 'issue_67.t', 'malicious-commands.t', 'quit.t']);
 
 const { values, positionals } = parseArgs({
   options: { io: { type: 'string', multiple: true } },
