@@ -12,6 +12,7 @@ import type {
   LocationKind,
   LocConf,
   LogFormat,
+  Referers,
   RewriteOp,
   ServerName,
   SrvConf,
@@ -125,6 +126,8 @@ export class Builder {
   readonly usedZones: string[] = [];
   /** Names that `set` gives values to. */
   readonly setVariables = new Set<string>();
+  /** Referers that the names of a server are among. */
+  readonly refererServers = new Map<Referers, ServerDecl>();
   /** nginx finds these when it sorts the locations, so the first one is reported after the whole file was read. */
   duplicateLocation: string | null = null;
   /** Variables that templates use, checked when the file is complete. */

@@ -119,7 +119,6 @@ export type IfCondition =
 export interface Referers {
   none: boolean;
   blocked: boolean;
-  serverNames: boolean;
   names: { name: string; uri: string }[];
   regexes: RegExp[];
 }

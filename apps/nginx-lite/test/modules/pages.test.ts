@@ -123,6 +123,7 @@ compareWithNginx(
       name: 'referers and secure links',
       http: `server { listen 127.0.0.1:%PORT%; server_name self; root html;
       location /r/ { valid_referers none blocked example.com *.example.org mail.* path.com/ok .dot.se ~^rx\\d\\.; return 200 "[$invalid_referer]\\n"; }
+      location /late/ { valid_referers none; valid_referers server_names; return 200 "[$invalid_referer]\\n"; }
       location /s/ { valid_referers server_names; if ($invalid_referer) { return 403; } return 200 "fine\\n"; }
       location /n/ { return 200 "[$invalid_referer]\\n"; }
       location /link/ { secure_link $arg_md5,$arg_e; secure_link_md5 "secret$uri$arg_e"; return 200 "[$secure_link][$secure_link_expires]\\n"; }
@@ -135,7 +136,7 @@ compareWithNginx(
     }`,
       requests: [
         ...REFERERS.flatMap((value) =>
-          ['/r/', '/s/', '/n/'].map((path) => (value === '' ? get(path) : get(path, `Referer: ${value}`))),
+          ['/r/', '/s/', '/n/', '/late/'].map((path) => (value === '' ? get(path) : get(path, `Referer: ${value}`))),
         ),
         ...[2_000_000_000, 1_000_000_000, 0].map((e) =>
           get(`/link/x?md5=${md5(`secret/link/x${e}`, 'base64url')}&e=${e}`),

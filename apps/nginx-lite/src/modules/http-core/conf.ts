@@ -28,6 +28,7 @@ import {
 } from '../../conf/setters.ts';
 import { parseNumber, parseTimeMs, parseTimeSec } from '../../conf/units.ts';
 import { namesOf } from '../../conf/variables.ts';
+import { addServerNames } from '../referer/module.ts';
 import { parseListen } from './listen.ts';
 
 const { Main, Http, Server, Location } = Context;
@@ -155,6 +156,7 @@ function setHttp(cf: ConfContext): string | undefined {
   cf.builder.main.http = level;
   cf.block(level);
   for (const server of cf.builder.servers) checkBuffers(cf, server.level);
+  addServerNames(cf);
   return undefined;
 }
 

@@ -3,13 +3,11 @@
 import type { ServerDecl } from '../../conf/builder.ts';
 import { Args, Context, type Directive } from '../../conf/directives.ts';
 import { HostnameKeys } from '../../conf/hostname-keys.ts';
-import type { LocConf } from '../../conf/model.ts';
+import type { LocConf, Referers } from '../../conf/model.ts';
 import type { ConfContext } from '../../conf/parser.ts';
 import { accept, number } from '../../conf/setters.ts';
 import { HeaderId } from '../../http/headers.ts';
 import type { Request } from '../../http/request.ts';
-
-type Referers = NonNullable<LocConf['referers']>;
 
 export const REFERER_DEFAULTS: Pick<LocConf, 'referers'> = { referers: null };
 
@@ -17,7 +15,6 @@ function setReferers(cf: ConfContext, args: string[]): undefined {
   const referers = (cf.level.loc.referers ??= {
     none: false,
     blocked: false,
-    serverNames: false,
     names: [],
     regexes: [],
   });
@@ -25,7 +22,7 @@ function setReferers(cf: ConfContext, args: string[]): undefined {
     if (word === '') cf.fail(`invalid referer "${word}"`);
     if (word === 'none') referers.none = true;
     else if (word === 'blocked') referers.blocked = true;
-    else if (word === 'server_names') referers.serverNames = true;
+    else if (word === 'server_names') cf.builder.refererServers.set(referers, cf.level.server as ServerDecl);
     else if (word.startsWith('~')) {
       if (word.length === 1) cf.fail(`empty regex in "${word}"`);
       referers.regexes.push(cf.builder.pattern(cf, word.slice(1), true));
@@ -34,10 +31,16 @@ function setReferers(cf: ConfContext, args: string[]): undefined {
       addName(cf, referers, slash < 0 ? word : word.slice(0, slash), slash < 0 ? '' : word.slice(slash));
     }
   }
-  if (!referers.serverNames) return;
-  for (const { name, regex } of (cf.level.server as ServerDecl).names) {
-    if (regex !== null) referers.regexes.push(regex);
-    else if (name !== '') addName(cf, referers, name, '');
+}
+
+/** `server_names`, when the file was read: a server may be named behind the directive. One without a name has the empty one. */
+export function addServerNames(cf: ConfContext): void {
+  for (const [referers, { names }] of cf.builder.refererServers) {
+    if (names.length === 0) addName(cf, referers, '', '');
+    for (const { name, regex } of names) {
+      if (regex !== null) referers.regexes.push(regex);
+      else addName(cf, referers, name, '');
+    }
   }
 }
 
