@@ -253,11 +253,9 @@ async function warmUp(client: Client, live: Live, experiment: Experiment, option
   const chosen = experiment.warmUp === 'each' ? workloads : [workloads[Math.floor(workloads.length / 2)]!];
   const first = { ...options, seconds: options.firstWarmupSeconds, warmupSeconds: 0 };
   try {
-    live.warm = true;
-    for (const workload of chosen) {
-      const report = await load(client, live, workload, first);
-      live.warm &&= report.errors === 0;
-    }
+    let errors = 0;
+    for (const workload of chosen) errors += (await load(client, live, workload, first)).errors;
+    live.warm = errors === 0;
   } catch (error) {
     if (checkAlive(live)) {
       live.record.status = 'failed';

@@ -88,6 +88,7 @@ describe('runExperiment', () => {
       },
       { ...OPTIONS, rounds: 1, clientCpu: 1 },
     );
+    expect(result.servers.map((server) => server.reason || server.status)).toEqual(['measured']);
     const [sample] = result.samples;
     expect(sample!.errorTexts).toEqual([]);
     expect(sample!.transactions).toBeGreaterThan(0);
