@@ -12,9 +12,7 @@ import { readTap, runTap, workFolder } from './suite/tap.ts';
 const QUICK = [
   'ascii-auth.t',
   'binary-get.t',
-  'binary-sasl.t',
   'bogus-commands.t',
-  'cas.t',
   'dash-M.t',
   'evictions.t',
   'flags.t',
