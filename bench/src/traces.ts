@@ -9,6 +9,7 @@
  * list shows every part once. Not its job: requests (loadgen/http.ts), files on disk (experiments/nginx).
  */
 
+import { shuffle } from 'simple-statistics';
 import { Random } from './loadgen/random.ts';
 
 export interface Trace {
@@ -62,15 +63,10 @@ function rounded(values: Float64Array): Int32Array {
   });
 }
 
+/** In an order that is the same in every run. */
 function shuffled(values: Int32Array): Int32Array {
   const random = new Random(SEED);
-  for (let i = values.length - 1; i > 0; i--) {
-    const j = random.below(i + 1);
-    const value = values[i]!;
-    values[i] = values[j]!;
-    values[j] = value;
-  }
-  return values;
+  return Int32Array.from(shuffle(Array.from(values), () => random.next() / 2 ** 32));
 }
 
 /** Sizes between two bounds; `density`: how likely, by the logarithm of the size. */

@@ -35,6 +35,7 @@ import { SUB_FILTER_DEFAULTS } from '../modules/sub-filter/module.ts';
 import { DIRECTIVE_TABLE } from '../modules/table.ts';
 import { TRY_FILES_DEFAULTS } from '../modules/try-files/conf.ts';
 import { USERID_DEFAULTS } from '../modules/userid/module.ts';
+import { isWildcard } from '../net/address.ts';
 import { Builder, type Level, type ListenDecl, type LocationDecl, type ServerDecl } from './builder.ts';
 import { Context } from './directives.ts';
 import { ConfError } from './errors.ts';
@@ -340,19 +341,15 @@ function ordered(listens: Listen[]): Listen[] {
     if (known === undefined) ports.set(port, [listen]);
     else known.push(listen);
   }
-  const rank = (listen: Listen): number => (isWildcard(listen) ? 2 : listen.bind ? 0 : 1);
+  const rank = (listen: Listen): number => (isWildcard(listen.host) ? 2 : listen.bind ? 0 : 1);
   const all: Listen[] = [];
   for (const port of ports.values()) {
     port.sort((a, b) => rank(a) - rank(b));
     const last = all.push(...port) - 1;
-    if (!isWildcard(all[last] as Listen)) continue;
+    if (!isWildcard((all[last] as Listen).host)) continue;
     for (const listen of port) if (rank(listen) === 1) listen.within = last;
   }
   return all;
-}
-
-function isWildcard({ host }: Listen): boolean {
-  return host === '0.0.0.0' || host === '::';
 }
 
 /** Names that several servers of an address have. Where only one server is there, nobody looks at its names. */

@@ -13,6 +13,7 @@ import type { LogLevelName } from '../conf/errors.ts';
 import { strerror } from '../log/errno.ts';
 import { printable } from '../log/error-log.ts';
 import { type Recoder, recoderMaker } from '../modules/charset/recode.ts';
+import { isWildcard } from '../net/address.ts';
 import { Zone } from '../shared/zone.ts';
 import { beginBody, dropBody } from './body.ts';
 import { bodyEnded, bodyTimedOut, readMore } from './body-reader.ts';
@@ -158,8 +159,7 @@ export class Engine implements Sink {
   }
 
   private isWildcard(listen: number): boolean {
-    const host = this.options.boundTo[listen]?.host;
-    return host === '0.0.0.0' || host === '::';
+    return isWildcard(this.options.boundTo[listen]?.host ?? '');
   }
 
   /**

@@ -317,18 +317,22 @@ function trailerLines(r: Request): string {
 
 /** The compressed body is there: sent, and kept for the next who asks the same. */
 function sendPacked(r: Request, before: string, after: string, packed: Uint8Array, reusable: boolean): void {
-  const engine = r.connection.engine;
+  const { sender } = r.connection.engine;
   const body = r.chunkedOut ? Buffer.concat([chunkOf(packed), LAST_CHUNK]) : packed;
-  const header = before + engine.dateText + after;
-  const { file } = r;
-  const once = (): void => {
-    r.file = null;
-    engine.sender.emit(r, header, body, true);
-  };
-  if (!reusable || header.length + body.length > CHANGED_MAX) {
-    once();
+  const prepared = reusable ? preparePacked(r, before, after, body) : null;
+  if (prepared !== null) {
+    sender.emitPrepared(r, prepared);
     return;
   }
+  r.file = null;
+  sender.emit(r, before + r.connection.engine.dateText + after, body, true);
+}
+
+/** The same as an answer that can be sent again; null where it is too long, or there is no room for it. */
+function preparePacked(r: Request, before: string, after: string, body: Uint8Array): Prepared | null {
+  const { engine } = r.connection;
+  const header = before + engine.dateText + after;
+  if (header.length + body.length > CHANGED_MAX) return null;
   const bytes = new Uint8Array(header.length + body.length);
   writeLatin1(bytes, header, 0);
   bytes.set(body, header.length);
@@ -336,8 +340,7 @@ function sendPacked(r: Request, before: string, after: string, packed: Uint8Arra
   prepared.dateTick = engine.tick;
   prepared.gzipIn = r.gzipIn;
   prepared.gzipOut = r.gzipOut;
-  if (file === null || engine.files.keepAnswer(file, before + after, prepared)) engine.sender.emitPrepared(r, prepared);
-  else once();
+  return r.file === null || engine.files.keepAnswer(r.file, before + after, prepared) ? prepared : null;
 }
 
 const LAST_CHUNK = latin1Bytes('0\r\n\r\n');

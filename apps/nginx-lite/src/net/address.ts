@@ -58,6 +58,11 @@ export interface Network {
 /** The last address is how nginx says "none". */
 export const NONE = '255.255.255.255';
 
+/** Whether a socket that is bound to it takes what comes to any address. */
+export function isWildcard(host: string): boolean {
+  return host === '0.0.0.0' || host === '::';
+}
+
 /** `a.b.c.d`, `a.b.c.d/24`, `v6/prefix`; null when it is neither. */
 export function parseNetwork(text: string): Network | null {
   const slash = text.indexOf('/');
