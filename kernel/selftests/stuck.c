@@ -75,7 +75,9 @@ int main(void)
 	struct uffdio_api api = { .api = UFFD_API };
 	struct uffdio_register region = { .range.len = 4096, .mode = UFFDIO_REGISTER_MODE_MISSING };
 	struct uffdio_zeropage zero = { .range.len = 4096 };
-	int faults = syscall(SYS_userfaultfd, O_CLOEXEC), i;
+	/* Whoever may block on it cannot poll it: POLLERR, at once. */
+	int faults = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK), i;
+	struct pollfd fault = { .fd = faults, .events = POLLIN };
 	pid_t first, second;
 	pthread_t thread;
 	uint16_t port;
@@ -91,7 +93,7 @@ int main(void)
 	other = listen_on(&port);
 	MUST(pthread_create(&thread, NULL, hold, NULL) == 0);
 	/* Readable: somebody waits for the page. */
-	MUST(poll(&(struct pollfd){ .fd = faults, .events = POLLIN }, 1, 60000) == 1);
+	MUST(poll(&fault, 1, 60000) == 1 && fault.revents == POLLIN);
 
 	first = start(held);
 	for (i = 0; i < 6000 && state_of(first) != 'D'; i++)
