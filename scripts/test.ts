@@ -1,12 +1,13 @@
 /**
  * Every check of the repository: types, lint, then the test suites of all packages, two side by side where there are two
- * processors (no test depends on time, and most of them wait). The last line sums the suites up: `N passed, N failed, N skipped`.
- * Exit status 1 when anything failed.
+ * processors (no test depends on time, and most of them wait), then the kernel module's. The last lines say what failed, and sum
+ * the suites up: `N passed, N failed, N skipped`. Exit status 1 when anything failed.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { kernelSuites } from './kernel-suites.ts';
 
 const root = join(import.meta.dirname, '..');
 const packages = [
@@ -28,6 +29,7 @@ interface Report {
   numPendingTests: number;
   numTodoTests: number;
   success: boolean;
+  testResults: { assertionResults: { status: string; fullName: string; failureMessages: string[] }[] }[];
 }
 
 const result = (name: string): string => join(root, name, 'test-results/vitest.json');
@@ -38,49 +40,10 @@ const checked = turbo('typecheck', 'typecheck:root', 'lint', 'lint:root', '--con
 const lanes = Math.min(2, availableParallelism());
 const tested = turbo('test', '--continue', `--concurrency=${lanes}`, '--output-logs=new-only');
 
-/** What the debug kernel needs at most; on a machine that does nothing else it is 3 minutes. */
-const DEBUG_SECONDS = 900;
-
-interface Sum {
-  passed: number;
-  failed: number;
-  skipped: number;
-}
-
-/** Runs a script whose output is TAP, and counts it. Exit status 77: one skip, with the reason on stderr. */
-function tap(kind: string, script: string, args: string[], environment: Record<string, string>): Sum {
-  const env = { ...process.env, ...environment };
-  const run = spawnSync('sh', [join(root, 'kernel/testbed', script), ...args], { encoding: 'utf8', env });
-  const lines = run.stdout.split('\n');
-  const ok = lines.filter((line) => /^ok\b/.test(line)).length;
-  const notOk = lines.filter((line) => /^not ok\b/.test(line)).length;
-  const skips = lines.filter((line) => /^1\.\.0 # SKIP/.test(line));
-  if (run.status === 77) skips.push(run.stderr.trim());
-  else if (run.status !== 0) process.stderr.write(`${run.stdout}${run.stderr}`);
-  const other = run.status !== 0 && run.status !== 77 && notOk === 0 ? 1 : 0;
-  console.log(`kernel (${kind}): ${ok} passed, ${notOk + other} failed, ${skips.length} skipped`);
-  for (const reason of skips) console.log(`kernel (${kind}): ${reason}`);
-  return { passed: ok, failed: notOk + other, skipped: skips.length };
-}
-
-/**
- * The kernel module: its self-tests in a QEMU guest on Debian's kernel, and on the debug kernel where one was built; the way of
- * DKMS where that is installed; whether it builds against later headers.
- */
-function kernelModule(): Sum[] {
-  const sums = [tap('stock', 'run.sh', ['kselftest'], {})];
-  const debug = spawnSync('sh', [join(root, 'kernel/testbed/debug-kernel.sh'), '--check'], { encoding: 'utf8' });
-  if (debug.status === 0) {
-    const environment = { MEGAPIPE_GUEST_KERNEL: 'debug', MEGAPIPE_GUEST_SECONDS: String(DEBUG_SECONDS) };
-    sums.push(tap('debug', 'run.sh', ['kselftest'], environment));
-  } else console.log(`kernel (debug): not run: ${debug.stderr.trim().replace('testbed: skipped: ', '')}`);
-  sums.push(tap('dkms', 'dkms.sh', [], {}), tap('later headers', 'later.sh', [], {}));
-  return sums;
-}
-
 let passed = 0;
 let failed = 0;
 let skipped = 0;
+const failures: string[] = [];
 console.log();
 for (const name of packages) {
   if (!existsSync(result(name))) {
@@ -97,12 +60,17 @@ for (const name of packages) {
     failed++;
     console.log(`${name}: an error outside of any test`);
   }
+  for (const { assertionResults } of report.testResults)
+    for (const { status, fullName, failureMessages } of assertionResults)
+      if (status === 'failed') failures.push(`${name}: ${fullName}: ${failureMessages[0]?.split('\n')[0] ?? ''}`);
   console.log(`${name}: ${report.numPassedTests} passed, ${report.numFailedTests} failed, ${skips} skipped`);
 }
-for (const sum of kernelModule()) {
+for (const sum of await kernelSuites()) {
   passed += sum.passed;
-  failed += sum.failed;
+  failed += sum.failures.length;
   skipped += sum.skipped;
+  for (const failure of sum.failures) failures.push(`kernel (${sum.kind}): ${failure}`);
+  console.log(`kernel (${sum.kind}): ${sum.passed} passed, ${sum.failures.length} failed, ${sum.skipped} skipped`);
 }
 if (!checked) {
   failed++;
@@ -112,5 +80,6 @@ if (!tested && failed === 0) {
   failed++;
   console.log('a build or test task failed (see above)');
 }
+for (const failure of failures) console.log(`failed: ${failure}`);
 console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`);
 process.exitCode = failed > 0 ? 1 : 0;
