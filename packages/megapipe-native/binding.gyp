@@ -10,6 +10,7 @@
         "csrc/epoll.c",
         "csrc/socket.c",
         "csrc/process.c",
+        "csrc/file.c",
         "csrc/loop.c"
       ],
       "defines": ["NAPI_VERSION=9", "_GNU_SOURCE"],

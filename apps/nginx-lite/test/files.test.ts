@@ -8,6 +8,7 @@ import {
   readlinkSync,
   renameSync,
   rmSync,
+  symlinkSync,
   truncateSync,
   unlinkSync,
   writeFileSync,
@@ -157,8 +158,25 @@ describe.each(IO_MODES)('--io %s', (io) => {
     const received = await text;
     expect(received).toContain('Content-Length: 40000000');
     expect(received.length).toBeLessThan(40_000_000);
-    expect(await server.logged('error.log', 'was truncated while it was sent')).toContain('[alert]');
+    const said = await server.logged('error.log', `sendfile() reported that "${path}" was truncated at `);
+    expect(said).toMatch(/\[alert\] .* was truncated at \d+ while sending response to client, client: /);
     appendFileSync(path, 'x');
+  });
+
+  test('a file that cannot be read breaks the connection, with nginx’s words', async () => {
+    // The system tells of 4096 bytes, and refuses to give them.
+    const path = '/sys/class/net/lo/speed';
+    symlinkSync(path, join(server.dir, 'html/unreadable.bin'));
+    for (const _ of [1, 2]) {
+      const socket = open(server.port);
+      const text = collect(socket);
+      socket.write('GET /unreadable.bin HTTP/1.1\r\nHost: x\r\n\r\n');
+      expect((await text).split('\r\n\r\n')[1]).toBe('');
+    }
+    const said = await server.logged('error.log', 'pread() "');
+    expect(said).toMatch(
+      /\[crit\] .* pread\(\) ".*unreadable.bin" failed \(22: Invalid argument\) while sending response to client, client: /,
+    );
   });
 
   test('clients that leave in the middle of a file leave no descriptor and no memory behind', async () => {
@@ -232,7 +250,7 @@ describe.each(IO_MODES)('--io %s', (io) => {
     const received = await text;
     expect(received).toContain('Transfer-Encoding: chunked');
     expect(received.endsWith('0\r\n\r\n')).toBe(false);
-    await server.logged('error.log', `file "${path}" was truncated while it was sent`);
+    await server.logged('error.log', `sendfile() reported that "${path}" was truncated at `);
     while (openFiles(server.child.pid as number, path) > 0) await sleep(20);
   });
 

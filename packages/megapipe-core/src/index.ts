@@ -17,6 +17,7 @@ export {
 } from './api.ts';
 export { Channel } from './channel.ts';
 export { errnoMessage, errnoName, MegapipeError } from './errors.ts';
+export { FileLoader, type FileState, isDirectory, isRegularFile } from './file-loader.ts';
 export {
   closeDescriptor,
   connectDatagram,

@@ -322,6 +322,8 @@ static napi_value init(napi_env env, napi_value exports) {
       MP_VERB("lockMemory", mp_lock_memory),
       MP_VERB("discardMemory", mp_discard_memory),
       MP_VERB("trimProcess", mp_trim_process),
+      MP_VERB("fileStat", mp_file_stat),
+      MP_VERB("fileLoad", mp_file_load),
       MP_VERB("loopBackendFd", mp_loop_backend_fd),
       MP_VERB("loopAttach", mp_loop_attach),
       MP_VERB("loopDetach", mp_loop_detach),

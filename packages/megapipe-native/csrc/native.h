@@ -157,6 +157,8 @@ VERB(mp_set_rlimit);
 VERB(mp_lock_memory);
 VERB(mp_discard_memory);
 VERB(mp_trim_process);
+VERB(mp_file_stat);
+VERB(mp_file_load);
 VERB(mp_loop_backend_fd);
 VERB(mp_loop_attach);
 VERB(mp_loop_detach);

@@ -126,6 +126,11 @@ export interface Native {
   /** Bytes of code and constants let go of, or -errno. */
   trimProcess(): number;
 
+  /** What `path` (a character is a byte) holds, into `record`: see csrc/file.c for its eight places. 0 or -errno. */
+  fileStat(path: string, record: Float64Array): number;
+  /** The same, with the bytes of a regular file that fits into `body`. */
+  fileLoad(path: string, record: Float64Array, body: Uint8Array): number;
+
   loopBackendFd(): number;
   loopAttach(
     kind: 0 | 1,

@@ -9,7 +9,8 @@
  * Not its job: which file a request means (static handler), streaming (stream.ts).
  */
 
-import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs';
+import { closeSync, constants, openSync, readSync } from 'node:fs';
+import { FileLoader, type FileState, isDirectory, isRegularFile } from '@megapipe/core';
 import { errnoOf } from '../log/errno.ts';
 import { pathOf } from './bytes.ts';
 import { formatDate } from './date.ts';
@@ -81,8 +82,8 @@ export class FileEntry implements Linked<FileEntry> {
   older: FileEntry | null = null;
   newer: FileEntry | null = null;
   usedTick = -1;
-  private mtimeMs = 0;
-  private ctimeMs = 0;
+  private modified = 0;
+  private changed = 0;
   private inode = 0;
 
   constructor(path: string, hash: number) {
@@ -96,25 +97,25 @@ export class FileEntry implements Linked<FileEntry> {
     return false;
   }
 
-  same(stat: Stats): boolean {
+  same(state: FileState): boolean {
     return (
-      this.size === stat.size &&
-      this.mtimeMs === stat.mtimeMs &&
-      this.ctimeMs === stat.ctimeMs &&
-      this.inode === stat.ino &&
+      this.size === state.size &&
+      this.modified === state.modified &&
+      this.changed === state.changed &&
+      this.inode === state.inode &&
       this.errno === 0
     );
   }
 
-  take(stat: Stats): void {
+  take(state: FileState): void {
     this.errno = 0;
-    this.kind = stat.isFile() ? FileKind.File : stat.isDirectory() ? FileKind.Directory : FileKind.Other;
-    this.size = stat.size;
-    this.mode = stat.mode;
-    this.mtimeMs = stat.mtimeMs;
-    this.ctimeMs = stat.ctimeMs;
-    this.inode = stat.ino;
-    this.mtime = Math.floor(stat.mtimeMs / 1000);
+    this.kind = isRegularFile(state) ? FileKind.File : isDirectory(state) ? FileKind.Directory : FileKind.Other;
+    this.size = state.size;
+    this.mode = state.mode;
+    this.modified = state.modified;
+    this.changed = state.changed;
+    this.inode = state.inode;
+    this.mtime = Math.floor(state.modified / 1000);
     this.lastModified = formatDate(this.mtime);
     this.etag = `"${this.mtime.toString(16)}-${this.size.toString(16)}"`;
   }
@@ -142,9 +143,9 @@ export class FileCache {
   private readonly medium = new RecencyList<FileEntry>();
   /** Of `smallBytes`. */
   private smallFree: number;
-  /** Small bodies of files that pass, one at a time, and whose it is. */
-  private readonly passing = new Uint8Array(COPY_MAX);
-  private passingOf: FileEntry | null = null;
+  private readonly loader = new FileLoader(COPY_MAX);
+  /** A file that passes, whose body lies in the loader. */
+  private passing: FileEntry | null = null;
   private tick = 0;
 
   constructor(options: FileCacheOptions = FILE_CACHE_DEFAULTS) {
@@ -180,8 +181,7 @@ export class FileCache {
         if (open && !entry.opened && entry.errno === 0) this.openKnown(entry, tick);
         return entry;
       }
-      const stat = this.stat(path);
-      if (typeof stat !== 'number' && entry.same(stat)) {
+      if (this.loader.stat(path) === 0 && entry.same(this.loader)) {
         entry.checked = tick;
         if (open && !entry.opened) this.openKnown(entry, tick);
         return entry;
@@ -195,11 +195,9 @@ export class FileCache {
     entry.passes = !this.hasPlace(entry);
     if (open) this.open(entry, tick);
     else {
-      const stat = this.stat(path);
-      if (typeof stat === 'number') {
-        entry.errno = stat;
-        entry.failed = 'stat';
-      } else entry.take(stat);
+      entry.errno = this.loader.stat(path);
+      if (entry.errno === 0) entry.take(this.loader);
+      else entry.failed = 'stat';
     }
     if (!entry.passes && (entry.errno === 0 || keepErrors)) this.remember(entry);
     return entry;
@@ -238,14 +236,6 @@ export class FileCache {
     return entry.offset < 0 ? null : this.bytes.subarray(entry.offset, entry.offset + entry.size);
   }
 
-  private stat(path: string): Stats | number {
-    try {
-      return statSync(pathOf(path));
-    } catch (error) {
-      return errnoOf(error);
-    }
-  }
-
   /** Opens a file of which so far only the path was looked at. */
   private openKnown(entry: FileEntry, tick: number): void {
     this.open(entry, tick);
@@ -254,59 +244,52 @@ export class FileCache {
   }
 
   private open(entry: FileEntry, tick: number): void {
-    let fd = -1;
-    try {
-      fd = openSync(pathOf(entry.path), OPEN_FLAGS);
-      const stat = fstatSync(fd);
-      entry.take(stat);
-      entry.checked = tick;
-      entry.opened = true;
-      if (entry.kind === FileKind.File) this.keep(entry, fd);
-    } catch (error) {
-      entry.errno = errnoOf(error);
-      entry.failed = fd < 0 ? 'open' : ((error as NodeJS.ErrnoException).syscall ?? 'fstat');
+    const { loader } = this;
+    // Who passed has its bytes no more, and is read again if it is still to be sent.
+    if (this.passing !== null) this.passing.body = null;
+    this.passing = null;
+    const errno = loader.load(entry.path);
+    if (errno !== 0) {
+      entry.errno = errno;
+      entry.failed = loader.failedCall;
       entry.kind = FileKind.None;
-    } finally {
-      if (fd >= 0) closeSync(fd);
-    }
-  }
-
-  /** Reads the body of a file that is small enough, and keeps it if there is room. */
-  private keep(entry: FileEntry, fd: number): void {
-    const size = entry.size;
-    if (size > KEEP_MAX) return;
-    if (size <= COPY_MAX) {
-      if (entry.passes || !this.makeSmallRoom(entry, size)) {
-        this.pass(entry, fd);
-        return;
-      }
-      const body = new Uint8Array(size);
-      if (!readWhole(fd, body, 0, size)) return;
-      entry.body = body;
-      this.smallFree -= size;
       return;
     }
-    if (entry.passes) return;
+    entry.take(loader);
+    entry.checked = tick;
+    entry.opened = true;
+    const fd = loader.descriptor;
+    if (fd < 0) {
+      if (loader.whole) this.keepSmall(entry);
+      return;
+    }
+    if (entry.size <= KEEP_MAX && !entry.passes) this.keepMedium(entry, fd);
+    closeSync(fd);
+  }
+
+  /** Keeps the body that was loaded if there is room; else it passes. */
+  private keepSmall(entry: FileEntry): void {
+    const body = this.loader.body.subarray(0, entry.size);
+    if (entry.passes || !this.makeSmallRoom(entry, entry.size)) {
+      entry.passes = true;
+      entry.body = body;
+      this.passing = entry;
+      return;
+    }
+    entry.body = body.slice();
+    this.smallFree -= entry.size;
+  }
+
+  private keepMedium(entry: FileEntry, fd: number): void {
+    const { size } = entry;
     let offset = this.extents.take(size);
     while (offset < 0 && this.driveOut(entry, this.medium)) offset = this.extents.take(size);
     if (offset < 0) {
       entry.passes = true;
       return;
     }
-    if (!readWhole(fd, this.bytes, offset, size)) {
-      this.extents.give(offset, size);
-      return;
-    }
-    entry.offset = offset;
-  }
-
-  /** Reads a small body that is not kept. Who passed before has its bytes no more, and is read again if it is still to be sent. */
-  private pass(entry: FileEntry, fd: number): void {
-    entry.passes = true;
-    if (this.passingOf !== null) this.passingOf.body = null;
-    this.passingOf = entry;
-    const body = this.passing.subarray(0, entry.size);
-    if (readWhole(fd, body, 0, entry.size)) entry.body = body;
+    if (readWhole(fd, this.bytes, offset, size)) entry.offset = offset;
+    else this.extents.give(offset, size);
   }
 
   private makeSmallRoom(entry: FileEntry, bytes: number): boolean {
@@ -375,13 +358,17 @@ export class FileCache {
   }
 }
 
-/** True when exactly `size` bytes could be read: a file that changes meanwhile is not kept. */
+/** True when exactly `size` bytes could be read: a file that changes meanwhile is not kept, and of one that cannot be read the sender tells. */
 function readWhole(fd: number, into: Uint8Array, offset: number, size: number): boolean {
-  let done = 0;
-  while (done < size) {
-    const count = readSync(fd, into, offset + done, size - done, done);
-    if (count === 0) return false;
-    done += count;
+  try {
+    let done = 0;
+    while (done < size) {
+      const count = readSync(fd, into, offset + done, size - done, done);
+      if (count === 0) return false;
+      done += count;
+    }
+    return true;
+  } catch {
+    return false;
   }
-  return true;
 }

@@ -8,6 +8,7 @@
  */
 
 import { closeSync } from 'node:fs';
+import { strerror } from '../log/errno.ts';
 import type { EngineChannel } from './engine-options.ts';
 import { Extents } from './extents.ts';
 
@@ -119,9 +120,11 @@ export class FileReader {
     this.wake = wake;
   }
 
-  /** Where in the file reading stands. */
-  get offset(): number {
-    return this.position;
+  /** What nginx says of a failure. */
+  get trouble(): string {
+    return this.failure < 0
+      ? `sendfile() reported that "${this.path}" was truncated at ${this.position}`
+      : `pread() "${this.path}" failed (${strerror(this.failure)})`;
   }
 
   /** Starts reading the next piece, of `most` bytes at most, unless there is one, or nothing left. */

@@ -358,11 +358,8 @@ export class Sender {
   /** The promised length cannot be kept; only a broken connection tells the client. */
   private fileFailed(c: Connection, reader: FileReader): void {
     if (c.request !== null) {
-      const text =
-        reader.failure < 0
-          ? `file "${reader.path}" was truncated while it was sent, at ${reader.offset}`
-          : `read() "${reader.path}" failed (${strerror(reader.failure)})`;
-      this.engine.logError(c.request, 'alert', text);
+      const level = reader.failure < 0 ? 'alert' : 'crit';
+      this.engine.logError(c.request, level, `${reader.trouble} while sending response to client`);
     }
     abort(c);
   }

@@ -7,7 +7,6 @@
  * changes (engine.ts sends those from where they lie).
  */
 
-import { strerror } from '../log/errno.ts';
 import { latin1Bytes } from './bytes.ts';
 import { type FilePieces, FileReader } from './file-pieces.ts';
 
@@ -74,8 +73,7 @@ export class FileStream implements BodyStream {
     if (this.at >= this.size) return END;
     const { pieces, reader } = this;
     const { at, length, space, failure } = reader;
-    if (failure < 0) throw new Error(`file "${reader.path}" was truncated while it was sent, at ${this.at}`);
-    if (failure > 0) throw new Error(`read() "${reader.path}" failed (${strerror(failure)})`);
+    if (failure !== 0) throw new Error(reader.trouble);
     if (length > 0) {
       this.buffer.set(pieces.bytes.subarray(at, at + length));
       reader.taken();

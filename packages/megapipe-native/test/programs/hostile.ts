@@ -58,6 +58,20 @@ const view = fc.constantFrom(
   5,
   null,
 );
+const path = fc.constantFrom(
+  '/',
+  '/dev/null',
+  '/proc/self/maps',
+  process.argv[1],
+  '/nowhere',
+  'a\0b',
+  '/\xff\u1234',
+  'x/'.repeat(4000),
+  '',
+  5,
+  null,
+);
+const record = fc.constantFrom(new Float64Array(8), new Float64Array(7), new Float32Array(16), [], null);
 const drain = fc.constantFrom(() => 0, null, 5, {});
 
 const verbs: Record<Exclude<keyof typeof native, 'abiTable' | 'setAffinity' | 'setRlimit'>, fc.Arbitrary<unknown>[]> = {
@@ -113,6 +127,8 @@ const verbs: Record<Exclude<keyof typeof native, 'abiTable' | 'setAffinity' | 's
   lockMemory: [region, size, size],
   discardMemory: [region, size, size],
   trimProcess: [],
+  fileStat: [path, record],
+  fileLoad: [path, record, view],
   loopBackendFd: [],
   loopAttach: [small, ring, drain, region, size, size, small],
   loopDetach: [small, ring],
@@ -140,6 +156,7 @@ fc.assert(
           (result as number) >= 0
         )
           native.close(result as number);
+        if (name === 'fileLoad' && (args[1] as Float64Array)[7]! >= 0) native.close((args[1] as Float64Array)[7]!);
         if (name === 'dup' && args[1] === 0 && (result as number) >= 0) native.close(result as number);
         if (name === 'socketpair') for (const one of result as number[]) native.close(one);
       } catch (error) {
