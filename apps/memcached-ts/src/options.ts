@@ -122,7 +122,7 @@ export function parseCommandLine(argv: readonly string[], warnings: string[] = [
   if (cache.lru.hotPct + cache.lru.warmPct > 80) {
     throw new UsageError('hot_lru_pct + warm_lru_pct cannot be more than 80% combined', EX_USAGE);
   }
-  if (cache.lru.temporaryTtl >= 0 && !cache.lru.maintainer) {
+  if (cache.lru.temp && !cache.lru.maintainer) {
     throw new UsageError('temporary_ttl requires lru_maintainer to be enabled', EX_USAGE);
   }
   checkProtocols(pending);
@@ -340,7 +340,7 @@ function extended(pending: Pending, part: string): void {
   };
   const factor = (): number => {
     const number = atof(required(`Missing ${name} argument`));
-    return within(number, number > 0, `${name} must be > 0`);
+    return within(number, !(number <= 0), `${name} must be > 0`);
   };
   switch (name) {
     case 'maxconns_fast':
@@ -374,7 +374,7 @@ function extended(pending: Pending, part: string): void {
       return;
     case 'slab_automove_ratio': {
       const ratio = atof(required('Missing slab_automove_ratio argument'));
-      cache.slabs.automoveRatio = within(ratio, ratio > 0 && ratio <= 1, 'slab_automove_ratio must be > 0 and < 1');
+      cache.slabs.automoveRatio = within(ratio, isShare(ratio), 'slab_automove_ratio must be > 0 and < 1');
       return;
     }
     case 'slab_automove_window': {
@@ -386,7 +386,7 @@ function extended(pending: Pending, part: string): void {
     case 'slab_automove_freeratio': {
       const ratio = atof(required('Missing slab_automove_freeratio argument'));
       const message = 'slab_automove_freeratio must be > 0 and < 1';
-      cache.slabs.automoveFreeratio = within(ratio, ratio > 0 && ratio <= 1, message);
+      cache.slabs.automoveFreeratio = within(ratio, isShare(ratio), message);
       return;
     }
     case 'tail_repair_time': {
@@ -435,7 +435,8 @@ function extended(pending: Pending, part: string): void {
       cache.lru.warmMaxFactor = factor();
       return;
     case 'temporary_ttl':
-      cache.lru.temporaryTtl = Math.min(INT_MAX, Math.max(0, atoi(required('Missing temporary_ttl argument'))));
+      cache.lru.temporaryTtl = atoi(required('Missing temporary_ttl argument'));
+      cache.lru.temp = true;
       return;
     case 'idle_timeout':
       settings.idleTimeoutSeconds = atoi(required('Missing numeric argument for idle_timeout'));
@@ -529,6 +530,11 @@ function checkProtocols(pending: Pending): void {
   }
   // Who asks for UDP alone gets TCP on the same port.
   if (pending.udpGiven && settings.udpPort !== 0 && !pending.tcpGiven) settings.port = settings.udpPort;
+}
+
+/** Above 0, up to 1; or no number, which memcached's comparisons let pass. */
+function isShare(ratio: number): boolean {
+  return !(ratio <= 0 || ratio > 1);
 }
 
 /** Header, key and suffix of any item stand in one chunk. */

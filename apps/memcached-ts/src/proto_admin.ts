@@ -39,6 +39,7 @@ import {
   W_SLAB_AUTOMOVE,
   W_SLAB_AUTOMOVE_WINDOW,
   W_SLAB_REASSIGN,
+  W_TEMP_LRU,
   W_TEMPORARY_TTL,
   W_TIME,
   W_VERBOSITY,
@@ -172,8 +173,8 @@ export class ProtoAdmin {
     if (subcommand === 'temp_ttl') {
       const seconds = strtol32(value);
       if (seconds === undefined) return ERROR;
+      i32[W_TEMP_LRU] = seconds < 0 ? 0 : 1;
       if (seconds >= 0) i32[W_TEMPORARY_TTL] = seconds;
-      else if (i32[W_TEMPORARY_TTL] >= 0) i32[W_TEMPORARY_TTL] = ~i32[W_TEMPORARY_TTL];
       return OK;
     }
     return ERROR;

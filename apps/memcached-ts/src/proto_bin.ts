@@ -570,7 +570,8 @@ export class ProtoBin extends Protocol {
     const ref = items.alloc(bytes, keyStart, keyEnd, flags, exptime, length + 2);
     if (this.i32[W_DETAIL] !== 0) this.host.prefixes.count(bytes, keyStart, keyEnd, PREFIX_SET);
     if (ref === 0) {
-      const tooLarge = this.countRefused(bytes, keyStart, keyEnd, mode);
+      // As in memcached, which counts refusals of the text protocol alone.
+      const tooLarge = this.refused(bytes, keyStart, keyEnd, mode);
       if (command === SET) items.remove(bytes, keyStart, keyEnd, hash);
       this.error(conn, at, tooLarge ? TOO_LARGE : NO_MEMORY);
       return this.drop(conn, length, keyEnd);
@@ -688,11 +689,11 @@ export class ProtoBin extends Protocol {
   }
 
   private flush(conn: Conn, bytes: Buffer, at: number): void {
-    this.f64[this.stats + T_FLUSH_CMDS] += 1;
     if (!this.host.flushEnabled) {
       this.error(conn, at, AUTH_ERROR);
       return;
     }
+    this.f64[this.stats + T_FLUSH_CMDS] += 1;
     this.items.flushAll(this.extrasLength === 4 ? this.read32(bytes, this.extras) : 0);
     this.success(conn, at, 0, 0);
   }

@@ -168,6 +168,8 @@ export class ProtoText extends Protocol {
   private lineEnd = 0;
   /** Of this run: a command that is no get stood before the present one. */
   private pipelined = false;
+  /** Lines are logged, or keys counted: every one takes the long way. */
+  private careful = false;
 
   constructor(cache: Cache, out: Output, host: Host) {
     super(cache, out, host);
@@ -186,8 +188,8 @@ export class ProtoText extends Protocol {
    * missing, `conn.blocked` says that the output is full, or `conn.yielded` that it is others' turn.
    */
   run(conn: Conn, bytes: Buffer, pos: number, end: number): number {
-    // Lines that are logged, and keys that are counted, take the long way.
-    const careful = this.tells() || this.i32[W_DETAIL] !== 0;
+    this.look();
+    let { careful } = this;
     this.pipelined = false;
     const { ahead } = this;
     ahead.reset();
@@ -243,6 +245,7 @@ export class ProtoText extends Protocol {
           }
           const next = this.command(conn, bytes, at, end);
           if (next < 0) return at;
+          careful = this.careful;
           // A key of mg; get takes its own.
           if (ahead.isAt(at + 3)) ahead.next++;
           at = next;
@@ -279,6 +282,11 @@ export class ProtoText extends Protocol {
           return end;
       }
     }
+  }
+
+  /** Looks whether lines are to be logged, or keys counted. */
+  private look(): void {
+    this.careful = this.tells() || this.i32[W_DETAIL] !== 0;
   }
 
   /** Gives back what a connection that goes away still holds. */
@@ -833,10 +841,12 @@ export class ProtoText extends Protocol {
     if (!this.decimal.unsigned(bytes, this.tokenStart[1], this.tokenEnd[1])) {
       return this.answer(conn, silent, R_BAD_FORMAT, next);
     }
-    const level = this.decimal.hi === 0 ? Math.min(this.decimal.lo, VERBOSITY_MAX) : VERBOSITY_MAX;
-    const done = this.answer(conn, silent, R_OK, next);
-    if (done >= 0) this.i32[W_VERBOSITY] = level;
-    return done;
+    const at = silent ? -1 : this.room(conn);
+    if (at < 0 && !silent) return -1;
+    // Its own reply is told already, or no more.
+    this.i32[W_VERBOSITY] = this.decimal.hi === 0 ? Math.min(this.decimal.lo, VERBOSITY_MAX) : VERBOSITY_MAX;
+    this.look();
+    return this.done(conn, at, silent, R_OK, next);
   }
 
   // ---- commands for operators --------------------------------------------------------------------------------------
@@ -931,6 +941,7 @@ export class ProtoText extends Protocol {
     if (mode !== 'on' && mode !== 'off') return this.answer(conn, false, R_DETAIL_USAGE, next);
     const done = this.answer(conn, false, R_OK, next);
     if (done >= 0) this.host.prefixes.enable(mode === 'on');
+    this.look();
     return done;
   }
 

@@ -133,10 +133,16 @@ export abstract class Protocol {
     return next;
   }
 
-  /** The last `alloc` of an item for a store of this mode found no room: whether it can never fit. */
+  /** As `refused`, and counts it. */
   protected countRefused(bytes: Buffer, start: number, end: number, mode: number): boolean {
-    const { tooLarge, log } = this.items;
+    const tooLarge = this.refused(bytes, start, end, mode);
     this.f64[this.stats + (tooLarge ? T_STORE_TOO_LARGE : T_STORE_NO_MEMORY)] += 1;
+    return tooLarge;
+  }
+
+  /** The last `alloc` of an item for a store of this mode found no room: whether it can never fit. */
+  protected refused(bytes: Buffer, start: number, end: number, mode: number): boolean {
+    const { tooLarge, log } = this.items;
     if (log !== null) log.refused(bytes, start, end, tooLarge ? 'too_large' : 'no_memory', mode);
     return tooLarge;
   }

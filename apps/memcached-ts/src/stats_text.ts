@@ -64,6 +64,7 @@ import {
   W_SLAB_REASSIGN,
   W_SLABS,
   W_TAIL_REPAIR_TIME,
+  W_TEMP_LRU,
   W_TEMPORARY_TTL,
   W_TIME,
   W_VERBOSITY,
@@ -362,8 +363,8 @@ function settingsStats({ memory }: Cache, settings: Settings): Stat[] {
     ['warm_lru_pct', i32[W_WARM_LRU_PCT]],
     ['hot_max_factor', toFixed(f64[D_HOT_MAX_FACTOR]!, 2)],
     ['warm_max_factor', toFixed(f64[D_WARM_MAX_FACTOR]!, 2)],
-    ['temp_lru', i32[W_TEMPORARY_TTL] < 0 ? 'no' : 'yes'],
-    ['temporary_ttl', i32[W_TEMPORARY_TTL] < 0 ? ~i32[W_TEMPORARY_TTL] : i32[W_TEMPORARY_TTL]],
+    ['temp_lru', i32[W_TEMP_LRU] === 0 ? 'no' : 'yes'],
+    ['temporary_ttl', i32[W_TEMPORARY_TTL] >>> 0],
     ['idle_timeout', settings.idleTimeoutSeconds],
     ['watcher_logbuf_size', settings.watcherLogbufBytes],
     ['worker_logbuf_size', settings.workerLogbufBytes],
@@ -408,7 +409,7 @@ function itemStats(cache: Cache): Stat[] {
       add('number_hot', counts.get(hot)!);
       add('number_warm', counts.get(warm)!);
       add('number_cold', counts.get(cold)!);
-      if (i32[W_TEMPORARY_TTL] >= 0) add('number_temp', counts.get(temp)!);
+      if (i32[W_TEMP_LRU] !== 0) add('number_temp', counts.get(temp)!);
       add('age_hot', age(hot));
       add('age_warm', age(warm));
     }

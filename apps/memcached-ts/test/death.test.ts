@@ -40,7 +40,7 @@ describe.each(['global', 'striped'] as const)('threads under %s locks', (mode) =
   it(
     'that are killed again and again leave a sound cache, and the others never stop',
     async () => {
-      const lru = { ...DEFAULT_CACHE_CONFIG.lru, temporaryTtl: 1, crawlerSleepUs: 0 };
+      const lru = { ...DEFAULT_CACHE_CONFIG.lru, temp: true, temporaryTtl: 1, crawlerSleepUs: 0 };
       const config = { ...DEFAULT_CACHE_CONFIG, memoryBytes: 24 * PAGE_BYTES, hashPower: 10, lru };
       const cache = createCache(config, 'none', 0, 4711);
       const running = new Map<number, Worker>();

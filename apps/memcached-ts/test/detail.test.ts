@@ -64,6 +64,9 @@ describe('stats detail', () => {
     };
     await compare('stats detail\r\nstats detail foo\r\nstats detail dump\r\nget p:a\r\nstats detail dump\r\nquit\r\n');
     await compare('stats detail on\r\nstats detail on x\r\nquit\r\n');
+    await compare(
+      'stats detail off\r\nget q:a\r\nstats detail on\r\nget p:b\r\nget p:c\r\nstats detail dump\r\nquit\r\n',
+    );
     let seen = '';
     for (const command of TEXT) {
       // What a newer release answers to it is not compared here, only what is counted.

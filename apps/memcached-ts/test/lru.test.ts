@@ -91,7 +91,7 @@ describe('the segmented LRU', () => {
   });
 
   it('keeps what is short-lived in TEMP, where expiry alone takes it', () => {
-    const fixture = fixtureWith({ temporaryTtl: 61 }, 2 * PAGE_BYTES);
+    const fixture = fixtureWith({ temp: true, temporaryTtl: 61 }, 2 * PAGE_BYTES);
     const text = 'x'.repeat(1000);
     for (let i = 0; i < 200; i++) fixture.store(STORE_SET, `temp${i}`, 0, 61, text);
     fixture.store(STORE_SET, 'longer', 0, 62, text);
@@ -105,6 +105,12 @@ describe('the segmented LRU', () => {
     new Maintainer(fixture.cache).juggle(clsid);
     expect(fixture.cache.lru.count(clsid | TEMP_LRU)).toBe(0);
     fixture.check();
+  });
+
+  it('takes all for short-lived when that is what the longest time says', () => {
+    const fixture = fixtureWith({ temp: true, temporaryTtl: -1 });
+    for (const ttl of [0, 10, 100_000]) fixture.store(STORE_SET, `key${ttl}`, 0, ttl, 'x');
+    expect(fixture.cache.lru.count(1 | TEMP_LRU)).toBe(3);
   });
 
   it('drains into COLD when it is made flat while it works', () => {
@@ -151,7 +157,7 @@ describe('the segmented LRU', () => {
     type Entry = { name: string; expires: number; time: number; fetched: boolean; active: boolean };
     fc.assert(
       fc.property(fc.array(operation, { maxLength: 200 }), (operations) => {
-        const fixture = fixtureWith({ temporaryTtl: 60 });
+        const fixture = fixtureWith({ temp: true, temporaryTtl: 60 });
         const maintainer = new Maintainer(fixture.cache);
         const lists: Record<number, Entry[]> = { [HOT_LRU]: [], [WARM_LRU]: [], [COLD_LRU]: [], [TEMP_LRU]: [] };
         let now = 62;

@@ -36,13 +36,6 @@ async function usedChunks(client: Client): Promise<number> {
   return counts.reduce((sum, [, count]) => sum + Number(count), 0);
 }
 
-function closed(socket: Socket): Promise<void> {
-  return new Promise((resolve) => {
-    if (socket.destroyed) resolve();
-    socket.once('close', () => resolve());
-  });
-}
-
 describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
   /** Of the tests that ask for no option and count nothing. */
   let server: Server;
@@ -217,80 +210,41 @@ describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
     expect(await ask(server.port, 'version\r\n')).toBe('VERSION 1.6.45\r\n');
   });
 
-  it('closes connections that are idle for longer than idle_timeout', async () => {
-    const server = await serve(io, ['-t', '1', '-o', 'idle_timeout=1']);
-    const idle = await Client.connect(server.port);
-    expect(await idle.ask('version\r\n')).toBe('VERSION 1.6.45\r\n');
-    await closed(idle.socket);
-    /* Asked anew until the close is counted; on a slow machine an asker may itself be idle for too long. */
-    await vi.waitFor(
-      async () => {
-        const client = await Client.connect(server.port);
-        const stats = await client.stats();
-        client.socket.destroy();
-        expect(Number(stats['idle_kicks'])).toBeGreaterThanOrEqual(1);
-        expect(stats['curr_connections']).toBe('1');
-      },
-      { timeout: 10_000, interval: 50 },
-    );
-  });
-
-  it('takes for idle who sends a line without its end, not who is in the middle of a value, as memcached does', async () => {
-    const servers = [await serve(io, ['-t', '1', '-o', 'idle_timeout=1'])];
-    if (hasDebians) servers.push(endsWithTest(await start(DEBIANS, ['-t', '1', '-o', 'idle_timeout=1'])));
+  it('closes connections that are idle for longer than idle_timeout: not who is in the middle of a value, but who sends a line without its end, as memcached does', async () => {
+    const args = ['-t', '1', '-o', 'idle_timeout=1'];
+    const server = await serve(io, args);
+    const servers = [server];
+    if (hasDebians) servers.push(endsWithTest(await start(DEBIANS, args)));
     await Promise.all(
       servers.map(async ({ port }) => {
-        const [value, swallowed, line] = await Promise.all([1, 2, 3].map(() => Client.connect(port)));
+        const [value, swallowed, line, idle] = await Promise.all([1, 2, 3, 4].map(() => Client.connect(port)));
         value!.send('set a 0 0 10\r\nhalf');
         swallowed!.send('set a 0 0 2000000\r\nhalf');
         line!.send('get ');
+        expect(await idle!.ask('mn\r\n')).toBe('MN\r\n');
         const drip = setInterval(() => line!.send('a'), 100);
-        await line!.until('never');
+        await Promise.all([line!.until('never'), idle!.until('never')]);
         clearInterval(drip);
         expect(value!.closed || swallowed!.closed).toBe(false);
         expect(await value!.ask('of it.\r\n')).toBe('STORED\r\n');
         swallowed!.send('x'.repeat(2_000_000 - 4));
         expect(await swallowed!.ask('\r\n')).toBe('SERVER_ERROR object too large for cache\r\n');
         // Idle by now.
-        await value!.until('never');
-        for (const one of [value!, swallowed!, line!]) one.close();
+        await Promise.all([value!.until('never'), swallowed!.until('never')]);
+        for (const one of [value!, swallowed!, line!, idle!]) one.close();
       }),
     );
-  });
-
-  it('logs commands and replies with -vv', async () => {
-    const server = await serve(io, ['-vv', '-t', '1']);
-    const client = await Client.connect(server.port);
-    await client.ask('get nothing\r\n');
-    await client.ask('verbosity 0\r\n');
-    await client.ask('get nothing\r\n');
-    await server.stop();
-    expect(server.stderr().match(/get nothing/g)).toHaveLength(1);
-    expect(server.stderr()).toMatch(/^<\d+ get nothing\n>\d+ END$/m);
-  });
-
-  it('obeys -F, -C, -M and -I', async () => {
-    const server = await serve(io, ['-t', '1', '-F', '-C', '-M', '-m', '8', '-I', '512k']);
-    const client = await Client.connect(server.port);
-    expect(await client.ask('flush_all\r\n')).toBe('CLIENT_ERROR flush_all not allowed\r\n');
-    expect(await client.ask('set a 0 0 1\r\n1\r\n')).toBe('STORED\r\n');
-    expect(await client.ask('gets a\r\n', 'END\r\n')).toBe('VALUE a 0 1 0\r\n1\r\nEND\r\n');
-    const large = 'x'.repeat(600_000);
-    expect(await client.ask(`set b 0 0 600000\r\n${large}\r\n`)).toBe('SERVER_ERROR object too large for cache\r\n');
-    const value = 'x'.repeat(100_000);
-    let reply = '';
-    for (let i = 0; i < 200 && !reply.startsWith('SERVER'); i++) {
-      reply = await client.ask(`set k${i} 0 0 100000\r\n${value}\r\n`);
-    }
-    expect(reply).toBe('SERVER_ERROR out of memory storing object\r\n');
-    expect(await client.stats()).toMatchObject({ evictions: '0', store_no_memory: '1', store_too_large: '1' });
-    const settings = await client.stats('settings');
-    expect(settings).toMatchObject({
-      cas_enabled: 'no',
-      evictions: 'off',
-      flush_enabled: 'no',
-      item_size_max: '524288',
-    });
+    // Asked anew until the closes are counted; on a slow machine an asker may itself be idle for too long.
+    await vi.waitFor(
+      async () => {
+        const client = await Client.connect(server.port);
+        const stats = await client.stats();
+        client.close();
+        expect(Number(stats['idle_kicks'])).toBeGreaterThanOrEqual(4);
+        expect(stats['curr_connections']).toBe('1');
+      },
+      { timeout: 10_000, interval: 50 },
+    );
   });
 
   it('keeps within -m while it evicts', async () => {
@@ -308,13 +262,5 @@ describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
     expect(Number(stats['bytes'])).toBeLessThanOrEqual(16 * 1024 * 1024);
     expect(Number(stats['curr_items']) + Number(stats['evictions'])).toBe(40_000);
     expect(Number((await client.stats('slabs'))['total_malloced'])).toBeLessThanOrEqual(16 * 1024 * 1024);
-  });
-
-  it.skipIf(!hasDebians)("tells everything that Debian's stats tell", async () => {
-    const debian = await start(DEBIANS, []);
-    endsWithTest(debian);
-    const theirs = await (await Client.connect(debian.port)).stats();
-    const ours = await (await Client.connect(server.port)).stats();
-    expect(Object.keys(theirs).filter((name) => ours[name] === undefined)).toEqual([]);
   });
 });

@@ -129,12 +129,12 @@ const SETTINGS: string[][] = [
   ['-B', 'binary', '-F', '-X', '-W', '-A', '-D', 'é/', '-a', '777', '-I', '4m', '-o', 'no_maxconns_fast,hashpower=20'],
   [
     '-o',
-    'slab_automove=2,slab_automove_ratio=0.333,slab_automove_window=5,tail_repair_time=100,hash_algorithm=jenkins',
+    'slab_automove=2,slab_automove_ratio=0.333,slab_automove_freeratio=nan,slab_automove_window=5,tail_repair_time=100,hash_algorithm=jenkins',
   ],
-  ['-o', 'no_lru_crawler,lru_crawler_sleep=5,lru_crawler_tocrawl=6,hot_lru_pct=10,warm_lru_pct=11,hot_max_factor=.123'],
+  ['-o', 'no_lru_crawler,lru_crawler_sleep=5,lru_crawler_tocrawl=6,hot_lru_pct=10,warm_lru_pct=11,hot_max_factor=nan'],
   [
     '-o',
-    'warm_max_factor=3.456,temporary_ttl=7,idle_timeout=6,watcher_logbuf_size=7,read_buf_mem_limit=10,track_sizes',
+    'warm_max_factor=3.456,temporary_ttl=-1,idle_timeout=6,watcher_logbuf_size=7,read_buf_mem_limit=10,track_sizes',
   ],
   ['-o', 'no_modern', '-Y', 'AUTH'],
   ['-o', 'no_lru_maintainer,no_chunked_items,inline_ascii_resp', '-I', '2m'],

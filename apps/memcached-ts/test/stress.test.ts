@@ -37,7 +37,7 @@ describe.each(['global', 'striped'] as const)('four threads under %s locks', (mo
   ])(
     'leave a sound cache behind: $name',
     async ({ keys }) => {
-      const lru = { ...DEFAULT_CACHE_CONFIG.lru, temporaryTtl: 1, crawlerSleepUs: 0 };
+      const lru = { ...DEFAULT_CACHE_CONFIG.lru, temp: true, temporaryTtl: 1, crawlerSleepUs: 0 };
       const config = { ...DEFAULT_CACHE_CONFIG, memoryBytes: 48 * PAGE_BYTES, hashPower: 10, lru };
       const cache = createCache(config, 'none', 0, 12345);
       const { i32, f64, shared } = cache.memory;

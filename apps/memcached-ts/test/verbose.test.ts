@@ -60,6 +60,7 @@ const EXCHANGES: Readonly<Record<string, Buffer>> = {
   // Without the end of its value: what is said before the client goes.
   'text, a value too large': text('set large 0 0 2000000'),
   'text, a value too large, in silence': text('set large 0 0 2000000 noreply'),
+  'text, silence for a while': text('verbosity 0', 'get a', 'nonsense', 'verbosity 2', 'get a'),
   meta: text(
     ...['ms a 1', 'x', 'mg a v', 'mg a', 'mg zz', 'mg zz q', 'mn', 'ms a 1 q', 'x', 'ma a', 'ms n 1', '5', 'ma n v q'],
     ...['ma zz', 'md a', 'md a', 'md n q', 'me a', 'me zz', 'mg', 'mg a zz', 'ms n 1', '5', 'ms n 1 C99', 'x', 'mx'],

@@ -76,6 +76,7 @@ import {
   W_SLAB_AUTOMOVE,
   W_STORING,
   W_TAIL_REPAIR_TIME,
+  W_TEMP_LRU,
   W_TEMPORARY_TTL,
   W_TIME,
   W_WARM_LRU_PCT,
@@ -180,10 +181,10 @@ export class Items {
   explicitCasLo = 0;
   /** Whether `store` accepts a CAS that is too old, and marks the item as stale then. As above. */
   allowStale = false;
-  /** CAS and size of the value (CR LF included) of what was linked last. */
   /** CAS of the item that the last store with another CAS found. */
   refusedCasHi = 0;
   refusedCasLo = 0;
+  /** CAS and size of the value (CR LF included) of what was linked last. */
   linkedCasHi = 0;
   linkedCasLo = 0;
   linkedBytes = 0;
@@ -447,11 +448,8 @@ export class Items {
   /** The list that a new item enters. */
   private segmentFor(exptime: number): number {
     const { i32 } = this;
-    const ttl = i32[W_TEMPORARY_TTL];
-    if (ttl >= 0 && exptime !== 0) {
-      const left = exptime - i32[W_TIME];
-      if (left >= 0 && left <= ttl) return TEMP_LRU;
-    }
+    // In unsigned numbers, as in memcached: what never expires, or has already, has a long time left.
+    if (i32[W_TEMP_LRU] !== 0 && (exptime - i32[W_TIME]) >>> 0 <= i32[W_TEMPORARY_TTL] >>> 0) return TEMP_LRU;
     return i32[W_LRU_SEGMENTED] !== 0 ? HOT_LRU : COLD_LRU;
   }
 

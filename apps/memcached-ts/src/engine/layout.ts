@@ -50,7 +50,7 @@ export const W_LOCK_CAS = 96;
 export const W_LOCK_HASH = 112;
 /** Written seldom, read everywhere: what `lru`, `lru_crawler`, `slabs` and `cache_memlimit` change. */
 export const W_LRU_SEGMENTED = 128;
-/** Items that live at most this many seconds go to TEMP. While no such list is used, the complement (~) of what it would be, a negative number. */
+/** Items that live at most this many seconds, an unsigned number, go to TEMP while W_TEMP_LRU is not 0. */
 export const W_TEMPORARY_TTL = 129;
 export const W_HOT_LRU_PCT = 130;
 export const W_WARM_LRU_PCT = 131;
@@ -71,6 +71,7 @@ export const W_SIZES_ENABLED = 140;
 /** `stats detail` counts; how often its counts were reset. */
 export const W_DETAIL = 141;
 export const W_DETAIL_EPOCH = 142;
+export const W_TEMP_LRU = 143;
 /** A line of its own for what the background work and those who ask it for something write. */
 export const W_CRAWLER_RUNNING = 144;
 /** Counts requests to the background work; it sleeps on this word. */
@@ -255,7 +256,8 @@ export interface LruConfig {
   warmPct: number;
   hotMaxFactor: number;
   warmMaxFactor: number;
-  /** Items that live at most this many seconds go to TEMP, which is never evicted; negative: no TEMP, see W_TEMPORARY_TTL. */
+  /** Items that live at most `temporaryTtl` seconds, an unsigned number, go to TEMP, which is never evicted. */
+  temp: boolean;
   temporaryTtl: number;
   /** -o lru_crawler, lru_crawler_sleep (microseconds), lru_crawler_tocrawl (items of each list, 0: all). */
   crawler: boolean;
@@ -328,7 +330,8 @@ export const DEFAULT_CACHE_CONFIG: CacheConfig = {
     warmPct: 40,
     hotMaxFactor: 0.2,
     warmMaxFactor: 2,
-    temporaryTtl: ~61,
+    temp: false,
+    temporaryTtl: 61,
     crawler: true,
     crawlerSleepUs: 100,
     crawlerToCrawl: 0,
@@ -428,6 +431,7 @@ export function configureCacheMemory({ i32, f64, config }: CacheMemory): void {
   i32[W_ACCEPTING] = 1;
   i32[W_MAINTAINER_ENABLED] = lru.maintainer ? 1 : 0;
   i32[W_LRU_SEGMENTED] = lru.segmented ? 1 : 0;
+  i32[W_TEMP_LRU] = lru.temp ? 1 : 0;
   i32[W_TEMPORARY_TTL] = lru.temporaryTtl;
   i32[W_HOT_LRU_PCT] = lru.hotPct;
   i32[W_WARM_LRU_PCT] = lru.warmPct;

@@ -31,7 +31,7 @@ import {
   W_MAINTAINER_ENABLED,
   W_SLAB_AUTOMOVE,
   W_SLAB_REASSIGN,
-  W_TEMPORARY_TTL,
+  W_TEMP_LRU,
   W_TIME,
   WARM_LRU,
 } from './layout.ts';
@@ -164,7 +164,7 @@ export class Maintainer {
     const { i32, f64 } = this;
     const { lru } = this.cache;
     let moves = 0;
-    if (i32[W_TEMPORARY_TTL] >= 0 || lru.count(clsid | TEMP_LRU) !== 0) {
+    if (i32[W_TEMP_LRU] !== 0 || lru.count(clsid | TEMP_LRU) !== 0) {
       while (moves < movesMax && this.pull(clsid, TEMP_LRU, 0, 0) > 0) moves++;
     }
     let totalBytes = 0;
