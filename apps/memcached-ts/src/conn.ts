@@ -60,7 +60,7 @@ export class Conn {
   closeLogged = false;
   /** When it was opened: milliseconds, comparable between threads. */
   openedAt = 0;
-  /** When its last command came, seconds on the cache's clock. */
+  /** When its last command came, seconds on the cache's clock; while there was none, minus when it was opened. */
   lastCommand = 0;
   /** The peer has ended its side while output was full: close once everything received is answered. */
   ended = false;
@@ -141,7 +141,7 @@ export class Conn {
     this.listener = listener;
     this.closeLogged = false;
     this.parked = false;
-    this.lastCommand = now;
+    this.lastCommand = -now;
     this.protocol = protocol;
     this.authenticated = false;
     this.sasl = 0;

@@ -35,10 +35,6 @@ export class Prefixes {
     this.epoch = this.i32[W_DETAIL_EPOCH]!;
   }
 
-  get enabled(): boolean {
-    return this.i32[W_DETAIL] !== 0;
-  }
-
   /** `stats detail on` and `off`, for all workers. What was counted stays. */
   enable(on: boolean): void {
     this.i32[W_DETAIL] = on ? 1 : 0;

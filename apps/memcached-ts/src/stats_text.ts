@@ -442,14 +442,18 @@ function itemStats(cache: Cache): Stat[] {
 }
 
 function slabStats({ memory }: Cache): Stat[] {
-  const { i32 } = memory;
+  const { i32, config } = memory;
   const stats: Stat[] = [];
   let active = 0;
+  let malloced = (i32[W_PAGES_USED] - i32[W_PAGES_RELEASED]) * PAGE_BYTES;
+  // Where no page changes its class, memcached takes no more of one than its chunks do.
+  const whole = i32[W_SLAB_REASSIGN] !== 0 || config.slabChunkMax !== PAGE_BYTES;
   for (let clsid = 1; clsid < SLAB_CLASSES_MAX; clsid++) {
     const at = W_SLABS + clsid * SLAB_WORDS;
     const pages = i32[at + SLAB_PAGES];
     if (pages === 0) continue;
     active++;
+    if (!whole) malloced -= pages * (PAGE_BYTES - i32[at + SLAB_SIZE] * i32[at + SLAB_PER_PAGE]);
     const add = (name: string, value: number): number => stats.push([`${clsid}:${name}`, value]);
     const chunks = pages * i32[at + SLAB_PER_PAGE];
     const free = i32[at + SLAB_FREE_COUNT] + i32[at + SLAB_CARVE_LEFT];
@@ -469,6 +473,6 @@ function slabStats({ memory }: Cache): Stat[] {
     add('cas_badval', sumClass(memory, clsid, S_CAS_BADVAL));
     add('touch_hits', sumClass(memory, clsid, S_TOUCH_HITS));
   }
-  stats.push(['active_slabs', active], ['total_malloced', (i32[W_PAGES_USED] - i32[W_PAGES_RELEASED]) * PAGE_BYTES]);
+  stats.push(['active_slabs', active], ['total_malloced', malloced]);
   return stats;
 }

@@ -774,8 +774,8 @@ class Server implements Sink, Host {
       add(this.idOf(conn.handle), conn.openedAt, [
         ['addr', this.addressOf(conn)],
         ['listen_addr', this.input.listeners[conn.listener]?.name ?? 'unknown'],
-        ['state', STATE_NAMES[conn.state] ?? 'conn_read'],
-        ['secs_since_last_cmd', now - conn.lastCommand],
+        ['state', saidNothing(conn) ? 'conn_new_cmd' : (STATE_NAMES[conn.state] ?? 'conn_read')],
+        ['secs_since_last_cmd', now - Math.abs(conn.lastCommand)],
       ]);
     }
     return sockets;
@@ -857,6 +857,11 @@ function answerText(what: Question, answers: readonly Answer[]): string {
   // As memcached's, which go by descriptor: sockets that listen, then connections, the last one last.
   const sockets = (answers as readonly SocketLines[][]).flat().sort((a, b) => a.openedAt - b.openedAt);
   return `${sockets.map(({ text }) => text).join('')}END\r\n`;
+}
+
+/** Of a connection from which nothing has come yet. */
+function saidNothing(conn: Conn): boolean {
+  return conn.lastCommand < 0 && conn.state === CONN_COMMAND && conn.carryLength === 0;
 }
 
 function protocolWords(protocol: Settings['protocol']): string {

@@ -17,7 +17,14 @@ import {
   STORE_SET,
   STORED,
 } from '../src/engine/items.ts';
-import { DEFAULT_CACHE_CONFIG, PAGE_BYTES, W_HASH_BUCKETS, W_LOCK_CACHE } from '../src/engine/layout.ts';
+import {
+  DEFAULT_CACHE_CONFIG,
+  I_TIME,
+  PAGE_BYTES,
+  W_HASH_BUCKETS,
+  W_LOCK_CACHE,
+  W_TIME,
+} from '../src/engine/layout.ts';
 import { slabSizes } from '../src/engine/slabs.ts';
 import { L_EVICTED, L_RECLAIMED, sumLruCounter } from '../src/engine/stats.ts';
 import { Fixture } from './fixture.ts';
@@ -302,6 +309,20 @@ describe.each(['none', 'global', 'striped'] as const)('the engine with %s locks'
       '3',
     ]);
     fixture.check();
+  });
+
+  it('counts as the last access also an add that finds the item, and arithmetic', () => {
+    const fixture = new Fixture({}, mode);
+    const { i32 } = fixture.cache.memory;
+    fixture.store(STORE_SET, 'n', 0, 0, '5');
+    const age = (): number => i32[W_TIME]! - i32[fixture.ref('n') * 2 + I_TIME]!;
+    fixture.tick(5);
+    expect(age()).toBe(5);
+    expect(fixture.store(STORE_ADD, 'n', 0, 0, '6')).toBe(NOT_STORED);
+    expect(age()).toBe(0);
+    fixture.tick(5);
+    expect(fixture.delta('n', true, 1n).result).toBe(DELTA_OK);
+    expect(age()).toBe(0);
   });
 
   it('says too large, and only then, for what -I forbids', () => {

@@ -58,6 +58,12 @@ describe.each(IO_MODES)('the meta protocol on --io %s', (io) => {
     ]);
   });
 
+  it('marks what is stored under a CAS that is too old, which lives no longer than what it replaces', async () => {
+    expect(await lines('ms a 1 E50', '1', 'ms a 1 I C49 T5000', '2', 'mg a v t', 'mg a v')).toEqual([
+      ...['HD', 'HD', 'VA 1 t-1 X W', '2', 'VA 1 X Z', '2'],
+    ]);
+  });
+
   it('takes the value away with md x, and keeps the item', async () => {
     expect(await lines('ms a 3 F5 T100', 'abc', 'md a x', 'mg a v s f t')).toEqual(['HD', 'HD', 'VA 0 s0 f0 t-1', '']);
     expect(await lines('ms a 3 F5', 'abc', 'md a x I T90 q', 'mg a v', 'mg a v', 'md nope x')).toEqual([

@@ -139,6 +139,7 @@ const VARIANTS: Variant[] = [
       ...[1_500_000, 2_097_000, 2_097_092, 2_097_093, 2_097_152].flatMap((bytes) => [
         `set a 0 0 ${bytes}\r\n${'a'.repeat(bytes)}\r\n`,
         'gat 0 a\r\n',
+        'mg a h\r\n',
       ]),
       `set a 5 0 1000000\r\n${'a'.repeat(1_000_000)}\r\n`,
       `append a 0 0 1200000\r\n${'b'.repeat(1_200_000)}\r\n`,
@@ -147,6 +148,10 @@ const VARIANTS: Variant[] = [
       'mg a s f\r\n',
       binary(packet(0x01, { key: 'a', extras: stored, value: 'v'.repeat(2_097_152) })),
       binary(packet(0x00, { key: 'a' })),
+      // A fetch over either protocol shows.
+      'set b 0 0 1\r\n1\r\n',
+      binary(packet(0x00, { key: 'b' })),
+      'mg b h\r\n',
     ],
   },
 ];

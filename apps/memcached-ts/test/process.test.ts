@@ -84,7 +84,8 @@ async function startDaemon(io: string, args: string[]): Promise<{ pid: number; p
 }
 
 describe.each(IO_MODES)('memcached-ts --io %s as a process', (io) => {
-  it.each(['1', '3'])(
+  // Alone with the main thread, and with others that start together.
+  it.each(io === 'megapipe' ? ['1'] : ['3'])(
     'leaves the pipe of its stderr as blocking as it got it, for all who share it (-t %s)',
     async (threads) => {
       const server = await serve(io, ['-t', threads, '-vv']);
@@ -249,6 +250,36 @@ describe.each(IO_MODES)('memcached-ts --io %s as a process', (io) => {
       });
       expect(reply).toBe('VERSION 1.6.45\r\n');
     }
+  });
+
+  it('without -l listens everywhere, and says what is wrong with its pid file', async () => {
+    const portFile = join(folder, 'port');
+    const pidFile = join(folder, 'pid');
+    // Somebody who runs: this test.
+    writeFileSync(pidFile, `${process.pid}\n`);
+    const child = spawn(OURS, ['--io', io, '-t', '2', '-u', 'root', '-p', '-1', '-P', pidFile], {
+      env: { ...process.env, MEMCACHED_PORT_FILENAME: portFile },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    let stderr = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+    const exited = new Promise<null>((resolve) => child.once('exit', () => resolve(null)));
+    running.push({ port: 0, pid: child.pid!, stderr: () => stderr, stop: () => killed(child, exited) });
+    await until(() => existsSync(portFile));
+    const lines = readFileSync(portFile, 'latin1');
+    // A machine without IPv6 has the first line alone.
+    expect(lines).toMatch(/^TCP INET: \d+\n(TCP INET6: \d+\n)?$/);
+    const ports = [...lines.matchAll(/: (\d+)/g)].map((match) => Number(match[1]));
+    for (const [i, port] of ports.entries()) {
+      const reply = await new Promise<string>((resolve, reject) => {
+        const socket = createConnection({ host: i === 0 ? '127.0.0.1' : '::1', port }, () => socket.write('mn\r\n'));
+        socket.once('data', (data) => resolve(data.toString()));
+        socket.once('error', reject);
+      });
+      expect(reply).toBe('MN\r\n');
+    }
+    expect(stderr).toBe(`WARNING: The pid file contained the following (running) pid: ${process.pid}\n`);
+    expect(readFileSync(pidFile, 'latin1')).toBe(`${child.pid}\n`);
   });
 
   it('-k, -r and -c ask the system for what they need', async () => {

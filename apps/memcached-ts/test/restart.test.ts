@@ -194,10 +194,15 @@ describe.each(IO_MODES)('memcached-ts --io %s -e', (io) => {
     expect(code).toBe(1);
     expect(readFileSync(`${path}.meta`, 'utf8')).toBe('garbage');
   });
+});
 
-  it.each(['1', '2'])(
-    'serves after SIGUSR1 what it served before, and after SIGKILL nothing (-t %s)',
-    async (threads) => {
+describe('memcached-ts -e', () => {
+  it.each([
+    ['megapipe', '1'],
+    ['epoll', '2'],
+  ] as const)(
+    'serves after SIGUSR1 what it served before, and after SIGKILL nothing (--io %s -t %s)',
+    async (io, threads) => {
       const args = ['-t', threads, '-e', path];
       const begin = async (): Promise<Client> => {
         const server = await startOurs(io, args);

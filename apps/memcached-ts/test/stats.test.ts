@@ -57,16 +57,29 @@ describe.each(IO_MODES)('stats with --io %s', (io) => {
   it('settings have what commands changed, within memcached’s bounds', async () => {
     expect(await client.ask('verbosity 99999999999\r\n')).toBe('OK\r\n');
     expect(await client.ask('slabs automove freeratio 0.25\r\n')).toBe('OK\r\n');
-    expect(await client.stats('settings')).toMatchObject({ verbosity: '2', slab_automove_freeratio: '0.250' });
+    for (const seconds of [0, 3601])
+      expect(await client.ask(`slabs automove window ${seconds}\r\n`)).toBe(
+        'CLIENT_ERROR automove window too low or too high\r\n',
+      );
+    expect(await client.ask('slabs automove window 3600\r\n')).toBe('OK\r\n');
+    expect(await client.stats('settings')).toMatchObject({
+      verbosity: '2',
+      slab_automove_freeratio: '0.250',
+      slab_automove_window: '3600',
+    });
     expect(await client.ask('verbosity 0\r\nslabs automove freeratio 0.01\r\n', 'OK\r\nOK\r\n')).toBe('OK\r\nOK\r\n');
   });
 
   it('conns has the connections of all workers, and what each is doing', async () => {
     const clients = await Promise.all(Array.from({ length: 8 }, () => Client.connect(server.port)));
     for (const one of clients) await one.ask('version\r\n');
+    const silent = await Client.connect(server.port);
     clients[0]!.send('set half 0 0 10\r\nhal');
     let conns: Record<string, string> = {};
-    while (!Object.values(conns).includes('conn_nread')) conns = await client.stats('conns');
+    // Who has said nothing is in memcached's first state.
+    while (!['conn_nread', 'conn_new_cmd'].every((state) => Object.values(conns).includes(state)))
+      conns = await client.stats('conns');
+    silent.close();
     const states = Object.entries(conns).filter(([name]) => name.endsWith(':state'));
     expect(states.filter(([, state]) => state === 'conn_parse_cmd')).toHaveLength(1);
     expect(states.filter(([, state]) => state === 'conn_read')).toHaveLength(7);

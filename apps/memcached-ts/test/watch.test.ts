@@ -42,12 +42,40 @@ async function watched(server: Server, kinds: string): Promise<string> {
   return lasting(lines);
 }
 
+/** Connections that end each in its way, one after the other: what a watcher is told. */
+async function endings(server: Server): Promise<string> {
+  const watcher = await Client.connect(server.port);
+  expect(await watcher.ask('watch connevents\r\n')).toBe('OK\r\n');
+  let told = '';
+  for (const request of [
+    ...['mn\r\n', 'quit\r\n', 'GET / HTTP/1.1\r\n', 'x'.repeat(3000), 'set a 0 0 10\r\nhalf', 'quit\r\n'].map((text) =>
+      Buffer.from(text),
+    ),
+    ...[packet(0x07), packet(0x17), packet(0x0a, { value: 'x' }), packet(0x00), packet(0x00, { key: 'k'.repeat(251) })],
+    Buffer.concat([packet(0x0a), Buffer.alloc(24)]),
+  ]) {
+    await play(server.port, [request]);
+    told += (await watcher.until('conn_close')) + (await watcher.until('\n'));
+  }
+  watcher.close();
+  return lasting(told);
+}
+
 describe.each(IO_MODES)('watch with --io %s', (io) => {
   it.skipIf(!hasDebians)('tells of look-ups and stores in the lines of Debian’s memcached', async () => {
     const oracle = await start(DEBIANS, ['-t', '1']);
     endsWithTest(oracle);
     const server = await serve(io, ['-t', '1']);
     expect(await watched(server, 'fetchers mutations')).toBe(await watched(oracle, 'fetchers mutations'));
+    expect(await endings(server)).toBe(await endings(oracle));
+    // Newer than Debian's.
+    const watcher = await Client.connect(server.port);
+    expect(await watcher.ask('watch deletions\r\n')).toBe('OK\r\n');
+    await play(server.port, [Buffer.from('set x 0 0 1\r\n1\r\nset y 0 0 1\r\n1\r\nmd x\r\nquit\r\n')]);
+    await play(server.port, [packet(4, { key: 'y' }), packet(7)]);
+    expect(lasting((await watcher.until('\n')) + (await watcher.until('\n')))).toBe(
+      'type=deleted key=x cmd=md clsid=1 cfd=N size=1\ntype=deleted key=y cmd=delete clsid=1 cfd=N size=1\n',
+    );
   });
 
   it('reaches watchers on every worker, each with the kinds it asked for, numbered over all workers', async () => {
@@ -135,10 +163,7 @@ describe.each(IO_MODES)('watch with --io %s', (io) => {
     expect(watcher.closed).toBe(false);
   });
 
-  it('is refused with -W, behind other commands, for unknown words, and above twenty watchers', async () => {
-    const without = await serve(io, ['-t', '1', '-W']);
-    const client = await Client.connect(without.port);
-    expect(await client.ask('watch\r\n')).toBe('CLIENT_ERROR watch commands not allowed\r\n');
+  it('is refused behind other commands, for unknown words, and above twenty watchers', async () => {
     const server = await serve(io, ['-t', '1']);
     const other = await Client.connect(server.port);
     expect(await other.ask('mn\r\nwatch\r\n', 'watch\r\n')).toBe(

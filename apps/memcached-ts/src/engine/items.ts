@@ -206,6 +206,8 @@ export class Items {
   private readonly slabChunkMax: number;
   private readonly stats: number;
   private readonly classStats: number;
+  /** The item that a command makes room for, under its lock: as if that were held by another, it is passed over. */
+  private busy = 0;
   /** This thread's words: the item that it stores, and its table of references. */
   private readonly storing: number;
   private readonly held: number;
@@ -535,7 +537,7 @@ export class Items {
       const word = item * 2;
       ref = i32[word + I_PREV];
       const hash = assoc.hashOf(item);
-      if (!locks.tryItem(hash)) continue;
+      if (item === this.busy || !locks.tryItem(hash)) continue;
       const meta = i32[word + I_META];
       const exptime = i32[word + I_EXPTIME];
       const active = (meta & ITEM_ACTIVE) !== 0;
@@ -1005,7 +1007,9 @@ export class Items {
     const exptime = this.i32[model * 2 + I_EXPTIME];
     // The model may not be evicted to make room for its own successor.
     this.hold(model);
+    this.busy = model;
     const ref = this.allocLocked(this.u8, key, key + this.keyBytes(model), this.clientFlags(model), exptime, nbytes);
+    this.busy = 0;
     if (ref !== 0) {
       this.copyValue(first, ref, 0, this.nbytes(first) - 2);
       this.copyValue(second, ref, this.nbytes(first) - 2, this.nbytes(second));
@@ -1123,7 +1127,9 @@ export class Items {
     const key = this.keyAt(ref);
     const exptime = this.i32[ref * 2 + I_EXPTIME];
     this.hold(ref);
+    this.busy = ref;
     const fresh = this.allocLocked(u8, key, key + this.keyBytes(ref), this.clientFlags(ref), exptime, digits + 2);
+    this.busy = 0;
     if (fresh !== 0) {
       const data = this.dataAt(fresh);
       this.numberBytes.copy(u8, data, 0, digits);
