@@ -60,8 +60,17 @@ describe.each(IO_MODES)('the meta protocol on --io %s', (io) => {
 
   it('marks what is stored under a CAS that is too old, which lives no longer than what it replaces', async () => {
     expect(await lines('ms a 1 E50', '1', 'ms a 1 I C49 T5000', '2', 'mg a v t', 'mg a v')).toEqual([
-      ...['HD', 'HD', 'VA 1 t-1 X W', '2', 'VA 1 X Z', '2'],
+      ...['HD', 'HD', 'VA 1 t-1 X W', '2', 'VA 1 Z X', '2'],
     ]);
+  });
+
+  it('keeps nothing of one command for the next', async () => {
+    expect(
+      await lines('ms n 1', '5', 'ma n D18446744073709551615 v', 'ma n v', 'ma n MD D4294967296 v', 'ma n v'),
+    ).toEqual(['HD', 'VA 1', '4', 'VA 1', '5', 'VA 1', '0', 'VA 1', '1']);
+    expect(
+      await lines('ms a 1 E50', '1', 'ms b 1 I C7 E60', '2', 'cas a 0 0 1 49', '3', 'ms c 1 c', '4', 'mg a v'),
+    ).toEqual([...['HD', 'NF', 'EXISTS', expect.stringMatching(/^HD c(?!60$)\d+$/), 'VA 1', '1']]);
   });
 
   it('takes the value away with md x, and keeps the item', async () => {
