@@ -63,14 +63,14 @@ const VARIANTS: Variant[] = [
       'ms a 1 C5\r\n1\r\n',
       'ma a c\r\n',
       'md a C5\r\n',
-      // Nothing but the second tells what was stored before a flush.
-      'set f 0 0 1\r\n1\r\nflush_all\r\nget f\r\n',
-      binary(packet(0x01, { key: 'f', extras: stored, value: 'v' }), packet(0x08), packet(0x00, { key: 'f' })),
       'stats sizes_enable\r\n',
       'stats sizes\r\n',
       binary(packet(0x01, { key: 'b', extras: stored, value: 'v' }), packet(0x00, { key: 'b' })),
       binary(packet(0x01, { key: 'b', extras: stored, value: 'v', cas: 5n })),
       binary(packet(0x04, { key: 'b', cas: 5n })),
+      // Nothing but the second tells what was stored before a flush: also what comes after it in that second is gone, so nothing does.
+      'set f 0 0 1\r\n1\r\nflush_all\r\nget f\r\n',
+      binary(packet(0x01, { key: 'f', extras: stored, value: 'v' }), packet(0x08), packet(0x00, { key: 'f' })),
     ],
   },
   {
