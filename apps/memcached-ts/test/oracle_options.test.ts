@@ -163,7 +163,7 @@ async function counts({ port }: Server): Promise<Record<string, string>> {
   client.close();
   return Object.fromEntries(
     stats.filter(([name]) =>
-      /^(cmd_|get_|delete_|incr_|decr_|cas_|touch_|store_|evictions$|total_items$|auth_)/.test(name),
+      /^(cmd_|get_(?:hits|misses)|delete_|incr_|decr_|cas_|touch_|store_|evictions$|total_items$|auth_)/.test(name),
     ),
   );
 }
