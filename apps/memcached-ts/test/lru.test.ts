@@ -302,6 +302,12 @@ describe('the crawler', () => {
     expect(stats.complete).toBe(true);
     expect(stats.histogram[8]).toBeGreaterThan(900);
     expect(stats.seen - stats.noExpiry).toBe(stats.histogram.reduce((sum, count) => sum + count));
+    // The next one counts anew.
+    const alive = fixture.cache.lru.count(1 | HOT_LRU);
+    expect(crawler.begin([1], 0, CRAWL_BACKGROUND)).toBe(true);
+    while (crawler.step(100));
+    expect([stats.seen, stats.reclaimed]).toEqual([alive, 0]);
+    expect(stats.histogram.reduce((sum, count) => sum + count)).toBe(stats.seen - stats.noExpiry);
     expect(crawler.begin([1], 0, CRAWL_BACKGROUND)).toBe(true);
     crawler.end();
     fixture.check();
