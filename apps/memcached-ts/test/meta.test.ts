@@ -2,7 +2,8 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { decodeBase64, writeBase64 } from '../src/base64.ts';
-import { ask, IO_MODES, type Server, startOurs } from './servers.ts';
+import { packet, readPackets } from './packets.ts';
+import { ask, IO_MODES, play, type Server, startOurs } from './servers.ts';
 
 describe('base64', () => {
   it('is what Node writes, and reads it back', () => {
@@ -42,6 +43,8 @@ describe.each(IO_MODES)('the meta protocol on --io %s', (io) => {
     expect(
       await lines('ms a 1 E1000 c', '1', 'mg a c', 'ms a 1 C1000 E18446744073709551615 c', '2', 'mg a c v'),
     ).toEqual(['HD c1000', 'HD c1000', 'HD c18446744073709551615', 'VA 1 c18446744073709551615', '2']);
+    const [got] = readPackets(await play(server.port, [packet(0x00, { key: 'a' }), packet(0x07)]));
+    expect(got).toMatch(/ cas=18446744073709551615$/);
     expect(await lines('ms n 1', '5', 'ma n E77 c v', 'ma n C76', 'ma n C77 q', 'md n I E78', 'mg n c', 'mn')).toEqual([
       'HD',
       'VA 1 c77',
@@ -71,6 +74,15 @@ describe.each(IO_MODES)('the meta protocol on --io %s', (io) => {
     expect(
       await lines('ms a 1 E50', '1', 'ms b 1 I C7 E60', '2', 'cas a 0 0 1 49', '3', 'ms c 1 c', '4', 'mg a v'),
     ).toEqual([...['HD', 'NF', 'EXISTS', expect.stringMatching(/^HD c(?!60$)\d+$/), 'VA 1', '1']]);
+    const after = ['mg v N30 E70', 'ma u N0 E71', 'md v I E72'].map((command) => [
+      command,
+      'set t 0 0 1',
+      '4',
+      'gets t',
+    ]);
+    const gets = (await lines(...after.flat())).filter((line) => line.startsWith('VALUE t '));
+    expect(gets).toHaveLength(3);
+    for (const line of gets) expect(line).not.toMatch(/ 7[012]$/);
   });
 
   it('takes the value away with md x, and keeps the item', async () => {

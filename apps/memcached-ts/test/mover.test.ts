@@ -14,6 +14,9 @@ import {
   PAGE_BYTES,
   SLAB_PAGES,
   SLAB_WORDS,
+  W_MOVE_DST,
+  W_MOVE_RUNNING,
+  W_MOVE_SRC,
   W_PAGES_POOL,
   W_PAGES_RELEASED,
   W_PAGES_USED,
@@ -259,6 +262,23 @@ describe('the automover', () => {
     expect(moves.length).toBeGreaterThan(1);
     // Two and a half pages stay free.
     expect(pagesOf(fixture, clsid)).toBe(2);
+    fixture.check();
+  });
+
+  it('at level 2 asks for a page with every eviction', () => {
+    const fixture = new Fixture({
+      memoryBytes: 4 * PAGE_BYTES,
+      slabs: { ...DEFAULT_CACHE_CONFIG.slabs, automove: 2 },
+    });
+    const { slabs, memory } = fixture.cache;
+    const [small, large] = [slabs.classFor(1070), slabs.classFor(100_070)];
+    for (let i = 0; i < 3000; i++) fixture.store(STORE_SET, `key${i}`, 0, 0, 'x'.repeat(1000));
+    for (let i = 0; i < 12; i++) fixture.store(STORE_SET, `large${i}`, 0, 0, 'x'.repeat(100_000));
+    expect(pagesOf(fixture, large)).toBe(1);
+    expect([memory.i32[W_MOVE_RUNNING], memory.i32[W_MOVE_SRC], memory.i32[W_MOVE_DST]]).toEqual([1, small, large]);
+    const mover = new Mover(fixture.cache);
+    while (mover.step(1000));
+    expect(pagesOf(fixture, large)).toBe(2);
     fixture.check();
   });
 

@@ -1,6 +1,7 @@
 /** The real server process under bad and hostile clients: each gets its answer, and every other connection goes on. */
 import type { Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { packet, readPackets, u32 } from './packets.ts';
 import {
   ask,
   Client,
@@ -52,6 +53,39 @@ describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
       expect(await quick.ask('version\r\n')).toBe('VERSION 1.6.45\r\n');
     }
     expect(await slow.until('END\r\n')).toBe('STORED\r\nVALUE slow 0 4\r\nbyte\r\nEND\r\n');
+  });
+
+  it('mixes up no two connections whose commands come a byte at a time, by turns', async () => {
+    const server = await serve(io, ['-t', '1']);
+    const extras = u32(7, 0);
+    const requests = [
+      'set a 0 0 4 noreply\r\nbyte\r\nset a 0 0 4\r\nbyte\r\nget a\r\ncas b 0 0 2 9\r\nxx\r\nquit\r\n',
+      'ms c 4 k s Oab\r\nbyte\r\nms c 1 q k\r\n1\r\nms d 1 MR Oz\r\n1\r\nmg c v k\r\nquit\r\n',
+      ...[1, 2].map((opaque) =>
+        Buffer.concat([
+          packet(0x11, { key: `quiet${opaque}`, value: 'byte', extras, opaque }),
+          packet(0x01, { key: `loud${opaque}`, value: 'bytes', extras, opaque: opaque + 10 }),
+          packet(0x12, { key: `quiet${opaque}`, value: 'x', extras, opaque: opaque + 20 }),
+          packet(0x0c, { key: `quiet${opaque}`, opaque }),
+          packet(0x07, { opaque }),
+        ]).toString('latin1'),
+      ),
+    ];
+    const readable = (text: string): string[] =>
+      text.startsWith('\x81')
+        ? readPackets(Buffer.from(text, 'latin1')).map((words) => words.replace(/cas=\d+/, ''))
+        : text.split('\r\n');
+    const wanted = [];
+    for (const request of requests) wanted.push(readable(await ask(server.port, request)));
+    // Their turns differ in length, so that each is once in every place while another is in any.
+    const clients = await Promise.all(requests.map(() => Client.connect(server.port)));
+    const answers = clients.map((client) => client.until('never'));
+    const watch = await Client.connect(server.port);
+    for (let at = 0; at < Math.max(...requests.map((request) => request.length)); at++) {
+      for (const [i, client] of clients.entries()) if (at < requests[i]!.length) client.send(requests[i]![at]!);
+      await watch.ask('mn\r\n');
+    }
+    expect((await Promise.all(answers)).map(readable)).toEqual(wanted);
   });
 
   it('answers a thousand pipelined gets in order', async () => {
