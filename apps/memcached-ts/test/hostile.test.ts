@@ -65,7 +65,7 @@ function openMany(port: number, total: number): { channels: Channel[]; failures:
   };
   const channels = Array.from({ length: CLIENT_CHANNELS }, open);
   let started = 0;
-  for (const end = Date.now() + 120_000; answered < total && failures.length < 10 && Date.now() < end; ) {
+  for (const end = Date.now() + 240_000; answered < total && failures.length < 10 && Date.now() < end; ) {
     // No more at once than a listen queue holds.
     while (started < total && started - answered < 400) {
       channels[started % CLIENT_CHANNELS]!.connect('127.0.0.1', port, started);
@@ -88,7 +88,7 @@ describe.each(IO_MODES)('--io %s', (io) => {
   if (many < CONNECTIONS)
     console.warn(`--io ${io}: ${many} connections instead of ${CONNECTIONS}: RLIMIT_NOFILE is ${DESCRIPTORS}`);
 
-  it(`serves ${many} connections at once, at little memory for each`, { timeout: 300_000 }, async () => {
+  it(`serves ${many} connections at once, at little memory for each`, { timeout: 400_000 }, async () => {
     const server = await startChecked(io, ['-c', String(many + 500)]);
     try {
       // What compiling and the first buffers cost is nobody's.
