@@ -106,6 +106,12 @@ const ROWS: { text: string; lite?: string; why?: string }[] = [
   { text: server('server_name *.a.*;') },
   { text: http('server { listen 8080; server_name a*b; } server { listen 8080; }') },
   { text: http('server { listen 8080; server_name *.a.*; } server { listen 8080; }') },
+  { text: server('rewrite ^/(?<uri>.*)$ /x;') },
+  { text: server('rewrite ^/(?<args>.*)$ /x;') },
+  { text: server('if ($arg_a { }') },
+  { text: server('secure_link a;\nsecure_link_secret b;') },
+  { text: server('location / { secure_link_secret a; secure_link_md5 b; }') },
+  { text: server('secure_link_secret a; location / { secure_link b; secure_link_md5 c; }') },
   // Locations.
   { text: server('location {}') },
   { text: server('location a b c {}') },

@@ -23,7 +23,7 @@ import type {
 import type { ConfContext } from './parser.ts';
 import { compilePattern, PatternError } from './regex.ts';
 import type { User } from './user.ts';
-import { CHANGEABLE, OVERRIDABLE, VARIABLES } from './variable-names.ts';
+import { isFixed } from './variable-names.ts';
 import { namesOf, parseTemplate } from './variables.ts';
 
 /** One `{ … }` of the file, or the file itself. */
@@ -127,6 +127,8 @@ export class Builder {
   /** Names that `set` gives values to. */
   readonly setVariables = new Set<string>();
   /** Referers that the names of a server are among. */
+  /** A level has both styles of secure_link. */
+  secureLinksMixed = false;
   readonly refererServers = new Map<Referers, ServerDecl>();
   /** nginx finds these when it sorts the locations, so the first one is reported after the whole file was read. */
   duplicateLocation: string | null = null;
@@ -158,12 +160,7 @@ export class Builder {
 
   /** A block such as `map` defines a variable; a later one of the same name takes its place. */
   defineVariable(cf: ConfContext, decl: VariableDecl): void {
-    if (
-      (VARIABLES as readonly string[]).includes(decl.name) &&
-      !OVERRIDABLE.has(decl.name) &&
-      !CHANGEABLE.has(decl.name)
-    )
-      cf.fail(`the duplicate "${decl.name}" variable`);
+    if (isFixed(decl.name)) cf.fail(`the duplicate "${decl.name}" variable`);
     const index = this.variables.findIndex((each) => each.name === decl.name);
     if (index < 0) this.variables.push(decl);
     else this.variables[index] = decl;
@@ -186,7 +183,11 @@ export class Builder {
   pattern(cf: ConfContext, pattern: string, caseless: boolean): RegExp {
     try {
       const compiled = compilePattern(pattern, caseless);
-      for (const name of compiled.names) this.captureNames.add(name.toLowerCase());
+      for (const given of compiled.names) {
+        const name = given.toLowerCase();
+        if (isFixed(name)) cf.fail(`the duplicate "${name}" variable`);
+        this.captureNames.add(name);
+      }
       return compiled.regex;
     } catch (error) {
       if (!(error instanceof PatternError)) throw error;

@@ -58,6 +58,7 @@ const NOT_INHERITED: ReadonlySet<keyof LocConf> = new Set([
 /** Fields that come from one directive and so must come from one level. */
 const TOGETHER: Partial<Record<keyof LocConf, keyof LocConf>> = {
   rootIsAlias: 'root',
+  aliasLength: 'root',
   symlinksFrom: 'disableSymlinks',
   keepaliveHeaderSec: 'keepaliveTimeoutMs',
 };
@@ -232,6 +233,7 @@ function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: 
     zones: builder.zones,
     variables: builder.variables,
     setVariables: [...builder.setVariables],
+    captureVariables: [...builder.captureNames],
     usesServerAddr:
       builder.usedVariables.has('server_addr') ||
       locations.some(({ conf }) => conf.userid === 'on' && conf.useridService === null),
@@ -263,12 +265,23 @@ function compileLocation(decl: LocationDecl, defaults: LocConf, locations: Locat
   return index;
 }
 
+/** Fields that hold the inheritance of others up. */
+const BARRED: Partial<Record<keyof LocConf, (keyof LocConf)[]>> = {
+  secureLink: ['secureLinkSecret'],
+  secureLinkMd5: ['secureLinkSecret'],
+  secureLinkSecret: ['secureLink', 'secureLinkMd5'],
+  modernBrowsers: ['modernUnlisted'],
+  modernUnlisted: ['modernBrowsers'],
+  ancientBrowsers: ['netscape4'],
+  netscape4: ['ancientBrowsers'],
+};
+
 /** The nearest level that sets the field. */
 function nearest<K extends keyof LocConf>(level: Level, key: K): Level | null {
   const own = TOGETHER[key] ?? key;
   for (let at: Level | null = level; at !== null; at = at.parent) {
     if (at.loc[own] !== undefined) return at;
-    if (NOT_INHERITED.has(key)) return null;
+    if (NOT_INHERITED.has(key) || BARRED[key]?.some((each) => at.loc[each] !== undefined)) return null;
   }
   return null;
 }

@@ -121,6 +121,8 @@ export interface Referers {
   blocked: boolean;
   names: { name: string; uri: string }[];
   regexes: RegExp[];
+  /** Of server names: these look at the host alone. */
+  hosts: RegExp[];
 }
 
 export type GzipProxied =
@@ -214,6 +216,8 @@ export interface LocConf {
   root: Template;
   /** `alias`: the location's name is not part of the path. */
   rootIsAlias: boolean;
+  /** Characters of the URI that an alias stands for; -1: all of it (a location with a regular expression). */
+  aliasLength: number;
   /** Index into Model.typeMaps. */
   types: number;
   defaultType: string;
@@ -450,6 +454,8 @@ export interface Http {
   variables: VariableDecl[];
   /** Names that `set` gives values to. */
   setVariables: string[];
+  /** Variables that named captures and auth_request_set give. */
+  captureVariables: string[];
   /** Somebody asks for $server_addr. */
   usesServerAddr: boolean;
 }

@@ -104,6 +104,11 @@ export const WITHOUT_VALUE: ReadonlySet<string> = new Set([...SSL, ...UPSTREAM, 
 /** Built-in variables that a configuration may define anew, by `set` or by a block such as `map`. */
 export const OVERRIDABLE: ReadonlySet<string> = new Set(['ancient_browser', 'modern_browser', 'msie', 'uid_reset']);
 
+/** Built-in variables that nobody else may give a value to. */
+export function isFixed(name: string): boolean {
+  return (VARIABLES as readonly string[]).includes(name) && !OVERRIDABLE.has(name) && !CHANGEABLE.has(name);
+}
+
 export type VariableName = (typeof VARIABLES)[number];
 
 export const VARIABLE_PREFIXES = [

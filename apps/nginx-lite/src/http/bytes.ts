@@ -27,6 +27,17 @@ export function latin1Bytes(text: string): Uint8Array {
   return bytes;
 }
 
+/** Bytes of base64 (`url`: in the letters of URLs), which ends at the first `=`; null: it has other letters, or a length that none has. */
+export function decodeBase64(given: string, url = false): Buffer | null {
+  const text = given.split('=', 1)[0] as string;
+  // Node.js takes the letters of either for those of the other, and passes over all others.
+  if (!(url ? BASE64_URL : BASE64).test(text) || text.length % 4 === 1) return null;
+  return Buffer.from(text, url ? 'base64url' : 'base64');
+}
+
+const BASE64 = /^[A-Za-z0-9+/]*$/;
+const BASE64_URL = /^[A-Za-z0-9_-]*$/;
+
 /** A path as the file system calls want it: bytes above 0x7f must not be taken for UTF-16. */
 export function pathOf(path: string): string | Buffer {
   return NON_ASCII.test(path) ? Buffer.from(path, 'latin1') : path;

@@ -646,9 +646,17 @@ export class Engine implements Sink {
   pathOf(r: Request): string {
     const { location } = r;
     const root = this.documentRoot(r);
-    if (!location.conf.rootIsAlias) return root + r.uri;
-    if (location.kind === 'regex') return r.addUriToAlias ? root + r.uri : root;
-    return root + r.uri.slice(location.aliasLength);
+    const { rootIsAlias, aliasLength } = location.conf;
+    if (!rootIsAlias) return root + r.uri;
+    if (aliasLength < 0) return r.addUriToAlias ? root + r.uri : root;
+    return root + r.uri.slice(aliasLength);
+  }
+
+  /** Whether an alias cannot tell what it stands for, which is noted: the URI is not that of its location any more. */
+  aliasFails(r: Request): boolean {
+    if (r.locationHolds || !r.location.conf.rootIsAlias) return false;
+    this.logError(r, 'alert', `"alias" cannot be used in location "${r.location.name}" where URI was rewritten`);
+    return true;
   }
 
   portOf(r: Request): number {

@@ -26,8 +26,9 @@ export const HeaderId = {
   Authorization: 14,
   AcceptEncoding: 15,
   Via: 16,
+  ContentRange: 17,
 } as const;
-export const HEADER_IDS = 17;
+export const HEADER_IDS = 18;
 
 /** By HeaderId. */
 export const HEADER_NAMES = [
@@ -48,6 +49,7 @@ export const HEADER_NAMES = [
   'authorization',
   'accept-encoding',
   'via',
+  'content-range',
 ] as const;
 
 /** Headers that a request may have once only: a second one is answered with 400. */
@@ -63,6 +65,7 @@ export const UNIQUE: readonly boolean[] = HEADER_NAMES.map((name) =>
     'if-range',
     'expect',
     'authorization',
+    'content-range',
   ].includes(name),
 );
 

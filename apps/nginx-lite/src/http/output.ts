@@ -8,6 +8,7 @@
 
 import { gzip } from 'node:zlib';
 import { hidesErrors, isMsie } from '../modules/browser/module.ts';
+import { ranged } from '../modules/range/filter.ts';
 import { discardBody } from './body-reader.ts';
 import { latin1Bytes, writeLatin1 } from './bytes.ts';
 import { drop } from './closing.ts';
@@ -140,7 +141,7 @@ function sendErrorPage(r: Request, overwrite: number, target: string): void {
     return;
   }
   // Any other text is where the client is sent.
-  if (!isRedirect(r.errStatus)) r.errStatus = 302;
+  if (overwrite < 0 || !isRedirect(r.errStatus)) r.errStatus = 302;
   if (!discardBody(r)) r.keepalive = false;
   r.locationOut = target;
   builtInPage(r, r.errStatus);
@@ -203,7 +204,11 @@ function send(r: Request, body: Uint8Array | null): void {
     const code = filter(r);
     if (code === Code.Ok) continue;
     // 412 begins anew; 416 keeps its Content-Range.
-    if (code === 412) r.clearOut();
+    if (code === 412) {
+      const { gzipVary } = r;
+      r.clearOut();
+      r.gzipVary = gzipVary;
+    }
     // The page that comes instead has filters of its own.
     r.bodyFilters = [];
     r.gzipLevel = 0;
@@ -259,7 +264,7 @@ function partOf(r: Request, body: Uint8Array | null): BodyStream | null {
 function filtered(r: Request, body: Uint8Array | null): BodyStream | null {
   let stream = r.connection.engine.sender.sourceOf(r, body);
   if (stream !== null) for (const filter of r.bodyFilters) stream = filter(stream);
-  return stream;
+  return stream === null || r.ranges.length === 0 ? stream : ranged(r, stream);
 }
 
 /** Longest body that is compressed in one go, and longest answer that is kept of those. */
@@ -271,14 +276,16 @@ function sendFiltered(r: Request, before: string, after: string, body: Uint8Arra
   const engine = r.connection.engine;
   const key = before + after;
   const reusable = r.pure && r.contentLength <= 0 && !r.chunked;
-  const known = reusable ? r.file?.prepared.get(key) : undefined;
+  // Any other filter may leave the header as it is: then it would say nothing of the body.
+  const packs = r.bodyFilters.length === 1 && r.gzipLevel > 0 && r.trailers.length === 0;
+  const known = packs && reusable ? r.file?.prepared.get(key) : undefined;
   if (known !== undefined) {
     r.gzipIn = known.gzipIn;
     r.gzipOut = known.gzipOut;
     engine.sender.emitPrepared(r, known);
     return;
   }
-  const whole = r.bodyFilters.length === 1 && r.gzipLevel > 0 && r.trailers.length === 0 ? wholeBody(r, body) : null;
+  const whole = packs ? wholeBody(r, body) : null;
   if (whole !== null && whole.length <= WHOLE_MAX) {
     const { serial } = r.connection;
     engine.suspend(r);
@@ -413,8 +420,13 @@ function composeHeader(r: Request, status: number): { before: string; after: str
   if (r.gzipVary && conf.gzipVary) after += 'Vary: Accept-Encoding\r\n';
   after += late;
   if (r.challenge !== '') after += `WWW-Authenticate: ${r.challenge}\r\n`;
-  if (r.etag !== '') after += `ETag: ${r.etag}\r\n`;
-  for (let i = 0; i < r.extra.length; i += 2) after += `${r.extra[i]}: ${r.extra[i + 1]}\r\n`;
+  const etag = r.etag === '' ? '' : `ETag: ${r.etag}\r\n`;
+  if (r.etagAt < 0) after += etag;
+  for (let i = 0; i < r.extra.length; i += 2) {
+    if (i === r.etagAt) after += etag;
+    after += `${r.extra[i]}: ${r.extra[i + 1]}\r\n`;
+  }
+  if (r.etagAt >= r.extra.length) after += etag;
   composed.after = `${after}\r\n`;
   return composed;
 }

@@ -67,6 +67,7 @@ export function handleRequest(r: Request): void {
   r.keepalive = r.connectionType === 0 ? r.version > 1000 : r.connectionType === 2;
   r.lingeringClose = r.contentLength > 0 || r.chunked;
   r.location = r.server.location;
+  r.locationHolds = true;
   r.phase = Phase.PostRead;
   r.handler = 0;
   runPhases(r);
@@ -253,6 +254,7 @@ export function internalRedirect(r: Request, uri: string, args: string): number 
   r.internal = true;
   r.uriChanged = false;
   r.location = r.server.location;
+  r.locationHolds = true;
   r.phase = Phase.ServerRewrite;
   r.handler = 0;
   runPhases(r);

@@ -96,6 +96,8 @@ export class Request extends Head {
   contentLengthOut = -1;
   lastModified = -1;
   etag = '';
+  /** Where among `extra` the tag's line stands; -1: before all of them. */
+  etagAt = -1;
   /** Value of the Location header, which may be empty; null: none. */
   locationOut: string | null = null;
   allowRanges = false;
@@ -109,6 +111,8 @@ export class Request extends Head {
   gzipLevel = 0;
   /** Filters of the body, first to last. */
   bodyFilters: BodyFilter[] = [];
+  /** The header goes out with the first of the body: where the body cannot be made, nothing is sent. */
+  headerWaits = false;
   /** The body goes out in chunks. */
   chunkedOut = false;
   /** Value of WWW-Authenticate, or ''. */
@@ -125,6 +129,8 @@ export class Request extends Head {
   /** Of a multipart answer: what stands before each range's numbers, and the size of the whole. */
   partHeader = '';
   rangeTotal = 0;
+  /** The location is that of the URI: an alias knows what it stands for. */
+  locationHolds = true;
   /** A regex location's alias takes the URI behind it (try_files found a file there). */
   addUriToAlias = false;
   bytesSent = 0;
@@ -214,6 +220,8 @@ export class Request extends Head {
     this.contentLengthOut = -1;
     this.lastModified = -1;
     this.etag = '';
+    this.etagAt = -1;
+    this.headerWaits = false;
     this.locationOut = null;
     this.allowRanges = false;
     if (this.extra.length > 0) this.extra = [];

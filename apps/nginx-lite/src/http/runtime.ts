@@ -59,7 +59,6 @@ export class RuntimeLocation {
   /** Ticks for which a look at the file system holds; 0: every request looks. */
   readonly fileValidTicks: number;
   /** Bytes of the URI that an alias stands for. */
-  readonly aliasLength: number;
   private readonly exact = new Map<string, RuntimeLocation>();
   /** Longest first. */
   private readonly prefixes: RuntimeLocation[] = [];
@@ -100,7 +99,6 @@ export class RuntimeLocation {
       value: compileTemplate(header.value),
       always: header.always,
     }));
-    this.aliasLength = conf.rootIsAlias && kind !== 'regex' ? name.length : 0;
     const cache = conf.openFileCache;
     this.fileValidTicks = cache === 'off' ? 0 : cache === null ? DEFAULT_VALID_TICKS : conf.openFileCacheValidSec;
   }
@@ -235,7 +233,7 @@ function setOnce<V>(map: Map<string, V>, key: string, value: V): void {
 
 /** Links the tables of a Model. */
 export function buildRuntime(http: Http): { listens: VirtualServers[]; locations: RuntimeLocation[] } {
-  defineVariables(customGetters(http), http.setVariables);
+  defineVariables(customGetters(http), http.setVariables, http.captureVariables);
   const typeMaps = http.typeMaps.map((map) => new Map(Object.entries(map)));
   const locations = http.locations.map(
     (each) =>

@@ -9,6 +9,7 @@
 import { type Handle, SLOT_MASK, Write } from '@megapipe/core';
 import { parseSize } from '../conf/units.ts';
 import { strerror } from '../log/errno.ts';
+import { partHead } from '../modules/range/filter.ts';
 import { latin1Bytes, writeLatin1 } from './bytes.ts';
 import { abort, requestDone } from './closing.ts';
 import { type Connection, type OutItem, State } from './connection.ts';
@@ -19,7 +20,7 @@ import { FilePieces, FileReader } from './file-pieces.ts';
 import { CONTINUE } from './output.ts';
 import { MEMO_HEAD_MAX, type Prepared } from './prepared.ts';
 import type { Request } from './request.ts';
-import { type BodyStream, BytesStream, END, FileStream, NOT_YET, type Piece } from './stream.ts';
+import { type BodyStream, BytesStream, behind, END, FileStream, NOT_YET, type Piece } from './stream.ts';
 
 /** A kept file goes out in one piece: a MiB in pieces of 128 KiB costs 1.5 times as much. */
 const KEPT_PIECE_BYTES = 1024 * 1024;
@@ -88,12 +89,16 @@ export class Sender {
   }
 
   /** Sends an answer whose body is a stream. */
-  emitStream(r: Request, header: string, stream: BodyStream): void {
+  emitStream(r: Request, header: string, body: BodyStream): void {
+    let stream = body;
     const c = r.connection;
     const { serial } = c;
     r.headerBytes = header.length;
-    r.bytesSent += header.length;
-    this.put(c, latin1Bytes(header));
+    if (r.headerWaits) stream = behind(latin1Bytes(header), stream);
+    else {
+      r.bytesSent += header.length;
+      this.put(c, latin1Bytes(header));
+    }
     stream.wake = () => {
       if (c.request !== r || c.serial !== serial || c.state !== State.Busy) return;
       this.pump(c);
@@ -135,7 +140,7 @@ export class Sender {
     for (let i = 0; i < r.ranges.length; i += 2) {
       const start = r.ranges[i] as number;
       const end = r.ranges[i + 1] as number;
-      const head = latin1Bytes(`${r.partHeader}${start}-${end - 1}/${r.rangeTotal}\r\n\r\n`);
+      const head = latin1Bytes(partHead(r, start, end));
       c.queue.push(bytesItem(head));
       r.bytesSent += head.length;
       this.queueSpan(c, r, file, start, end);

@@ -127,6 +127,18 @@ export function chunked(upstream: BodyStream, trailers: () => string): BodyStrea
   return new MapStream(upstream, chunkOf, () => latin1Bytes(`0\r\n${trailers()}\r\n`));
 }
 
+/** A stream with bytes in front, which come when it has its first piece. */
+export function behind(front: Uint8Array, upstream: BodyStream): BodyStream {
+  let left: Uint8Array | null = front;
+  const withFront = (piece: Uint8Array): Uint8Array => {
+    if (left === null) return piece;
+    const both = Buffer.concat([left, piece]);
+    left = null;
+    return both;
+  };
+  return new MapStream(upstream, withFront, () => withFront(EMPTY));
+}
+
 /** One chunk. */
 export function chunkOf(piece: Uint8Array): Uint8Array {
   const head = `${piece.length.toString(16)}\r\n`;

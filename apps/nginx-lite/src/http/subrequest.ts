@@ -68,6 +68,7 @@ export function subrequest(
     phase: Phase.ServerRewrite,
     handler: 0,
     uriChanged: false,
+    locationHolds: true,
     errorPage: false,
     limitReqStatus: parent.limitReqStatus,
     limitConnStatus: parent.limitConnStatus,

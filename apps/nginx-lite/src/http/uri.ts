@@ -212,7 +212,9 @@ export function escapeArgument(text: string): string {
 export function unescapeRedirect(text: string): string {
   const question = text.search(/\?|%3f/i);
   const end = question < 0 ? text.length : question;
-  const head = text.slice(0, end).replace(/%([0-9a-fA-F]{2})/g, (all, hex: string) => {
+  // What is no escape loses what made it look like one.
+  const head = text.slice(0, end).replace(/%(?:([0-9a-fA-F]{2})|[0-9a-fA-F][\s\S]?|)/g, (all, hex?: string) => {
+    if (hex === undefined) return '';
     const code = Number.parseInt(hex, 16);
     return code > 0x25 && code < 0x7f ? String.fromCharCode(code) : all;
   });

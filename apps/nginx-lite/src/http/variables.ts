@@ -18,7 +18,7 @@ import { sliceRange } from '../modules/slice/module.ts';
 import { uidGot, uidSet } from '../modules/userid/module.ts';
 import { binaryText, parseAddress } from '../net/address.ts';
 import { VERSION } from '../version.ts';
-import { latin1, pathOf } from './bytes.ts';
+import { decodeBase64, latin1, pathOf } from './bytes.ts';
 import type { Connection } from './connection.ts';
 import { formatDate, formatIsoTime, formatLogTime } from './date.ts';
 import { HeaderId } from './headers.ts';
@@ -59,24 +59,37 @@ export function plainGetter(name: string): Getter {
     if (OVERRIDABLE.has(name)) return overridable(name, builtIn);
     return CHANGEABLE.has(name) && custom !== undefined ? custom : builtIn;
   }
-  if (custom !== undefined) return custom;
-  if (setNames.has(name)) return setVariable(name);
+  const get = custom ?? prefixed(name);
+  if (get === null) return setNames.has(name) ? setVariable(name) : (r) => r.named?.[name] ?? null;
+  // What a request set or captured itself comes first.
+  if (setNames.has(name) || captureNames.has(name)) return (r) => r.named?.[name] ?? get(r);
+  return get;
+}
+
+/** Variables that are named by what they look for. */
+function prefixed(name: string): Getter | null {
   if (name.startsWith('arg_')) return argument(name.slice(4));
   if (name.startsWith('http_')) return requestHeader(name.slice(5).replaceAll('_', '-'));
   if (name.startsWith('cookie_')) return cookie(name.slice(7));
   if (name.startsWith('sent_trailer_')) return sentTrailer(name.slice(13).replaceAll('_', '-'));
   if (name.startsWith('sent_http_')) return sentHeader(name.slice(10).replaceAll('_', '-'));
-  return (r) => r.named?.[name] ?? null;
+  return null;
 }
 
 /* Names of the configuration that this thread serves. */
 let customGetters: ReadonlyMap<string, Getter> = new Map();
 let setNames: ReadonlySet<string> = new Set();
+let captureNames: ReadonlySet<string> = new Set();
 
 /** Called once, before anything is compiled. */
-export function defineVariables(getters: ReadonlyMap<string, Getter>, names: readonly string[]): void {
+export function defineVariables(
+  getters: ReadonlyMap<string, Getter>,
+  sets: readonly string[],
+  captures: readonly string[],
+): void {
   customGetters = getters;
-  setNames = new Set(names);
+  setNames = new Set(sets);
+  captureNames = new Set(captures);
 }
 
 /** What the configuration says of the name, where it says something. */
@@ -363,7 +376,7 @@ function joined(r: Request, name: string): string | null {
 function remoteUser(r: Request): string | null {
   const value = r.header(HeaderId.Authorization);
   if (value === null || !/^basic /i.test(value)) return null;
-  const decoded = Buffer.from(value.slice(6).trim(), 'base64').toString('latin1');
+  const decoded = decodeBase64(value.slice(6).trim())?.toString('latin1') ?? '';
   const colon = decoded.indexOf(':');
   return colon < 0 ? null : decoded.slice(0, colon) || null;
 }

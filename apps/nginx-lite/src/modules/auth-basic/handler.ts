@@ -8,7 +8,7 @@
 
 import { createHash } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
-import { pathOf } from '../../http/bytes.ts';
+import { decodeBase64, pathOf } from '../../http/bytes.ts';
 import { Code } from '../../http/codes.ts';
 import { HeaderId } from '../../http/headers.ts';
 import { runPhases } from '../../http/phases.ts';
@@ -50,9 +50,11 @@ function readUsers(path: string): Map<string, string> {
 export function credentials(r: Request): { user: string; password: string } | null {
   const value = r.header(HeaderId.Authorization);
   if (value === null || !/^basic /i.test(value)) return null;
-  const text = Buffer.from(value.slice(6).trim(), 'base64').toString('latin1');
+  const text = decodeBase64(value.slice(6).trim())?.toString('latin1') ?? '';
   const colon = text.indexOf(':');
-  return colon <= 0 ? null : { user: text.slice(0, colon), password: text.slice(colon + 1) };
+  if (colon <= 0) return null;
+  // A zero byte ends a password, as in crypt(3).
+  return { user: text.slice(0, colon), password: text.slice(colon + 1).split('\0', 1)[0] as string };
 }
 
 export function authBasicHandler(r: Request): number {

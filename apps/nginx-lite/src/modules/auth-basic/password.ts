@@ -10,6 +10,7 @@ import apacheMd5Module from 'apache-md5';
 import { compare } from 'bcryptjs';
 import desCrypt from 'unix-crypt-td-js';
 import { verify as verifySha } from 'unixcrypt';
+import { decodeBase64 } from '../../http/bytes.ts';
 
 /** Its types declare a namespace; what it exports is the function. */
 const apacheMd5 = apacheMd5Module as unknown as (password: string, salt: string) => string;
@@ -28,11 +29,8 @@ export async function passwordMatches(password: string, entry: string): Promise<
     return same(createHash('sha1').update(password, 'latin1').digest('base64'), entry.slice(5));
   }
   if (entry.startsWith('{SSHA}')) {
-    const text = entry.slice(6).split('=')[0] as string;
-    // Node.js takes the letters of base64url for those of base64.
-    if (!/^[A-Za-z0-9+/]*$/.test(text)) return false;
-    const bytes = Buffer.from(text, 'base64');
-    if (bytes.length < 20) return false;
+    const bytes = decodeBase64(entry.slice(6));
+    if (bytes === null || bytes.length < 20) return false;
     const digest = createHash('sha1').update(password, 'latin1').update(bytes.subarray(20)).digest();
     return timingSafeEqual(digest, bytes.subarray(0, 20));
   }

@@ -9,10 +9,12 @@ import { Args, type Directive, HTTP_ALL } from '../../conf/directives.ts';
 import type { LocConf } from '../../conf/model.ts';
 import { loc } from '../../conf/setters.ts';
 import { Code } from '../../http/codes.ts';
+import { isSilent } from '../../http/output.ts';
 import { runPhases } from '../../http/phases.ts';
 import type { Request } from '../../http/request.ts';
 import { subrequest } from '../../http/subrequest.ts';
 import { settable } from '../rewrite/conf.ts';
+import { assign } from '../rewrite/handler.ts';
 
 export const AUTH_REQUEST_DEFAULTS: Pick<LocConf, 'authRequest' | 'authRequestSets'> = {
   authRequest: '',
@@ -31,7 +33,7 @@ export const AUTH_REQUEST_DIRECTIVES: Directive[] = [
     contexts: HTTP_ALL,
     args: Args.Take2,
     set(cf, args) {
-      const name = settable(cf, args[1] as string);
+      const name = settable(cf, args[1] as string, cf.builder.captureNames);
       (cf.level.loc.authRequestSets ??= []).push({ name, value: cf.builder.template(cf, args[2] as string) });
       return undefined;
     },
@@ -54,9 +56,11 @@ export function authRequestHandler(r: Request): number {
     engine.suspend(r);
     subrequest(r, authRequest, (sub) => {
       r.authStatus = sub.status;
-      if (sub.status === 401) r.challenge = sub.challenge;
+      // One of auth_basic stands before it.
+      if (sub.status === 401 && sub.challenge !== '')
+        r.challenge = r.challenge === '' ? sub.challenge : `${r.challenge}\r\nWWW-Authenticate: ${sub.challenge}`;
       // Set on the values that the subrequest left.
-      for (const { name, value } of location.authRequestSets) (r.named ??= {})[name] = value(sub);
+      for (const { name, value } of location.authRequestSets) assign(r, name, value(sub));
       if (waits) engine.resumeRequest(r, serial, runPhases);
     });
     waits = true;
@@ -65,7 +69,7 @@ export function authRequestHandler(r: Request): number {
   if (status === WAITING) return Code.Again;
   r.authStatus = 0;
   if (status >= 200 && status < 300) return Code.Ok;
-  if (status === 401 || status === 403) return status;
+  if (status === 401 || status === 403 || isSilent(status)) return status;
   r.connection.engine.logError(r, 'error', `auth request unexpected status: ${status}`);
   return 500;
 }

@@ -46,8 +46,6 @@ function recode(r: Request, source: string, name: string): boolean {
     r.connection.engine.logError(r, 'error', `no "charset_map" between the charsets "${source}" and "${name}"`);
     return false;
   }
-  // Ranges would be those of the file.
-  r.allowRanges = false;
   if (r.parent === null && (isUtf8(source) || isUtf8(name))) r.contentLengthOut = -1;
   r.gzipLevel = 0;
   r.bodyFilters.push((upstream) => {

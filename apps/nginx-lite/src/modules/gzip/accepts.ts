@@ -5,6 +5,8 @@ import { HeaderId } from '../../http/headers.ts';
 import type { Request } from '../../http/request.ts';
 
 export function acceptsGzip(r: Request): boolean {
+  // What becomes a part of another answer has to be plain.
+  if (r.parent !== null) return false;
   const accepted = r.header(HeaderId.AcceptEncoding);
   if (accepted === null || accepted.length < 4) return false;
   if (!accepted.startsWith('gzip,') && !listsGzip(accepted)) return false;
@@ -27,8 +29,8 @@ export function listsGzip(text: string): boolean {
       if (rest.startsWith(' ')) return true;
       continue;
     }
-    if (weight[1] !== ';') return true;
-    const value = /^ *[qQ]=([01](?:\.[0-9]{0,3})?)/.exec(weight[2] as string);
+    if (weight[1] !== ';' || /^ *$/.test(weight[2] as string)) return true;
+    const value = /^ *[qQ]=([01](?:\.[0-9]{0,3})?)(?:[ ,]|$)/.exec(weight[2] as string);
     if (value === null) return false;
     const quality = Number(value[1]);
     return quality > 0 && quality <= 1;
@@ -56,6 +58,7 @@ function proxied(r: Request): boolean {
       (word) => rules.includes(word) && control.includes(word),
     );
   }
-  if (rules.includes('no_last_modified') && r.lastModified >= 0) return false;
+  // A file's own date does not count: nginx has it as a number only.
+  if (rules.includes('no_last_modified') && out('last-modified').length > 0) return false;
   return !(rules.includes('no_etag') && r.etag !== '');
 }

@@ -22,7 +22,8 @@ export function typeIs(r: Request, types: readonly string[]): boolean {
 export function bodyChanges(r: Request): void {
   r.contentLengthOut = -1;
   r.allowRanges = false;
-  if (r.etag !== '' && !r.etag.startsWith('W/')) r.etag = `W/${r.etag}`;
+  // A tag of add_header that is none cannot be made weak.
+  if (!r.etag.startsWith('W/')) r.etag = r.etag.startsWith('"') ? `W/${r.etag}` : '';
 }
 
 export function gzipFilter(r: Request): number {
@@ -31,7 +32,7 @@ export function gzipFilter(r: Request): number {
   if (r.contentLengthOut >= 0 && r.contentLengthOut < conf.gzipMinLength) return Code.Ok;
   if (!typeIs(r, conf.gzipTypes)) return Code.Ok;
   r.gzipVary = true;
-  if (r.parent !== null || !acceptsGzip(r)) return Code.Ok;
+  if (!acceptsGzip(r)) return Code.Ok;
   setEncoding(r);
   bodyChanges(r);
   const level = conf.gzipCompLevel;
@@ -45,14 +46,21 @@ export function setEncoding(r: Request): void {
   r.extra.push('Content-Encoding', 'gzip');
 }
 
+/** The answer is not packed, or has no body. */
+export function clearEncoding(r: Request): void {
+  if (r.contentEncoding === '') return;
+  r.contentEncoding = '';
+  const at = r.extra.indexOf('Content-Encoding');
+  if (at >= 0) r.extra.splice(at, 2);
+}
+
 export function gunzipFilter(r: Request): number {
   if (!r.location.conf.gunzip || r.contentEncoding !== 'gzip') return Code.Ok;
   r.gzipVary = true;
   if (acceptsGzip(r)) return Code.Ok;
-  r.contentEncoding = '';
-  const at = r.extra.indexOf('Content-Encoding');
-  if (at >= 0) r.extra.splice(at, 2);
+  clearEncoding(r);
   bodyChanges(r);
+  r.headerWaits = true;
   r.bodyFilters.push((upstream) => new ZlibStream(upstream, createGunzip()));
   return Code.Ok;
 }
@@ -72,6 +80,7 @@ class ZlibStream implements BodyStream {
   private readonly ready: Buffer[] = [];
   private working = false;
   private fed = false;
+  private empty = true;
   private ended = false;
   private failure: Error | null = null;
 
@@ -110,9 +119,12 @@ class ZlibStream implements BodyStream {
     if (piece === NOT_YET) return;
     if (piece === END) {
       this.fed = true;
+      // zlib takes nothing at all for a body.
+      if (this.empty && this.packed === null) this.failure = new Error('unexpected end of file');
       this.zlib.end();
       return;
     }
+    this.empty = false;
     this.working = true;
     if (this.packed !== null) this.packed.gzipIn += piece.length;
     // The piece is the upstream's and will be overwritten; zlib reads it in another thread.

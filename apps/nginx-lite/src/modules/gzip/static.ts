@@ -15,6 +15,7 @@ export function gzipStaticHandler(r: Request): number {
   const accepted = conf.gzipStatic === 'always' || acceptsGzip(r);
   if (!accepted && !conf.gzipVary) return Code.Declined;
   const engine = r.connection.engine;
+  if (engine.aliasFails(r)) return 500;
   const path = `${engine.pathOf(r)}.gz`;
   const entry = engine.findFile(r, path, true);
   if (entry.errno !== 0) {

@@ -23,9 +23,17 @@ export function headersFilter(r: Request): number {
     if (!safe && !header.always) continue;
     const value = header.value(r);
     const name = header.name.toLowerCase();
-    // These two replace the file's own; an empty value takes it away.
-    if (name === 'etag') r.etag = '';
-    if (name === 'last-modified') r.lastModified = -1;
+    // These two replace what is there; an empty value takes it away.
+    if (name === 'etag') {
+      if (r.etag === '') r.etagAt = r.extra.length;
+      r.etag = value;
+      continue;
+    }
+    if (name === 'last-modified') {
+      r.lastModified = -1;
+      const at = r.extra.findIndex((each, i) => i % 2 === 0 && each.toLowerCase() === name);
+      if (at >= 0) r.extra.splice(at, 2);
+    }
     if (value !== '') r.extra.push(header.name, value);
   }
   if (location.addTrailers.length > 0) r.trailers = location.addTrailers.filter((each) => safe || each.always);

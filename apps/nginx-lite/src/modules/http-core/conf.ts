@@ -29,6 +29,7 @@ import {
 import { parseNumber, parseTimeMs, parseTimeSec } from '../../conf/units.ts';
 import { namesOf } from '../../conf/variables.ts';
 import { addServerNames } from '../referer/module.ts';
+import { checkSecureLinks } from '../secure-link/module.ts';
 import { parseListen } from './listen.ts';
 
 const { Main, Http, Server, Location } = Context;
@@ -54,6 +55,7 @@ export type CoreLocConf = Pick<
   LocConf,
   | 'root'
   | 'rootIsAlias'
+  | 'aliasLength'
   | 'types'
   | 'defaultType'
   | 'errorPages'
@@ -103,6 +105,7 @@ export function coreLocDefaults(prefix: string): CoreLocConf {
   return {
     root: `${prefix}html`,
     rootIsAlias: false,
+    aliasLength: 0,
     types: 0,
     defaultType: 'text/plain',
     errorPages: [],
@@ -157,6 +160,7 @@ function setHttp(cf: ConfContext): string | undefined {
   cf.block(level);
   for (const server of cf.builder.servers) checkBuffers(cf, server.level);
   addServerNames(cf);
+  checkSecureLinks(cf);
   return undefined;
 }
 
@@ -254,7 +258,8 @@ function setRoot(cf: ConfContext, args: string[]): string | undefined {
     if (conf.rootIsAlias === isAlias) return 'is duplicate';
     return `is duplicate, "${conf.rootIsAlias ? 'alias' : 'root'}" directive was specified earlier`;
   }
-  if (isAlias && cf.level.location?.kind === 'named') {
+  const { location } = cf.level;
+  if (isAlias && location?.kind === 'named') {
     cf.fail('the "alias" directive cannot be used inside the named location');
   }
   const text = args[1] as string;
@@ -266,6 +271,8 @@ function setRoot(cf: ConfContext, args: string[]): string | undefined {
   const trimmed = !isAlias && text.endsWith('/') ? text.slice(0, -1) : text;
   const template = cf.builder.template(cf, trimmed);
   conf.rootIsAlias = isAlias;
+  if (!isAlias || location === null) conf.aliasLength = 0;
+  else conf.aliasLength = location.kind === 'regex' ? -1 : location.name.length;
   conf.root = namesOf(template).length === 0 ? (trimmed === '' ? '' : cf.fullName(trimmed)) : template;
   return undefined;
 }

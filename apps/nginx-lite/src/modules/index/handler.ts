@@ -10,6 +10,7 @@ export function indexHandler(r: Request): number {
   if (!r.uri.endsWith('/')) return Code.Declined;
   if (!(r.method & (Method.Get | Method.Head | Method.Post))) return Code.Declined;
   const engine = r.connection.engine;
+  if (engine.aliasFails(r)) return 500;
   const directory = engine.pathOf(r);
   let directoryTested = false;
   const { location } = r;

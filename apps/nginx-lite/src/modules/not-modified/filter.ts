@@ -4,6 +4,7 @@ import { Code } from '../../http/codes.ts';
 import { parseDate } from '../../http/date.ts';
 import { HeaderId } from '../../http/headers.ts';
 import type { Request } from '../../http/request.ts';
+import { clearEncoding } from '../gzip/filter.ts';
 
 export function notModifiedFilter(r: Request): number {
   if (r.status !== 200) return Code.Ok;
@@ -20,6 +21,7 @@ export function notModifiedFilter(r: Request): number {
   r.contentType = '';
   r.contentLengthOut = -1;
   r.allowRanges = false;
+  clearEncoding(r);
   return Code.Ok;
 }
 

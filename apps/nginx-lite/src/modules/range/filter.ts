@@ -1,9 +1,11 @@
 /** Range requests: one range as such, several as multipart/byteranges, none that fits as 416. */
 
+import { latin1Bytes } from '../../http/bytes.ts';
 import { Code } from '../../http/codes.ts';
 import { parseDate } from '../../http/date.ts';
 import { HeaderId } from '../../http/headers.ts';
 import { HTTP_10, type Request } from '../../http/request.ts';
+import { type BodyStream, MapStream } from '../../http/stream.ts';
 
 export function rangeFilter(r: Request): number {
   if (r.version < HTTP_10 || r.status !== 200 || r.contentLengthOut < 0 || !r.allowRanges) {
@@ -17,7 +19,9 @@ export function rangeFilter(r: Request): number {
   }
   const total = r.contentLengthOut;
   const found = parseRanges(range, total, maxRanges < 0 ? 0x7fffffff : maxRanges);
-  if (found === 'ignore') return acceptRanges(r);
+  // Parts of a body that is a stream are put together in memory.
+  const streamed = r.bodyFilters.length > 0 || r.trailers.length > 0;
+  if (found === 'ignore' || (streamed && found.length > 2 && total > JOINED_MAX)) return acceptRanges(r);
   if (found === 'unsatisfiable') {
     r.extra.push('Content-Range', `bytes */${total}`);
     r.contentLengthOut = -1;
@@ -34,7 +38,7 @@ export function rangeFilter(r: Request): number {
   const engine = r.connection.engine;
   r.boundary = engine.nextBoundary();
   r.impure();
-  r.partHeader = `\r\n--${r.boundary}\r\n${r.contentType === '' ? '' : `Content-Type: ${r.contentType}\r\n`}Content-Range: bytes `;
+  r.partHeader = `\r\n--${r.boundary}\r\n${r.contentType === '' ? '' : `Content-Type: ${r.contentType}${r.charset}\r\n`}Content-Range: bytes `;
   let length = `\r\n--${r.boundary}--\r\n`.length;
   for (let i = 0; i < found.length; i += 2) {
     const start = found[i] as number;
@@ -44,8 +48,50 @@ export function rangeFilter(r: Request): number {
   r.rangeTotal = total;
   r.contentLengthOut = length;
   r.contentType = `multipart/byteranges; boundary=${r.boundary}`;
+  r.charset = '';
   return Code.Ok;
 }
+
+/** The ranges of a request out of a body that is a stream. */
+export function ranged(r: Request, upstream: BodyStream): BodyStream {
+  const { ranges } = r;
+  if (ranges.length === 2) {
+    const [start = 0, end = 0] = ranges;
+    let at = 0;
+    return new MapStream(upstream, (piece) => {
+      const part = piece.subarray(Math.max(0, start - at), Math.max(0, end - at));
+      at += piece.length;
+      return part;
+    });
+  }
+  const pieces: Uint8Array[] = [];
+  return new MapStream(
+    upstream,
+    (piece) => {
+      pieces.push(piece.slice());
+      return NOTHING;
+    },
+    () => {
+      const whole = Buffer.concat(pieces);
+      const parts: Uint8Array[] = [];
+      for (let i = 0; i < ranges.length; i += 2) {
+        const [start, end] = [ranges[i] as number, ranges[i + 1] as number];
+        parts.push(latin1Bytes(partHead(r, start, end)), whole.subarray(start, end));
+      }
+      parts.push(latin1Bytes(`\r\n--${r.boundary}--\r\n`));
+      return Buffer.concat(parts);
+    },
+  );
+}
+
+/** What stands before a range of several. */
+export function partHead(r: Request, start: number, end: number): string {
+  return `${r.partHeader}${start}-${end - 1}/${r.rangeTotal}\r\n\r\n`;
+}
+
+const NOTHING = new Uint8Array(0);
+/** Longest body whose ranges are put together. */
+const JOINED_MAX = 1024 * 1024;
 
 function acceptRanges(r: Request): number {
   r.extra.push('Accept-Ranges', 'bytes');

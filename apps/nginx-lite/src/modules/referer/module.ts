@@ -17,6 +17,7 @@ function setReferers(cf: ConfContext, args: string[]): undefined {
     blocked: false,
     names: [],
     regexes: [],
+    hosts: [],
   });
   for (const word of args.slice(1)) {
     if (word === '') cf.fail(`invalid referer "${word}"`);
@@ -38,7 +39,7 @@ export function addServerNames(cf: ConfContext): void {
   for (const [referers, { names }] of cf.builder.refererServers) {
     if (names.length === 0) addName(cf, referers, '', '');
     for (const { name, regex } of names) {
-      if (regex !== null) referers.regexes.push(regex);
+      if (regex !== null) referers.hosts.push(regex);
       else addName(cf, referers, name, '');
     }
   }
@@ -74,6 +75,7 @@ export const REFERER_DIRECTIVES: Directive[] = [
 
 /** Shortest `http://host.tld`; anything shorter was mangled on its way. */
 const LENGTH_MIN = 11;
+const HOST_MAX = 256;
 
 export function invalidReferer(r: Request): string {
   const rules = r.location.conf.referers;
@@ -84,10 +86,12 @@ export function invalidReferer(r: Request): string {
   if (scheme === null) return rules.blocked ? '' : '1';
   const rest = referer.slice(scheme[0].length);
   const host = (/^[^/:]*/.exec(rest)?.[0] ?? '').toLowerCase();
+  if (host.length > HOST_MAX) return '1';
   const slash = rest.indexOf('/');
   const path = slash < 0 ? '' : rest.slice(slash);
   const named = find(rules.names, host);
   if (named !== null) return named === '' || path.startsWith(named) ? '' : '1';
+  if (rules.hosts.some((regex) => regex.test(host))) return '';
   return rules.regexes.some((regex) => regex.test(rest)) ? '' : '1';
 }
 

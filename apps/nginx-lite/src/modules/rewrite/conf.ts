@@ -12,7 +12,7 @@ import type { IfCondition, LocConf, RewriteOp, Template } from '../../conf/model
 import type { ConfContext } from '../../conf/parser.ts';
 import { flag, loc } from '../../conf/setters.ts';
 import { parseNumber } from '../../conf/units.ts';
-import { CHANGEABLE, OVERRIDABLE, VARIABLES } from '../../conf/variable-names.ts';
+import { CHANGEABLE, isFixed } from '../../conf/variable-names.ts';
 import { variableName } from '../map/conf.ts';
 
 const { Server, Location, ServerIf, LocationIf } = Context;
@@ -36,7 +36,8 @@ function setReturn(cf: ConfContext, args: string[]): undefined {
   let given: { status: number; text: string | null };
   if (status !== null) {
     if (status > 999) cf.fail(`invalid return code "${first}"`);
-    given = { status, text: args[2] ?? null };
+    // An error without a word is an answer like that of any other handler.
+    given = { status, text: (status < 400 ? args[2] : args[2] || null) ?? null };
   } else {
     if (args.length === 3) cf.fail(`invalid return code "${first}"`);
     if (!/^(?:https?:\/\/|\$scheme)/i.test(first)) cf.fail(`invalid return code "${first}"`);
@@ -107,17 +108,16 @@ function cut(template: Template): [Template, Template | null] {
   ];
 }
 
-/** The variable that a directive sets, known from here on. */
-export function settable(cf: ConfContext, given: string): string {
+/** The variable that a directive sets, known from here on as one of `names`. */
+export function settable(cf: ConfContext, given: string, names: Set<string>): string {
   const name = variableName(cf, given);
-  if ((VARIABLES as readonly string[]).includes(name) && !CHANGEABLE.has(name) && !OVERRIDABLE.has(name))
-    cf.fail(`the duplicate "${name}" variable`);
-  if (!CHANGEABLE.has(name)) cf.builder.setVariables.add(name);
+  if (isFixed(name)) cf.fail(`the duplicate "${name}" variable`);
+  if (!CHANGEABLE.has(name)) names.add(name);
   return name;
 }
 
 function setSet(cf: ConfContext, args: string[]): undefined {
-  const name = settable(cf, args[1] as string);
+  const name = settable(cf, args[1] as string, cf.builder.setVariables);
   program(cf.level).push({ op: 'set', name, value: cf.builder.template(cf, args[2] as string) });
 }
 
@@ -146,7 +146,7 @@ function parseCondition(cf: ConfContext, args: string[]): IfCondition {
   if (!first.startsWith('(')) bad(first);
   if (first.length === 1) words.shift();
   else words[0] = first.slice(1);
-  if (words.length === 0 || !end.endsWith(')')) bad(end);
+  if (words.length === 0 || !end.endsWith(')')) bad(words.at(-1) ?? end);
   const final = words.length - 1;
   if ((words[final] as string).length === 1) words.pop();
   else words[final] = (words[final] as string).slice(0, -1);

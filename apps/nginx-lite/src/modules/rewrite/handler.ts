@@ -6,6 +6,7 @@
  * warning, which logError notes.
  */
 
+import { parseSize } from '../../conf/units.ts';
 import { discardBody } from '../../http/body-reader.ts';
 import { latin1Bytes } from '../../http/bytes.ts';
 import { Code } from '../../http/codes.ts';
@@ -39,6 +40,7 @@ function run(r: Request, program: readonly RuntimeOp[]): number {
         assign(r, op.name, op.value(r));
         break;
       case 'break':
+        if (r.uriChanged) r.locationHolds = false;
         r.uriChanged = false;
         return Code.Declined;
       case 'if':
@@ -58,10 +60,14 @@ function run(r: Request, program: readonly RuntimeOp[]): number {
   return GO_ON;
 }
 
-function assign(r: Request, name: string, value: string): void {
+/** Sets a variable. */
+export function assign(r: Request, name: string, value: string): void {
   if (name === 'args') r.args = value;
-  else if (name === 'limit_rate') r.limitRateText = value;
-  else (r.named ??= {})[name] = value;
+  else if (name === 'limit_rate') {
+    const rate = parseSize(value);
+    if (rate === null) r.connection.engine.logError(r, 'error', `invalid $limit_rate "${value}"`);
+    else r.limitRateText = String(rate);
+  } else (r.named ??= {})[name] = value;
 }
 
 function holds(r: Request, condition: RuntimeCondition): boolean {
@@ -114,6 +120,7 @@ function fileTest(r: Request, kind: 'f' | 'd' | 'e' | 'x', path: string): boolea
 
 function giveAnswer(r: Request, status: number, text: Evaluator | null): number {
   if (status >= 400 && text === null) return status;
+  r.status = status;
   const value = text === null ? '' : text(r);
   if (isRedirect(status)) {
     if (!discardBody(r)) {
@@ -133,6 +140,7 @@ function rewrite(r: Request, op: Extract<RuntimeOp, { op: 'rewrite' }>): number 
   const log = r.location.conf.rewriteLog;
   r.internal = true;
   r.uriChanged = !op.breaks;
+  if (op.breaks) r.locationHolds = false;
   if (op.status !== 0) {
     let target = unescapeRedirect(op.path(r));
     if (op.addArgs && r.args !== '') target += `${op.hasQuery ? '&' : '?'}${r.args}`;

@@ -12,6 +12,7 @@ export function staticHandler(r: Request): number {
   if (!(r.method & (Method.Get | Method.Head | Method.Post))) return 405;
   if (r.uri.endsWith('/')) return Code.Declined;
   const engine = r.connection.engine;
+  if (engine.aliasFails(r)) return 500;
   const path = engine.pathOf(r);
   const entry = engine.findFile(r, path, true);
   if (entry.errno !== 0) {

@@ -50,7 +50,11 @@ export function subFilter(r: Request): number {
   const { location } = r;
   const { conf } = location;
   if (location.subFilters.length === 0 || r.contentLengthOut === 0 || !typeIs(r, conf.subFilterTypes)) return Code.Ok;
-  const pairs = location.subFilters.map((each) => ({ search: each.search(r), replacement: each.replacement(r) }));
+  const pairs = location.subFilters
+    .map((each) => ({ search: each.search(r), replacement: each.replacement(r) }))
+    .filter((pair) => pair.search !== '');
+  // Variables may leave nothing to look for.
+  if (pairs.length === 0) return Code.Ok;
   if (conf.subFilterLastModified) bodyChanges(r);
   else {
     bodyChanges(r);
@@ -60,10 +64,7 @@ export function subFilter(r: Request): number {
   const once = conf.subFilterOnce;
   r.gzipLevel = 0;
   r.bodyFilters.push((upstream) => {
-    const replacer = new Replacer(
-      pairs.filter((pair) => pair.search !== ''),
-      once,
-    );
+    const replacer = new Replacer(pairs, once);
     return new MapStream(
       upstream,
       (piece) =>
@@ -79,28 +80,53 @@ export interface Pair {
   replacement: string;
 }
 
-/** Replaces in a text that comes in pieces: the leftmost match first, and of those the pair that was named first. */
+/** Only ASCII letters have another case here: bytes above are not text. */
+function lowerCase(text: string): string {
+  return text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
+}
+
+/**
+ * Replaces in a text that comes in pieces: the leftmost match first, and of those the pair that was named first. As in nginx, a text
+ * that ends within one pair is not searched any further for those that were named behind it.
+ */
 export class Replacer {
   private readonly pairs: { search: string; replacement: string; used: boolean }[];
   private readonly once: boolean;
+  private readonly shortest: number;
   private held = '';
 
   constructor(pairs: readonly Pair[], once: boolean) {
-    this.pairs = pairs.map((pair) => ({ ...pair, search: pair.search.toLowerCase(), used: false }));
+    this.pairs = pairs.map((pair) => ({ ...pair, search: lowerCase(pair.search), used: false }));
+    this.shortest = Math.min(...pairs.map((pair) => pair.search.length));
     this.once = once;
   }
 
   take(piece: string): string {
-    return this.run(this.held + piece, false);
+    return this.run(this.held + piece);
   }
 
+  /** What was held back: every place of it is looked at, in nginx's order. */
   end(): string {
-    return this.run(this.held, true);
+    const text = this.held;
+    const lower = lowerCase(text);
+    let out = '';
+    let done = 0;
+    for (let at = 0; lower.length - at >= this.shortest; at++) {
+      const pair = this.pairs.find(
+        (each) => !(this.once && each.used) && each.search.startsWith(lower.slice(at, at + each.search.length)),
+      );
+      if (pair === undefined) continue;
+      if (pair.search.length > lower.length - at) break;
+      out += text.slice(done, at) + pair.replacement;
+      pair.used = true;
+      done = at + pair.search.length;
+      at = done - 1;
+    }
+    return out + text.slice(done);
   }
 
-  private run(text: string, last: boolean): string {
-    // Only ASCII letters have another case here: bytes above are not text.
-    const lower = text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
+  private run(text: string): string {
+    const lower = lowerCase(text);
     let out = '';
     let at = 0;
     for (;;) {
@@ -115,7 +141,7 @@ export class Replacer {
         }
       }
       // A match that has not come whole yet may begin before the one that was found.
-      const unsure = last ? lower.length : Math.max(at, lower.length - longest(open) + 1);
+      const unsure = Math.max(at, lower.length - longest(open) + 1);
       if (winner === null || found >= unsure) {
         const stop = Math.min(lower.length, winner === null ? unsure : Math.min(unsure, found));
         out += text.slice(at, stop);

@@ -11,8 +11,8 @@ export function tryFilesHandler(r: Request): number {
   if (files.length === 0) return Code.Declined;
   const engine = r.connection.engine;
   const { conf } = location;
-  // Below an alias, names begin with the location's prefix, which the alias stands for.
-  const prefix = conf.rootIsAlias && location.kind !== 'regex' ? location.name : '';
+  // Below an alias, names begin with the URI's prefix, which the alias stands for.
+  const prefix = r.uri.slice(0, Math.max(0, conf.aliasLength));
   const last = files.length - 1;
   for (let i = 0; i < last; i++) {
     const each = files[i];
@@ -21,8 +21,8 @@ export function tryFilesHandler(r: Request): number {
     if (typeof conf.tryFiles[i]?.template !== 'string' && name.startsWith(prefix)) name = name.slice(prefix.length);
     const entry = engine.findFile(r, engine.documentRoot(r) + name, false);
     if (entry.errno !== 0 || (entry.kind === FileKind.Directory) !== each.testDirectory) continue;
-    if (!conf.rootIsAlias) r.uri = name === '' ? '/' : name;
-    else if (location.kind !== 'regex') r.uri = prefix + name;
+    if (!conf.rootIsAlias) r.uri = name;
+    else if (conf.aliasLength >= 0) r.uri = prefix + name;
     else if (!each.testDirectory) {
       r.uri = name;
       r.addUriToAlias = true;

@@ -102,14 +102,22 @@ function identify(r: Request): UserId {
   const cookie = cookieValue(r, r.location.conf.useridName);
   if (cookie === null) return found;
   found.cookie = cookie;
-  const { engine } = r.connection;
+  // As nginx has it: the line it came in.
+  const complain = (what: string): void => {
+    const doing = r.fileFound ? ' while sending response to client' : '';
+    r.connection.engine.logError(
+      r,
+      'error',
+      `client sent ${what} userid cookie "${plainGetter('http_cookie')(r)}"${doing}`,
+    );
+  };
   if (cookie.length < TEXT_LENGTH) {
-    engine.logError(r, 'error', `client sent too short userid cookie "${cookie}"`);
+    complain('too short');
     return found;
   }
   const text = cookie.slice(0, TEXT_LENGTH);
   if (!/^[A-Za-z0-9+/]*$/.test(text)) {
-    engine.logError(r, 'error', `client sent invalid userid cookie "${cookie}"`);
+    complain('invalid');
     return found;
   }
   new Uint8Array(found.got.buffer).set(Buffer.from(text, 'base64'));
