@@ -6,6 +6,7 @@
  * Source: haproxy's proxy-protocol.txt.
  */
 
+import { addressText } from '../net/address.ts';
 import { latin1 } from './bytes.ts';
 
 export interface Proxied {
@@ -75,18 +76,10 @@ function version2(buf: Uint8Array, pos: number, end: number): ProxyHeader {
   return {
     used,
     proxied: {
-      host: addressOf(buf, body, bytes),
-      serverHost: addressOf(buf, body + bytes, bytes),
+      host: addressText(buf.subarray(body, body + bytes)),
+      serverHost: addressText(buf.subarray(body + bytes, at)),
       port: number(at),
       serverPort: number(at + 2),
     },
   };
-}
-
-function addressOf(buf: Uint8Array, at: number, bytes: number): string {
-  if (bytes === 4) return buf.subarray(at, at + 4).join('.');
-  const groups: string[] = [];
-  for (let i = 0; i < 16; i += 2)
-    groups.push((((buf[at + i] as number) << 8) | (buf[at + i + 1] as number)).toString(16));
-  return new URL(`http://[${groups.join(':')}]/`).hostname.slice(1, -1);
 }

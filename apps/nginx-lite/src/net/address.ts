@@ -9,10 +9,13 @@ import { isIPv6 } from 'node:net';
 
 /** 4 or 16 bytes; null when the text is no address. */
 export function parseAddress(text: string): Uint8Array | null {
-  const v4 = parseV4(text);
-  if (v4 !== null) return v4;
-  if (!isIPv6(text) || text.includes('%')) return null;
-  return unmapped(parseV6(text));
+  const bytes = parseExactly(text);
+  return bytes === null ? null : unmapped(bytes);
+}
+
+/** The same, but an IPv4-mapped address has 16 bytes. */
+export function parseExactly(text: string): Uint8Array | null {
+  return parseV4(text) ?? (isIPv6(text) && !text.includes('%') ? parseV6(text) : null);
 }
 
 /** As ngx_inet_addr: three dots, numbers up to 255 in decimal, where none is written it is 0. */
@@ -39,6 +42,28 @@ function groups(text: string): number[] {
     const value = Number.parseInt(group, 16);
     return [value >> 8, value & 0xff];
   });
+}
+
+/** As nginx prints it: the longest run of at least two zero groups is left out, and what may be IPv4 at the end is shown so. */
+export function addressText(bytes: Uint8Array): string {
+  if (bytes.length === 4) return bytes.join('.');
+  const words: number[] = [];
+  for (let i = 0; i < 16; i += 2) words.push(((bytes[i] as number) << 8) | (bytes[i + 1] as number));
+  let [start, count] = [-1, 1];
+  for (let i = 0; i < 8; i++) {
+    let end = i;
+    while (end < 8 && words[end] === 0) end++;
+    if (end - i > count) [start, count] = [i, end - i];
+    if (end > i) i = end;
+  }
+  const looksMapped =
+    start === 0 &&
+    ((count === 5 && words[5] === 0xffff) || count === 6 || (count === 7 && bytes[14] !== 0 && bytes[15] !== 1));
+  const groups = words.map((word) => word.toString(16));
+  if (start < 0) return groups.join(':');
+  const tail = groups.slice(start + count, looksMapped ? 6 : 8);
+  if (looksMapped) tail.push(bytes.subarray(12).join('.'));
+  return `${groups.slice(0, start).join(':')}::${tail.join(':')}`;
 }
 
 function unmapped(bytes: Uint8Array): Uint8Array {

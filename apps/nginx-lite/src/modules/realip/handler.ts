@@ -1,9 +1,8 @@
 /** realip: where a trusted proxy connects, the client's address is the one it names. Holds until the request ends. */
 
-import { isIPv6 } from 'node:net';
 import { Code } from '../../http/codes.ts';
 import type { Request } from '../../http/request.ts';
-import { contains, type Network } from '../../net/address.ts';
+import { addressText, contains, type Network } from '../../net/address.ts';
 import { forwardedFromList } from './list.ts';
 
 export function realipHandler(r: Request): number {
@@ -22,23 +21,11 @@ export function realipHandler(r: Request): number {
   const isList = realipHeader === 'x-forwarded-for';
   const found = forwardedFromList(isList ? lines : lines.slice(0, 1), networks, realipRecursive);
   if (found === null) return Code.Declined;
-  // An IPv4 address in IPv6 clothes is shown as it came.
-  const mapped = /^\[?(::ffff:[0-9.]+)/i.exec(found.text);
-  const text = mapped === null ? addressText(found.address) : (mapped[1] as string).toLowerCase();
-  c.override(text, realipHeader === 'proxy_protocol' ? (c.proxied?.port ?? 0) : found.port);
+  c.override(addressText(found.exact), realipHeader === 'proxy_protocol' ? (c.proxied?.port ?? 0) : found.port);
   return Code.Declined;
 }
 
 function proxyLine(r: Request): string[] {
   const { proxied } = r.connection;
   return proxied === null ? [] : [proxied.host];
-}
-
-/** As inet_ntop prints it. */
-function addressText(bytes: Uint8Array): string {
-  if (bytes.length === 4) return bytes.join('.');
-  const groups: string[] = [];
-  for (let i = 0; i < 16; i += 2) groups.push((((bytes[i] as number) << 8) | (bytes[i + 1] as number)).toString(16));
-  const text = groups.join(':');
-  return isIPv6(text) ? new URL(`http://[${text}]/`).hostname.slice(1, -1) : text;
 }
