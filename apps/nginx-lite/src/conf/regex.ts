@@ -161,6 +161,14 @@ function escapeSequence(pattern: string, at: number, inClass: boolean): [string,
       break;
     case 'h':
       return [inClass ? ' \\t\\xa0' : '[ \\t\\xa0]', at + 2];
+    case 'p':
+    case 'P': {
+      const property = /^\\[pP](?:\{(\^?)([A-Za-z&]+)\}|([A-Z]))/.exec(pattern.slice(at));
+      if (property === null) throw new PatternError('malformed \\P or \\p sequence', at + 2);
+      const members = charactersOf(property[2] ?? property[3] ?? '', (ch === 'P') !== (property[1] === '^'));
+      if (members === null) throw new PatternError('unknown property name after \\P or \\p', at + property[0].length);
+      return [inClass ? members : `[${members}]`, at + property[0].length];
+    }
     case 'a':
       return ['\\x07', at + 2];
     case 'e':
@@ -175,6 +183,21 @@ function escapeSequence(pattern: string, at: number, inClass: boolean): [string,
   }
   if (/[A-Za-z]/.test(ch)) throw new PatternError(`escape \\${ch} is not supported`, at);
   return [`\\${ch}`, at + 2];
+}
+
+/** Bytes, taken for Latin-1, that have a property of Unicode, or have it not, as members of a class; null: there is no such property. */
+function charactersOf(property: string, negative: boolean): string | null {
+  const name = property === 'L&' ? 'LC' : property;
+  let regex: RegExp;
+  try {
+    regex = new RegExp(`^\\p{${name}}`, 'u');
+  } catch {
+    return null;
+  }
+  let members = '';
+  for (let code = 0; code <= 0xff; code++)
+    if (regex.test(String.fromCharCode(code)) !== negative) members += `\\x${code.toString(16).padStart(2, '0')}`;
+  return members;
 }
 
 function characterClass(pattern: string, at: number): [string, number] {
