@@ -6,6 +6,7 @@
  * never, each request counts.
  */
 
+import type { Template, TemplatePart } from '../../conf/model.ts';
 import { Code } from '../../http/codes.ts';
 import { runPhases } from '../../http/phases.ts';
 import type { Request } from '../../http/request.ts';
@@ -14,6 +15,9 @@ import { VALUE, type Zone, zoneKey } from '../../shared/zone.ts';
 /** limit_req: requests above the rate, in thousandths. limit_conn: requests under way. */
 const COUNT = VALUE;
 const SCALE = 1000;
+/** Longest keys, in bytes. */
+const REQ_KEY_MAX = 65_535;
+const CONN_KEY_MAX = 255;
 /** A clock that was set back is taken as having stood still. */
 const CLOCK_BACK_MS = -60_000;
 
@@ -33,7 +37,7 @@ export function limitReqHandler(r: Request): number {
   for (const [i, limit] of conf.limitReqs.entries()) {
     const { zone, decl, key: evaluate } = engine.zone(limit.zone);
     const text = evaluate(r);
-    if (text === '') continue;
+    if (text === '' || tooLong(r, decl.key, text, REQ_KEY_MAX)) continue;
     const key = zoneKey(text);
     zone.lock();
     const excess = excessOf(zone, key, decl.rate, now);
@@ -59,9 +63,9 @@ export function limitReqHandler(r: Request): number {
     }
   }
   const dry = conf.limitReqDryRun ? ', dry run' : '';
-  const what = `excess: ${Math.floor(excessMax / SCALE)}.${String(Math.floor(excessMax % SCALE)).padStart(3, '0')} by zone "${zoneMax}"`;
+  const what = `excess: ${Math.floor(excessMax / SCALE)}.${String(Math.floor(excessMax % SCALE)).padStart(3, '0')}`;
   if (limited) {
-    engine.logError(r, conf.limitReqLogLevel, `limiting requests${dry}, ${what}`);
+    engine.logError(r, conf.limitReqLogLevel, `limiting requests${dry}, ${what} by zone "${zoneMax}"`);
     r.limitReqStatus = dry === '' ? 'REJECTED' : 'REJECTED_DRY_RUN';
     return dry === '' ? conf.limitReqStatus : Code.Declined;
   }
@@ -77,12 +81,24 @@ export function limitReqHandler(r: Request): number {
     r.limitReqStatus = 'PASSED';
     return Code.Declined;
   }
-  engine.logError(r, quieter(conf.limitReqLogLevel), `delaying request${dry}, ${what}`);
+  engine.logError(r, quieter(conf.limitReqLogLevel), `delaying request${dry}, ${what}, by zone "${zoneMax}"`);
   r.limitReqStatus = dry === '' ? 'DELAYED' : 'DELAYED_DRY_RUN';
   if (dry !== '') return Code.Declined;
   const { serial } = r.connection;
   setTimeout(() => engine.resumeRequest(r, serial, runPhases), delayMs);
   return Code.Again;
+}
+
+/** A key that is longer than a zone takes is not counted. */
+function tooLong(r: Request, template: Template, text: string, most: number): boolean {
+  if (text.length <= most) return false;
+  const name = typeof template === 'string' ? template : template.map(partText).join('');
+  r.connection.engine.logError(r, 'error', `the value of the "${name}" key is more than ${most} bytes: "${text}"`);
+  return true;
+}
+
+function partText(part: TemplatePart): string {
+  return typeof part === 'string' ? part : `$${part.name}`;
 }
 
 /** Requests above the rate, were this one let in. */
@@ -124,9 +140,9 @@ export function limitConnHandler(r: Request): number {
   if (r.limitConnStatus !== '') return Code.Declined;
   const engine = r.connection.engine;
   for (const limit of conf.limitConns) {
-    const { zone, key: evaluate } = engine.zone(limit.zone);
+    const { zone, decl, key: evaluate } = engine.zone(limit.zone);
     const text = evaluate(r);
-    if (text === '') continue;
+    if (text === '' || tooLong(r, decl.key, text, CONN_KEY_MAX)) continue;
     const key = zoneKey(text);
     r.limitConnStatus = 'PASSED';
     zone.lock();
