@@ -116,6 +116,8 @@ export class Builder {
   readonly files: string[] = [];
   /** Buffers of log files, in words: there is one for each file. */
   readonly logBuffers = new Map<number, string>();
+  /** Levels with `access_log off`. */
+  readonly unlogged = new Set<Level>();
   /** Folders of temporary files, and where they were first named. */
   readonly tempPaths = new Map<string, { levels: number[]; file: string; line: number }>();
   /** Thread pools, which are only checked, and those that `aio` names. */

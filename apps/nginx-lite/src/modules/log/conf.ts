@@ -59,11 +59,13 @@ function formatParts(cf: ConfContext, text: string): TemplatePart[] {
 const STDERR = '/dev/stderr';
 
 function setAccessLog(cf: ConfContext, args: string[]): string | undefined {
-  const logs = (cf.level.loc.accessLogs ??= []);
+  // `off` holds for the whole level, wherever it stands.
+  const logs = cf.builder.unlogged.has(cf.level) ? [] : (cf.level.loc.accessLogs ??= []);
   const target = args[1] as string;
   if (target === 'off') {
     if (args.length === 2) {
-      logs.length = 0;
+      cf.level.loc.accessLogs = [];
+      cf.builder.unlogged.add(cf.level);
       return undefined;
     }
     return cf.fail(`invalid parameter "${args[2]}"`);
