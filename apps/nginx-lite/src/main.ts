@@ -96,6 +96,7 @@ function dump(loaded: Loaded): void {
 
 /** `-s`: finds the master by its pid file. */
 function signal(name: keyof typeof SIGNALS, pidFile: string, log: number): number {
+  report(log, 'notice', 'signal process started');
   let text: string;
   try {
     text = readFileSync(Buffer.from(pidFile, 'latin1'), 'latin1');
@@ -103,9 +104,9 @@ function signal(name: keyof typeof SIGNALS, pidFile: string, log: number): numbe
     report(log, 'error', `open() "${pidFile}" failed (${strerror(errnoOf(error))})`);
     return 1;
   }
-  const pid = /^\s*([0-9]+)\s*$/.exec(text)?.[1];
-  if (pid === undefined) {
-    report(log, 'error', `invalid PID number "${text.trim()}" in "${pidFile}"`);
+  const pid = text.replace(/[\r\n]+$/, '');
+  if (!/^[0-9]+$/.test(pid)) {
+    report(log, 'error', `invalid PID number "${pid}" in "${pidFile}"`);
     return 1;
   }
   try {

@@ -27,7 +27,15 @@ describe.each(IO_MODES)('--io %s', (io) => {
   );
 
   test('QUIT lets an answer finish, closes idle connections, refuses new ones', async () => {
-    const server = await startLite(conf(SERVER.replace('%EXTRA%', 'lingering_close off;')), { io, files: FILES });
+    const extra =
+      'lingering_close off; location /m { alias html/a.txt; mirror /n; } location = /n { internal; return 204; }';
+    const server = await startLite(conf(SERVER.replace('%EXTRA%', extra)), { io, files: FILES });
+    // A request whose body is waited for.
+    const waiting = open(server.port);
+    const answer = collect(waiting);
+    const reading = receiveUntil(waiting, (text) => text.includes(' 100 '));
+    waiting.write('GET /m HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n');
+    await reading;
     const idle = collect(open(server.port));
     const slow = open(server.port);
     slow.pause();
@@ -36,6 +44,8 @@ describe.each(IO_MODES)('--io %s', (io) => {
     const ended = server.stop('SIGQUIT');
     expect(await idle).toBe('');
     await server.logged('error.log', 'signal 3 (SIGQUIT) received, shutting down');
+    waiting.write('x');
+    expect(await answer).toMatch(/^HTTP\/1\.1 200 OK\r\n[\s\S]*Connection: close\r\n[\s\S]*one\n$/m);
     const text = await collect(slow);
     const [response] = parseResponses(text);
     expect(response?.body.length).toBe(30_000_000);
@@ -142,7 +152,9 @@ test('-s finds the master by its pid file and signals it', async () => {
   const server = await startLite(conf(SERVER.replace('%EXTRA%', '')), { files: FILES });
   const file = join(server.dir, `nginx-${server.port}.conf`);
   const ended = new Promise((resolve) => server.child.once('exit', resolve));
-  expect(await runLite(['-p', server.dir, '-c', file, '-s', 'reopen'])).toEqual({ code: 0, stdout: '', stderr: '' });
+  const reopened = await runLite(['-p', server.dir, '-c', file, '-e', 'logs/start.log', '-s', 'reopen']);
+  expect(reopened).toEqual({ code: 0, stdout: '', stderr: '' });
+  expect(server.log('start.log')).toMatch(/ \[notice\] \d+#\d+: signal process started\n$/);
   await server.logged('error.log', 'reopening logs');
   expect((await runLite(['-p', server.dir, '-c', file, '-sreload'])).code).toBe(0);
   await server.logged('error.log', 'reconfiguring');

@@ -44,3 +44,8 @@ export function pathOf(path: string): string | Buffer {
 }
 
 const NON_ASCII = /[\x80-\xff]/;
+
+/** Lower case of ASCII letters only: other bytes are no letters. */
+export function lowerCase(text: string): string {
+  return NON_ASCII.test(text) ? text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase()) : text.toLowerCase();
+}

@@ -64,7 +64,6 @@ export class Connection {
   requests = 0;
   startMs = 0;
   startTick = 0;
-  pipelined = false;
   memo: Memo | null = null;
   request: Request | null = null;
 
@@ -137,7 +136,6 @@ export class Connection {
     this.requests = 0;
     this.startMs = Date.now();
     this.startTick = tick;
-    this.pipelined = false;
     this.memo = null;
     this.request = null;
     this.carry = null;

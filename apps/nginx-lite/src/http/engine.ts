@@ -253,7 +253,7 @@ export class Engine implements Sink {
       case State.Headers: {
         const r = c.request as Request;
         const text = errno === 0 ? 'client prematurely closed connection' : `recv() failed (${strerror(errno)})`;
-        this.logError(r, 'info', `${text} while reading client request ${c.state === State.Line ? 'line' : 'headers'}`);
+        this.logError(r, 'info', `${text} while reading client ${partOf(r, c.state)}`);
         r.status = 400;
         finishLog(r);
         close(c);
@@ -293,8 +293,11 @@ export class Engine implements Sink {
       case State.Line:
       case State.Headers: {
         const r = c.request as Request;
-        const part = c.state === State.Line ? 'line' : 'headers';
-        this.logError(r, 'info', `client timed out (110: Connection timed out) while reading client request ${part}`);
+        this.logError(
+          r,
+          'info',
+          `client timed out (110: Connection timed out) while reading client ${partOf(r, c.state)}`,
+        );
         r.status = 408;
         finishLog(r);
         if (c.location.conf.resetTimedoutConnection) cutOff(c);
@@ -350,14 +353,14 @@ export class Engine implements Sink {
 
   /* ------------------------------------------------------------------ requests */
 
-  /** Goes over bytes of a connection: `buf[pos, end)` is all there is. */
-  private run(c: Connection, buf: Uint8Array, start: number, end: number): void {
+  /** Goes over bytes of a connection: `buf[pos, end)` is all there is. `kept`: they came while another request was served. */
+  private run(c: Connection, buf: Uint8Array, start: number, end: number, kept = false): void {
     c.inRun = true;
-    this.requestLoop(c, buf, start, end);
+    this.requestLoop(c, buf, start, end, kept);
     c.inRun = false;
   }
 
-  private requestLoop(c: Connection, buf: Uint8Array, start: number, end: number): void {
+  private requestLoop(c: Connection, buf: Uint8Array, start: number, end: number, kept: boolean): void {
     let pos = start;
     for (;;) {
       switch (c.state) {
@@ -401,6 +404,7 @@ export class Engine implements Sink {
           const r = this.requests.pop() ?? new Request();
           r.reset(buf, pos, c, c.virtual.defaultServer);
           r.startMs = Date.now();
+          r.pipelined = c.requests > 0 && (kept || pos > start);
           c.requests++;
           this.countRequest();
           c.request = r;
@@ -495,7 +499,7 @@ export class Engine implements Sink {
       this.channel.read(c.handle);
     }
     const carry = c.carry;
-    if (carry !== null) this.run(c, carry, c.carryStart, c.carryEnd);
+    if (carry !== null) this.run(c, carry, c.carryStart, c.carryEnd, true);
     else if (c.ended && c.state === State.Idle) close(c);
   }
 
@@ -509,7 +513,6 @@ export class Engine implements Sink {
     c.restBuf = r.buf;
     c.restStart = r.base + r.headEnd;
     c.restEnd = end;
-    c.pipelined = c.restStart < end;
     r.length = r.headEnd;
     beginBody(c, 0, false);
     c.state = State.Busy;
@@ -585,6 +588,8 @@ export class Engine implements Sink {
     const entry = this.files.find(path, this.tick, valid, open, openFileCacheErrors, minUses);
     r.validUntil = Math.min(r.validUntil, entry.checked + valid);
     if (valid === 0 || entry.passes || (open && entry.kind === FileKind.File && entry.uses < minUses)) r.impure();
+    // Whoever looks for links opens all that is on the way.
+    if (entry.errno !== 0 && location.conf.disableSymlinks !== 'off') return failedEntry(path, 'openat', entry.errno);
     return entry;
   }
 
@@ -644,9 +649,8 @@ export class Engine implements Sink {
 
   /** The URI as a path. */
   pathOf(r: Request): string {
-    const { location } = r;
     const root = this.documentRoot(r);
-    const { rootIsAlias, aliasLength } = location.conf;
+    const { rootIsAlias, aliasLength } = r.location.conf;
     if (!rootIsAlias) return root + r.uri;
     if (aliasLength < 0) return r.addUriToAlias ? root + r.uri : root;
     return root + r.uri.slice(aliasLength);
@@ -686,9 +690,9 @@ export class Engine implements Sink {
   /** A line about a request, to the logs of its location. */
   logError(r: Request, level: LogLevelName, message: string): void {
     r.impure();
+    if (!this.wantsLine(r, level)) return;
     const { errorLogs } = r.location.conf;
     const writer = this.options.errorLog;
-    if (!writer.wants(errorLogs, level)) return;
     let text = `*${r.connection.serial} ${message}, client: ${r.connection.remoteAddress()}, server: ${r.server.name}`;
     const line = r.requestLine();
     if (line !== '') text += `, request: "${printable(line)}"`;
@@ -700,6 +704,11 @@ export class Engine implements Sink {
     writer.write(errorLogs, level, text);
   }
 
+  /** Whether a line of that level would be written anywhere. */
+  wantsLine(r: Request, level: LogLevelName): boolean {
+    return this.options.errorLog.wants(r.location.conf.errorLogs, level);
+  }
+
   /** A line about the worker. */
   private log(level: LogLevelName, message: string): void {
     this.options.errorLog.write(this.options.mainErrorLogs, level, message);
@@ -707,3 +716,9 @@ export class Engine implements Sink {
 }
 
 const REQUESTS_KEPT = 64;
+
+/** The part of a request that is being read, as nginx calls it. */
+function partOf(r: Request, state: number): string {
+  if (state !== State.Line) return 'request headers';
+  return r.pipelined ? 'pipelined request line' : 'request line';
+}

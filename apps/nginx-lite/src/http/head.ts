@@ -111,6 +111,8 @@ export abstract class Head {
 
   /** The Host header was met; false refuses it. */
   abstract hostHeader(): boolean;
+  /** The line that was just read has a name that is none, and is left out. */
+  abstract ignoredHeader(): void;
 
   /** Ready for a head that begins at `base` of `buf`. */
   protected resetHead(buf: Uint8Array, base: number, server: RuntimeServer): void {

@@ -126,9 +126,12 @@ function scanHeaders(head: Head, buf: Uint8Array, base: number, stop: number): P
       case HeaderAlmostDone:
         if (ch === LF) {
           const result = addHeader(head, buf, base);
-          if (result !== Parse.Done) return result;
+          if (result !== Parse.Done) {
+            head.pos = p + 1 - base;
+            return result;
+          }
           state = HeaderStart;
-        } else if (ch !== CR) return refused(head, p - base);
+        } else if (ch !== CR) return refused(head, head.valueEnd);
         break;
       default:
         // HeadAlmostDone
@@ -155,7 +158,10 @@ function headDone(head: Head, lf: number, base: number): ParseResult {
 
 /** A header line is complete. */
 function addHeader(head: Head, buf: Uint8Array, base: number): ParseResult {
-  if (head.invalidName && head.server.conf.ignoreInvalidHeaders) return Parse.Done;
+  if (head.invalidName && head.server.conf.ignoreInvalidHeaders) {
+    head.ignoredHeader();
+    return Parse.Done;
+  }
   const index = head.headerCount;
   if (index >= head.server.conf.maxHeaders) return Parse.TooManyHeaders;
   if (index * 4 === head.headers.length) {

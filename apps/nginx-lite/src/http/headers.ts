@@ -63,6 +63,7 @@ export const UNIQUE: readonly boolean[] = HEADER_NAMES.map((name) =>
     'if-match',
     'if-none-match',
     'if-range',
+    'content-range',
     'expect',
     'authorization',
     'content-range',

@@ -8,6 +8,7 @@
 
 import { printable } from '../log/error-log.ts';
 import { beginBody } from './body.ts';
+import { lowerCase } from './bytes.ts';
 import { type Connection, State } from './connection.ts';
 import { HTTP_10, HTTP_11, Method, Parse, type ParseResult } from './head.ts';
 import { parseHeaders } from './header-lines.ts';
@@ -27,6 +28,7 @@ export function readHead(c: Connection, r: Request, end: number): boolean {
     const result = parseLine(r, end);
     if (result === Parse.Again) return false;
     if (result !== Parse.Done) return refuse(c, r, end, result);
+    r.length = r.pos;
     if (!requestLine(r)) return refuse(c, r, end, Parse.InvalidRequest);
     const host = r.absoluteHost();
     if (host !== null) {
@@ -46,6 +48,7 @@ export function readHead(c: Connection, r: Request, end: number): boolean {
   const result = parseHeaders(r, end);
   if (result === Parse.Again) return false;
   if (result !== Parse.Done) return refuse(c, r, end, result);
+  r.length = r.headEnd;
   const status = checkHead(r);
   if (status !== 0) return refuseWith(c, r, end, status, false);
   c.engine.serve(c, r, end);
@@ -57,7 +60,10 @@ function requestLine(r: Request): boolean {
   const base = r.base;
   if (r.complexUri || r.quotedUri || r.emptyPathInUri) {
     const ok = normalizeUri(r.buf, base + r.uriStart, base + r.uriEnd, r.server.conf.mergeSlashes, r.emptyPathInUri);
-    if (!ok) return false;
+    if (!ok) {
+      r.uriRefused = true;
+      return false;
+    }
     r.uri = normalized.path;
     r.args = normalized.args;
     return true;
@@ -76,6 +82,14 @@ export function hostHeader(r: Request): boolean {
   const value = r.header(HeaderId.Host) ?? '';
   if (!validHost(value, hostParts)) return false;
   return given ? true : takeHost(r, value);
+}
+
+/** A line with a name that is none; called by the parser. A client that always sends it costs nothing more where nobody wants to know. */
+export function ignoredHeader(r: Request): void {
+  const { engine } = r.connection;
+  if (!engine.wantsLine(r, 'info')) return;
+  const line = printable(r.text(r.nameStart, r.valueEnd));
+  engine.logError(r, 'info', `client sent invalid header line: "${line}"${READING}`);
 }
 
 function takeHost(r: Request, text: string): boolean {
@@ -161,11 +175,13 @@ function checkHead(r: Request): number {
 /** The parser refused the head. */
 function refuse(c: Connection, r: Request, end: number, result: ParseResult): boolean {
   const inHeaders = c.state === State.Headers;
-  const where = inHeaders ? 'while reading client request headers' : 'while reading client request line';
+  // Lines that were read count, also the one that was too much.
+  if (inHeaders) r.length = UNFINISHED.has(result) ? r.nameStart : r.pos;
+  const where = inHeaders ? READING : ` while reading client ${r.pipelined ? 'pipelined ' : ''}request line`;
   r.connection.engine.logError(
     r,
     'info',
-    `${REFUSALS[result] ?? 'client sent invalid request'}${refusedDetail(r, result)} ${where}`,
+    `${REFUSALS[result] ?? 'client sent invalid request'}${refusedDetail(r, result)}${where}`,
   );
   return refuseWith(c, r, end, STATUS_OF[result] ?? 400, true);
 }
@@ -182,6 +198,9 @@ function refuseWith(c: Connection, r: Request, end: number, status: number, unre
   finalize(r, status);
   return true;
 }
+
+/** Refused within a line. */
+const UNFINISHED: ReadonlySet<ParseResult> = new Set([Parse.InvalidHeader, Parse.HeaderTooLarge]);
 
 const REFUSALS: Record<number, string> = {
   [Parse.InvalidMethod]: 'client sent invalid method',
@@ -245,6 +264,6 @@ export function validHost(text: string, out: { host: string }): boolean {
   }
   if (dot === end - 1) end--;
   if (end <= 0) return false;
-  out.host = text.slice(0, end).toLowerCase();
+  out.host = lowerCase(text.slice(0, end));
   return true;
 }

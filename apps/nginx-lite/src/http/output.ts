@@ -103,7 +103,7 @@ function builtInPage(r: Request, status: number): void {
     r.contentType = 'text/html';
   }
   r.contentLengthOut = text.length;
-  r.lastModified = -1;
+  r.clearLastModified();
   r.etag = '';
   r.allowRanges = false;
   send(r, latin1Bytes(text));
@@ -116,7 +116,7 @@ function refresh(r: Request, target: string): void {
   r.contentType = 'text/html';
   r.locationOut = null;
   r.contentLengthOut = text.length;
-  r.lastModified = -1;
+  r.clearLastModified();
   r.etag = '';
   r.allowRanges = false;
   send(r, latin1Bytes(text));
@@ -125,7 +125,8 @@ function refresh(r: Request, target: string): void {
 function sendErrorPage(r: Request, overwrite: number, target: string): void {
   if (overwrite === 0) r.errStatus = 0;
   else if (overwrite > 0) r.errStatus = overwrite;
-  r.expectTested = true;
+  // What became a success may still want its body.
+  if (overwrite !== 0 && overwrite !== 200) r.expectTested = true;
   if (target.startsWith('/')) {
     if (r.method !== Method.Head) r.method = Method.Get;
     const question = target.indexOf('?');
@@ -141,7 +142,7 @@ function sendErrorPage(r: Request, overwrite: number, target: string): void {
     return;
   }
   // Any other text is where the client is sent.
-  if (overwrite < 0 || !isRedirect(r.errStatus)) r.errStatus = 302;
+  if (!isRedirect(overwrite)) r.errStatus = 302;
   if (!discardBody(r)) r.keepalive = false;
   r.locationOut = target;
   builtInPage(r, r.errStatus);
@@ -218,7 +219,7 @@ function send(r: Request, body: Uint8Array | null): void {
   }
   const { status } = r;
   // A paced answer is sent by the clock.
-  if (r.limitRateText !== null || r.location.conf.limitRate !== '0') r.impure();
+  if (r.limitRate !== null || r.location.conf.limitRate !== '0') r.impure();
   r.headerSent = true;
   if (r.version < HTTP_10) {
     // HTTP/0.9 knows no header, and so no answer without a body.
@@ -228,7 +229,7 @@ function send(r: Request, body: Uint8Array | null): void {
     return;
   }
   const withBody = r.method !== Method.Head && status !== 304 && status !== 204;
-  if (withBody && (r.contentLengthOut < 0 || r.trailers.length > 0)) {
+  if (withBody && (r.contentLengthOut < 0 || r.expectTrailers)) {
     // Nobody knows where the body ends: chunks tell, or the end of the connection. Trailers need chunks.
     if (r.version >= HTTP_11 && r.location.conf.chunkedTransfer) {
       r.chunkedOut = true;
@@ -398,11 +399,13 @@ const composed = { before: '', after: '' };
 /** The header, cut where the date goes. */
 function composeHeader(r: Request, status: number): { before: string; after: string } {
   const { conf } = r.location;
+  // Said as soon as it is known: the request may have waited since its phases looked.
+  if (r.connection.engine.exiting) r.keepalive = false;
   composed.before = `${statusLine(status)}Server: ${serverToken(conf.serverTokens)}\r\nDate: `;
   let after = '\r\n';
   if (status !== 204 && r.contentType !== '') after += `Content-Type: ${r.contentType}${r.charset}\r\n`;
   if (status !== 204 && r.contentLengthOut >= 0) after += `Content-Length: ${r.contentLengthOut}\r\n`;
-  if (WITH_LAST_MODIFIED.has(status) && r.lastModified >= 0) {
+  if (WITH_LAST_MODIFIED.has(status) && r.lastModified >= 0 && r.lastModifiedAt < 0) {
     const text = r.file !== null && r.file.mtime === r.lastModified ? r.file.lastModified : formatDate(r.lastModified);
     after += `Last-Modified: ${text}\r\n`;
   }
@@ -418,16 +421,24 @@ function composeHeader(r: Request, status: number): { before: string; after: str
     if (conf.keepaliveHeaderSec > 0) after += `Keep-Alive: timeout=${conf.keepaliveHeaderSec}\r\n`;
   } else after += 'Connection: close\r\n';
   if (r.gzipVary && conf.gzipVary) after += 'Vary: Accept-Encoding\r\n';
-  after += late;
   if (r.challenge !== '') after += `WWW-Authenticate: ${r.challenge}\r\n`;
-  const etag = r.etag === '' ? '' : `ETag: ${r.etag}\r\n`;
-  if (r.etagAt < 0) after += etag;
-  for (let i = 0; i < r.extra.length; i += 2) {
-    if (i === r.etagAt) after += etag;
-    after += `${r.extra[i]}: ${r.extra[i + 1]}\r\n`;
+  after += late;
+  const { extra } = r;
+  for (let i = 0; ; i += 2) {
+    if (i === r.etagAt && r.etag !== '') after += `${r.etagName}: ${r.etag}\r\n`;
+    if (i >= extra.length) break;
+    if (extra[i] !== '') after += `${extra[i]}: ${extra[i + 1]}\r\n`;
   }
-  if (r.etagAt >= r.extra.length) after += etag;
   composed.after = `${after}\r\n`;
+  // What was not sent has no value for the log.
+  if (status === 204) {
+    r.contentType = '';
+    r.contentLengthOut = -1;
+  }
+  if (!WITH_LAST_MODIFIED.has(status)) {
+    r.lastModified = -1;
+    r.lastModifiedAt = -1;
+  }
   return composed;
 }
 

@@ -62,7 +62,6 @@ export class Replay {
     this.last = memo;
     c.requests++;
     this.engine.countRequest();
-    c.pipelined = false;
     if (memo.log !== null) memo.log.write(c);
     if (prepared.file !== null) {
       c.rate = 0;

@@ -11,7 +11,7 @@ import type { UserId } from '../modules/userid/module.ts';
 import type { Connection } from './connection.ts';
 import type { FileEntry } from './file-cache.ts';
 import { Head, Method } from './head.ts';
-import { hostHeader } from './intake.ts';
+import { hostHeader, ignoredHeader } from './intake.ts';
 import type { RequestBody } from './request-body.ts';
 import type { RuntimeLocation, RuntimeServer } from './runtime.ts';
 import type { BodyFilter, BodyStream } from './stream.ts';
@@ -27,6 +27,10 @@ export class Request extends Head {
   location: RuntimeLocation = NO_LOCATION;
   uri = '';
   args = '';
+  /** Its first bytes came while the one before was served. */
+  pipelined = false;
+  /** The URI could not be normalised. */
+  uriRefused = false;
   /** Host without port, lower case; '' when none was given. */
   host = '';
   hostGiven = false;
@@ -77,10 +81,12 @@ export class Request extends Head {
   held = false;
   /** What is to be done when the request ends. */
   cleanups: (() => void)[] = [];
+  /** An answer to this request was to have lines behind the last chunk: any other is sent in chunks, too, as in nginx. */
+  expectTrailers = false;
   /** Lines behind the last chunk. */
   trailers: { name: string; value: (r: Request) => string }[] = [];
-  /** Value of $limit_rate as `set` gave it. */
-  limitRateText: string | null = null;
+  /** Bytes a second that `set $limit_rate` gave; null: the configuration says. */
+  limitRate: number | null = null;
   /** Values of variables that a configuration defines. */
   found: Map<string, string | null> | null = null;
   errStatus = 0;
@@ -96,8 +102,11 @@ export class Request extends Head {
   contentLengthOut = -1;
   lastModified = -1;
   etag = '';
-  /** Where among `extra` the tag's line stands; -1: before all of them. */
-  etagAt = -1;
+  /** Name of its line, and the place among the further ones before which it stands. */
+  etagName = 'ETag';
+  etagAt = 0;
+  /** Place of a Last-Modified that the configuration gave among the further lines; -1: none. */
+  lastModifiedAt = -1;
   /** Value of the Location header, which may be empty; null: none. */
   locationOut: string | null = null;
   allowRanges = false;
@@ -117,7 +126,7 @@ export class Request extends Head {
   chunkedOut = false;
   /** Value of WWW-Authenticate, or ''. */
   challenge = '';
-  /** Further header lines: name, value, name, value … */
+  /** Further header lines: name, value, name, value …; one that was taken away again has no name. */
   extra: string[] = [];
   headerSent = false;
   headerOnly = false;
@@ -152,6 +161,8 @@ export class Request extends Head {
     this.location = server.location;
     this.uri = '';
     this.args = '';
+    this.uriRefused = false;
+    this.pipelined = false;
     this.host = '';
     this.hostGiven = false;
     this.contentLength = -1;
@@ -169,7 +180,7 @@ export class Request extends Head {
     this.uriChanged = false;
     this.accessCode = 0;
     this.authCode = null;
-    this.limitRateText = null;
+    this.limitRate = null;
     this.authStatus = 0;
     this.done = null;
     this.ssi = null;
@@ -184,6 +195,7 @@ export class Request extends Head {
     this.background = 0;
     this.held = false;
     this.found = null;
+    this.expectTrailers = false;
     this.challenge = '';
     this.parent = null;
     this.errStatus = 0;
@@ -219,14 +231,34 @@ export class Request extends Head {
     this.contentType = '';
     this.contentLengthOut = -1;
     this.lastModified = -1;
+    this.lastModifiedAt = -1;
     this.etag = '';
-    this.etagAt = -1;
+    this.etagName = 'ETag';
+    this.etagAt = 0;
     this.headerWaits = false;
     this.locationOut = null;
     this.allowRanges = false;
     if (this.extra.length > 0) this.extra = [];
     if (this.ranges.length > 0) this.ranges = [];
     this.boundary = '';
+  }
+
+  /** The tag of a file. One that was there before, of the file that this one replaces, stands as any other line, as in nginx. */
+  addEtag(etag: string): void {
+    if (this.etag !== '') {
+      this.extra.splice(this.etagAt, 0, this.etagName, this.etag);
+      if (this.lastModifiedAt >= this.etagAt) this.lastModifiedAt += 2;
+    }
+    this.etag = etag;
+    this.etagName = 'ETag';
+    this.etagAt = this.extra.length;
+  }
+
+  /** Takes Last-Modified away, whoever gave it. */
+  clearLastModified(): void {
+    this.lastModified = -1;
+    if (this.lastModifiedAt >= 0) this.extra[this.lastModifiedAt] = '';
+    this.lastModifiedAt = -1;
   }
 
   /** The answer depends on the client, too, but is the same for all for whom `holds` is true. */
@@ -246,6 +278,10 @@ export class Request extends Head {
 
   override hostHeader(): boolean {
     return hostHeader(this);
+  }
+
+  override ignoredHeader(): void {
+    ignoredHeader(this);
   }
 
   /** Bytes of the client's address; null on a Unix socket. */

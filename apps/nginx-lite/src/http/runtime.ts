@@ -58,7 +58,6 @@ export class RuntimeLocation {
   accessLogs: RuntimeAccessLog[] = [];
   /** Ticks for which a look at the file system holds; 0: every request looks. */
   readonly fileValidTicks: number;
-  /** Bytes of the URI that an alias stands for. */
   private readonly exact = new Map<string, RuntimeLocation>();
   /** Longest first. */
   private readonly prefixes: RuntimeLocation[] = [];

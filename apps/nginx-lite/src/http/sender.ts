@@ -263,8 +263,8 @@ export class Sender {
   private setRate(c: Connection, r: Request): void {
     const { conf } = r.location;
     c.rate = 0;
-    if (r.limitRateText === null && conf.limitRate === '0') return;
-    c.rate = parseSize(r.limitRateText ?? r.location.limitRate(r)) ?? 0;
+    if (r.limitRate === null && conf.limitRate === '0') return;
+    c.rate = r.limitRate ?? parseSize(r.location.limitRate(r)) ?? 0;
     c.rateAfter = parseSize(r.location.limitRateAfter(r)) ?? 0;
     c.rateStartMs = Date.now();
     c.rateSent = 0;

@@ -30,7 +30,7 @@ export function linkInPath(path: string, from: string, ifNotOwner: boolean): num
 /** Where checking begins: behind `from`, if the path begins with it and a component ends there. */
 function start(path: string, from: string): number {
   if (from === '' || !path.startsWith(from)) return 0;
-  if (path[from.length] === '/') return from.length;
+  if (path.length === from.length || path[from.length] === '/') return from.length;
   return from.endsWith('/') ? from.length - 1 : 0;
 }
 

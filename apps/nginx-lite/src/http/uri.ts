@@ -193,9 +193,9 @@ export function percentEncoded(ch: string): string {
   return `%${ch.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`;
 }
 
-/** Percent-encodes a path for a Location header, as NGX_ESCAPE_URI does: controls, space, `#`, `%`, `?`, bytes over 0x7e. */
+/** Percent-encodes a path for a Location header, as NGX_ESCAPE_URI does. */
 export function escapeUri(path: string): string {
-  return path.replace(/[\x00-\x20#%?\x7f-\xff]/g, percentEncoded);
+  return path.replace(/[\x00-\x20"#%<>?\\^`{|}\x7f-\xff]/g, percentEncoded);
 }
 
 /** Percent-encodes a name that stands in a path, as NGX_ESCAPE_URI_COMPONENT does. */

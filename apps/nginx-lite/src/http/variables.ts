@@ -10,15 +10,17 @@ import { realpathSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { parseSize } from '../conf/units.ts';
 import { CHANGEABLE, OVERRIDABLE, type VariableName } from '../conf/variable-names.ts';
+import { errnoOf, strerror } from '../log/errno.ts';
+import { credentials } from '../modules/auth-basic/handler.ts';
 import { ancientBrowser, isMsie, modernBrowser } from '../modules/browser/module.ts';
 import { gzipRatio } from '../modules/gzip/filter.ts';
 import { invalidReferer } from '../modules/referer/module.ts';
 import { secureLink } from '../modules/secure-link/module.ts';
 import { sliceRange } from '../modules/slice/module.ts';
 import { uidGot, uidSet } from '../modules/userid/module.ts';
-import { binaryText, parseAddress } from '../net/address.ts';
+import { binaryText, parseExactly } from '../net/address.ts';
 import { VERSION } from '../version.ts';
-import { decodeBase64, latin1, pathOf } from './bytes.ts';
+import { latin1, pathOf } from './bytes.ts';
 import type { Connection } from './connection.ts';
 import { formatDate, formatIsoTime, formatLogTime } from './date.ts';
 import { HeaderId } from './headers.ts';
@@ -26,6 +28,7 @@ import { sentLocation } from './location.ts';
 import { HTTP_09, HTTP_10, HTTP_11, type Request } from './request.ts';
 import { Status } from './status-rows.ts';
 import { DEFAULT_TIMEFMT, strftime } from './strftime.ts';
+import { mainRequest } from './subrequest.ts';
 
 export type Getter = (r: Request) => string | null;
 
@@ -163,11 +166,12 @@ export const GETTERS: Record<VariableName, Getter> = {
   args: (r) => r.args || null,
   query_string: (r) => r.args || null,
   is_args: (r) => (r.args === '' ? '' : '?'),
-  uri: (r) => r.uri || null,
-  document_uri: (r) => r.uri || null,
-  request_uri: (r) => (r.uriEnd > r.uriStart ? r.text(r.uriStart, r.uriEnd) : null),
+  uri: (r) => uriOf(r),
+  document_uri: (r) => uriOf(r),
+  request_uri: (r) => (r.uriEnd > r.uriStart && !r.uriRefused ? r.text(r.uriStart, r.uriEnd) : null),
   request: (r) => r.requestLine(),
-  request_method: (r) => (r.methodEnd > 0 ? r.text(0, r.methodEnd) : null),
+  // A line that was refused has none.
+  request_method: (r) => (r.length > 0 ? mainRequest(r).methodName() : null),
   request_length: (r) => String(r.length),
   request_filename: (r) => r.connection.engine.pathOf(r),
   request_body: (r) => bodyText(r),
@@ -183,9 +187,9 @@ export const GETTERS: Record<VariableName, Getter> = {
   proxy_add_x_forwarded_for: (r) => forwardedFor(r),
   invalid_referer: (r) => invalidReferer(r),
   limit_conn_status: (r) => r.limitConnStatus || null,
-  limit_rate: (r) => r.limitRateText ?? String(parseSize(r.location.limitRate(r)) ?? 0),
+  limit_rate: (r) => String(r.limitRate ?? (r.logged ? parseSize(r.location.limitRate(r)) : null) ?? 0),
   limit_req_status: (r) => r.limitReqStatus || null,
-  proxy_protocol_addr: (r) => (r.connection.needsProxy ? (r.connection.proxied?.host ?? '') : null),
+  proxy_protocol_addr: (r) => r.connection.proxied?.host ?? null,
   proxy_protocol_port: (r) => portText(r.connection.proxied?.port),
   proxy_protocol_server_addr: (r) => r.connection.proxied?.serverHost ?? null,
   proxy_protocol_server_port: (r) => portText(r.connection.proxied?.serverPort),
@@ -207,11 +211,11 @@ export const GETTERS: Record<VariableName, Getter> = {
   remote_addr: (r) => r.connection.remoteAddress(),
   remote_port: (r) => String(r.connection.remotePort() || ''),
   binary_remote_addr: (r) => binaryAddress(r.connection.remoteAddress()),
-  remote_user: (r) => remoteUser(r),
+  remote_user: (r) => credentials(r)?.user ?? null,
   content_length: (r) => r.header(HeaderId.ContentLength) ?? chunkedLength(r),
   content_type: (r) => r.header(HeaderId.ContentType),
   document_root: (r) => r.connection.engine.documentRoot(r),
-  realpath_root: (r) => realPath(r.connection.engine.documentRoot(r)),
+  realpath_root: (r) => realPath(r),
   status: (r) => String(statusOf(r)).padStart(3, '0'),
   bytes_sent: (r) => String(r.bytesSent),
   body_bytes_sent: (r) => String(Math.max(0, r.bytesSent - r.headerBytes)),
@@ -231,7 +235,7 @@ export const GETTERS: Record<VariableName, Getter> = {
   uid_set: (r) => uidSet(r),
   msec: () => seconds(Date.now()),
   pid: () => String(process.pid),
-  pipe: (r) => (r.connection.pipelined ? 'p' : '.'),
+  pipe: (r) => (r.pipelined ? 'p' : '.'),
   nginx_version: () => VERSION,
   time_local: () => formatLogTime(new Date()),
   time_iso8601: () => formatIsoTime(new Date()),
@@ -346,13 +350,14 @@ function sentHeader(name: string): Getter {
       case 'location':
         return r.headerSent ? sentLocation(r) : r.locationOut;
       case 'connection':
-        return r.keepalive ? 'keep-alive' : 'close';
+        return promises(r) ? 'keep-alive' : 'close';
       case 'etag':
         return r.etag || null;
       case 'last-modified':
+        if (r.lastModifiedAt >= 0) return r.extra[r.lastModifiedAt + 1] as string;
         return r.lastModified < 0 ? null : formatDate(r.lastModified);
       case 'keep-alive':
-        return r.keepalive && keepaliveHeaderSec > 0 ? `timeout=${keepaliveHeaderSec}` : null;
+        return promises(r) && keepaliveHeaderSec > 0 ? `timeout=${keepaliveHeaderSec}` : null;
       case 'transfer-encoding':
         return r.chunkedOut ? 'chunked' : null;
       // Those that may stand in several lines.
@@ -368,22 +373,24 @@ function sentHeader(name: string): Getter {
   };
 }
 
+/** Whether the connection will be kept: what nginx has promised it has done by the time of the log, and knows no more of it. */
+function promises(r: Request): boolean {
+  return r.keepalive && !(r.logged && r.headerSent && !r.connection.bodyActive);
+}
+
 function joined(r: Request, name: string): string | null {
   const values = r.extra.filter((_, i) => i % 2 === 1 && (r.extra[i - 1] as string).toLowerCase() === name);
   return values.length === 0 ? null : values.join(', ');
 }
 
-function remoteUser(r: Request): string | null {
-  const value = r.header(HeaderId.Authorization);
-  if (value === null || !/^basic /i.test(value)) return null;
-  const decoded = decodeBase64(value.slice(6).trim())?.toString('latin1') ?? '';
-  const colon = decoded.indexOf(':');
-  return colon < 0 ? null : decoded.slice(0, colon) || null;
+/** Empty where it could not be normalised, none where there was none. */
+function uriOf(r: Request): string | null {
+  return r.uri === '' && !r.uriRefused ? null : r.uri;
 }
 
 /** 4 or 16 bytes as characters; what a Unix socket's client has instead stands as it is. */
 function binaryAddress(address: string): string {
-  const bytes = parseAddress(address);
+  const bytes = parseExactly(address);
   return bytes === null ? address : binaryText(bytes);
 }
 
@@ -409,7 +416,7 @@ function forwardedFor(r: Request): string {
 }
 
 function portText(port: number | undefined): string | null {
-  return port === undefined ? null : String(port);
+  return port === undefined ? null : port === 0 ? '' : String(port);
 }
 
 function waiting(r: Request): number {
@@ -418,10 +425,13 @@ function waiting(r: Request): number {
   return Math.max(0, engine.statusSum(Status.Active) - busy);
 }
 
-function realPath(path: string): string | null {
+function realPath(r: Request): string | null {
+  const { engine } = r.connection;
+  const path = engine.documentRoot(r);
   try {
     return realpathSync(pathOf(path), 'latin1');
-  } catch {
+  } catch (error) {
+    engine.logError(r, 'crit', `realpath() "${path}" failed (${strerror(errnoOf(error))})`);
     return null;
   }
 }

@@ -10,13 +10,17 @@ const FIELDS = [
   ...['$remote_addr', '$realip_remote_addr', '$remote_user', '$request', '$http_user_agent', '$http_x', '$args'],
   ...['$query_string', '$is_args', '$uri', '$status', '$arg_q', '$cookie_c', '$limit_rate', '$upstream_addr'],
   ...['$ssl_protocol', '$sent_http_location', '$sent_http_cache_control', '$sent_http_last_modified', '$proxy_host'],
+  ...['$sent_http_connection', '$sent_http_keep_alive', '$sent_http_content_type'],
+  ...['$request_uri', '$request_method', '$request_length'],
 ].join('~');
 const ESCAPES = ['default', 'json', 'none'];
 const HTTP = `${ESCAPES.map((name) => `log_format ${name} escape=${name} '${FIELDS}';`).join('\n')}
 server { listen 127.0.0.1:%PORT%; root html; ${ESCAPES.map((name) => `access_log logs/${name}.log ${name};`).join(' ')}
-  set_real_ip_from 127.0.0.0/8; real_ip_header X-Forwarded-For;
+  set_real_ip_from 127.0.0.0/8; real_ip_header X-Forwarded-For; keepalive_timeout 10 20;
   location /moved { absolute_redirect off; return 301 /x; }
   location /cached { alias html; expires 1h; add_header Cache-Control public; }
+  location /none { return 204; } location /dropped { return 444; } location /slow { limit_rate 1m; alias html/a.txt; }
+  location /page { error_page 410 /a.txt; return 410; }
   location /text { return 200 text; }
   location /last { access_log logs/last.log; return 200; }
 }`;
@@ -27,7 +31,11 @@ const REQUESTS = ['/a.txt', '/a.txt?', '/a.txt?q=a%22b"c', '/text?q=\xff', '/mov
     get(path, 'X-Forwarded-For: 1.2.3.4, 010.1.1.1', 'X: '),
   ],
 );
-// Those that never had a URI.
+REQUESTS.push(...['/none', '/dropped', '/slow', '/page'].map((path) => get(path)));
+REQUESTS.push(get('/page').replace('GET', 'DELETE'), get('/a.txt', 'Transfer-Encoding: x'));
+REQUESTS.push(get('/a.txt', 'Content-Length: 1', 'Transfer-Encoding: chunked'));
+// Those whose URI cannot be made a path, and those that never had one.
+REQUESTS.push('GET /../x HTTP/1.1\r\nHost: x\r\n\r\n');
 REQUESTS.push('GET /\x07 HTTP/1.1\r\nHost: x\r\n\r\n', 'BAD\r\n\r\n');
 
 /** The three logs, line by line. */

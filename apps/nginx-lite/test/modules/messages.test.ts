@@ -15,7 +15,7 @@ const FILES = {
   users: 'u:{PLAIN}p\nbroken\n',
 };
 
-const HTTP = `types { text/html html; } log_format unset "$uri $never"; limit_req_zone $arg_k zone=z:1m rate=1r/m; limit_req_zone $arg_k zone=y:1m rate=1r/m;
+const HTTP = `types { text/html html; } log_format unset "$uri $never"; limit_req_zone $arg_k zone=z:1m rate=1r/m; limit_req_zone $arg_k zone=y:1m rate=1r/m; limit_conn_zone x$http_x_key zone=c:1m;
   server { listen 127.0.0.1:%PORT%; server_name s.example; root html;
     location /ssi/ { alias html/; ssi on; }
     location /quiet/ { log_not_found off; }
@@ -36,6 +36,8 @@ const HTTP = `types { text/html html; } log_format unset "$uri $never"; limit_re
     location /dry/ { limit_req zone=y; limit_req_dry_run on; }
     location /authreq/ { auth_request /answer; } location = /answer { return 500; }
     location /internal/ { internal; }
+    location /realpath { root none; return 200 "$realpath_root"; } location /rate { set $limit_rate $arg_r; return 200; }
+    location /long/ { limit_conn c 1; alias html/; } location /uid/ { userid on; alias html/; }
     location /small/ { client_max_body_size 1; }
     location /charset/ { alias html/; charset $arg_c; source_charset koi8-r; }
     location /post/ { } location /random/ { random_index on; }
@@ -85,6 +87,13 @@ const REQUESTS = [
   get('/', 'Host: other'),
   get('/', 'Transfer-Encoding: x'),
   get('/', 'Bad Header: x'),
+  get('/', 'bad_header: x', 'b@d: "x"'),
+  get('/', 'X: a\rb'),
+  get('/realpath'),
+  get('/rate?r=x'),
+  get('/long/', `X-Key: ${'x'.repeat(300)}`),
+  get('/dry/?k=2', 'X: y'),
+  get('/uid/a.html', 'Cookie: a=b; uid=short'),
   get('/', `X: ${'x'.repeat(40_000)}`),
   get(`/${'x'.repeat(40_000)}`),
   'GET / HTTP/1.1\r\n\r\n',

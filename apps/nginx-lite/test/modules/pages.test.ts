@@ -175,7 +175,7 @@ compareWithNginx(
     {
       name: 'realip',
       http: `server { listen 127.0.0.1:%PORT%; set_real_ip_from 127.0.0.0/8; set_real_ip_from 10.0.0.0/8;
-      location / { return 200 "$remote_addr|$realip_remote_addr|$realip_remote_port\\n"; }
+      location / { return 200 "$remote_addr|$binary_remote_addr|$realip_remote_addr|$realip_remote_port\\n"; }
       location /list/ { real_ip_header X-Forwarded-For; real_ip_recursive on; allow 1.2.3.4; deny all; alias html/; }
       location /last/ { real_ip_header X-Forwarded-For; deny 5.6.7.8; alias html/; }
       location /not/ { real_ip_header X-Other; set_real_ip_from 192.168.0.0/16; deny 1.2.3.4; alias html/; }
@@ -191,11 +191,20 @@ compareWithNginx(
         '',
         '1.2.3.4, 5.6.7.8',
         '::ffff:1.2.3.4',
+        '[::ffff:1.2.3.4]:5',
+        '::ffff:102:304',
+        '::1.2.3.4',
+        '::ffff:0:1.2.3.4',
+        '1:0:2:0:0:3:0:0',
+        '[2001:db8::1]',
+        '1.2.3.4:0',
+        ',5.6.7.8',
       ].flatMap((value) => [
         get('/', `X-Real-IP: ${value}`),
         get('/list/a.txt', `X-Forwarded-For: ${value}, 10.0.0.1`),
         get('/last/a.txt', `X-Forwarded-For: ${value}`),
         get('/not/a.txt', `X-Other: ${value}`),
+        get('/list/a.txt', 'X-Forwarded-For: 1.2.3.4', `X-Forwarded-For: ${value}`, 'X-Forwarded-For: 10.0.0.1'),
       ]),
     },
     {
@@ -214,6 +223,7 @@ compareWithNginx(
           'GET / HTTP/1.0\r\n',
           v2(1, 0x11, [1, 2, 3, 4, 5, 6, 7, 8, 4, 87, 0, 80]),
           v2(1, 0x21, [...Array(15).fill(0), 1, ...Array(15).fill(0), 2, 4, 87, 0, 80]),
+          v2(1, 0x21, [...Array(10).fill(0), 255, 255, 1, 2, 3, 4, ...Array(14).fill(0), 9, 2, 0, 0, 0, 80]),
           v2(0, 0x00, []),
           v2(1, 0x31, Array(216).fill(65)),
           v2(1, 0x12, [1, 2, 3, 4, 5, 6, 7, 8, 4, 87, 0, 80]),

@@ -50,7 +50,7 @@ function readUsers(path: string): Map<string, string> {
 export function credentials(r: Request): { user: string; password: string } | null {
   const value = r.header(HeaderId.Authorization);
   if (value === null || !/^basic /i.test(value)) return null;
-  const text = decodeBase64(value.slice(6).trim())?.toString('latin1') ?? '';
+  const text = decodeBase64(value.slice(6).replace(/^ +/, ''))?.toString('latin1') ?? '';
   const colon = text.indexOf(':');
   if (colon <= 0) return null;
   // A zero byte ends a password, as in crypt(3).

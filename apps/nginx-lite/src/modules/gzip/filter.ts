@@ -22,8 +22,9 @@ export function typeIs(r: Request, types: readonly string[]): boolean {
 export function bodyChanges(r: Request): void {
   r.contentLengthOut = -1;
   r.allowRanges = false;
-  // A tag of add_header that is none cannot be made weak.
-  if (!r.etag.startsWith('W/')) r.etag = r.etag.startsWith('"') ? `W/${r.etag}` : '';
+  if (/^W\/./.test(r.etag)) return;
+  // What is no tag cannot be made a weak one.
+  r.etag = r.etag.startsWith('"') ? `W/${r.etag}` : '';
 }
 
 export function gzipFilter(r: Request): number {
@@ -51,7 +52,7 @@ export function clearEncoding(r: Request): void {
   if (r.contentEncoding === '') return;
   r.contentEncoding = '';
   const at = r.extra.indexOf('Content-Encoding');
-  if (at >= 0) r.extra.splice(at, 2);
+  if (at >= 0) r.extra[at] = '';
 }
 
 export function gunzipFilter(r: Request): number {

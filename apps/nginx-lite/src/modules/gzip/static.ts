@@ -3,7 +3,7 @@
 import { Code } from '../../http/codes.ts';
 import { FileKind } from '../../http/file-cache.ts';
 import { Method, type Request } from '../../http/request.ts';
-import { EACCES, ENAMETOOLONG, ENOENT, ENOTDIR, strerror } from '../../log/errno.ts';
+import { EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, strerror } from '../../log/errno.ts';
 import { answerFile } from '../static/handler.ts';
 import { acceptsGzip } from './accepts.ts';
 import { setEncoding } from './filter.ts';
@@ -20,7 +20,7 @@ export function gzipStaticHandler(r: Request): number {
   const entry = engine.findFile(r, path, true);
   if (entry.errno !== 0) {
     if (entry.errno === ENOENT || entry.errno === ENOTDIR || entry.errno === ENAMETOOLONG) return Code.Declined;
-    const level = entry.errno === EACCES ? 'error' : 'crit';
+    const level = entry.errno === EACCES || entry.errno === ELOOP ? 'error' : 'crit';
     engine.logError(r, level, `${entry.failed}() "${path}" failed (${strerror(entry.errno)})`);
     return Code.Declined;
   }

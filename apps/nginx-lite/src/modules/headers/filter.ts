@@ -2,7 +2,7 @@
 
 import type { Expires } from '../../conf/model.ts';
 import { Code } from '../../http/codes.ts';
-import { formatDate } from '../../http/date.ts';
+import { formatDate, parseDate } from '../../http/date.ts';
 import type { Request } from '../../http/request.ts';
 import { parseExpiresText } from './expires.ts';
 
@@ -23,21 +23,34 @@ export function headersFilter(r: Request): number {
     if (!safe && !header.always) continue;
     const value = header.value(r);
     const name = header.name.toLowerCase();
-    // These two replace what is there; an empty value takes it away.
-    if (name === 'etag') {
-      if (r.etag === '') r.etagAt = r.extra.length;
-      r.etag = value;
-      continue;
-    }
-    if (name === 'last-modified') {
-      r.lastModified = -1;
-      const at = r.extra.findIndex((each, i) => i % 2 === 0 && each.toLowerCase() === name);
-      if (at >= 0) r.extra.splice(at, 2);
-    }
-    if (value !== '') r.extra.push(header.name, value);
+    if (name === 'etag') setEtag(r, header.name, value);
+    else if (name === 'last-modified') setLastModified(r, header.name, value);
+    else if (value !== '') r.extra.push(header.name, value);
   }
-  if (location.addTrailers.length > 0) r.trailers = location.addTrailers.filter((each) => safe || each.always);
+  if (location.addTrailers.length > 0) {
+    r.trailers = location.addTrailers.filter((each) => safe || each.always);
+    r.expectTrailers ||= r.trailers.length > 0;
+  }
   return Code.Ok;
+}
+
+/** There is one tag: a further one takes the place of the one before, an empty one takes it away. */
+function setEtag(r: Request, name: string, value: string): void {
+  if (r.etag === '') r.etagAt = r.extra.length;
+  r.etagName = name;
+  r.etag = value;
+}
+
+/** The same for the time; conditions and ranges go by it, too. */
+function setLastModified(r: Request, name: string, value: string): void {
+  if (value === '') {
+    r.clearLastModified();
+    return;
+  }
+  if (r.lastModifiedAt < 0) r.lastModifiedAt = r.extra.length;
+  r.extra[r.lastModifiedAt] = name;
+  r.extra[r.lastModifiedAt + 1] = value;
+  r.lastModified = parseDate(value);
 }
 
 function addExpires(r: Request, expires: Expires): void {
@@ -60,7 +73,7 @@ function addExpires(r: Request, expires: Expires): void {
       else if (expires.kind === 'modified' && r.lastModified >= 0) at = r.lastModified + expires.seconds;
       else at = now + expires.seconds;
       const age = at - now;
-      if (expires.kind === 'access' && expires.seconds === 0) {
+      if (expires.kind !== 'daily' && expires.seconds === 0) {
         r.extra.push('Expires', formatDate(now), 'Cache-Control', 'max-age=0');
         return;
       }

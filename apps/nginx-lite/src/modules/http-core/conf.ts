@@ -28,6 +28,7 @@ import {
 } from '../../conf/setters.ts';
 import { parseNumber, parseTimeMs, parseTimeSec } from '../../conf/units.ts';
 import { namesOf } from '../../conf/variables.ts';
+import { lowerCase } from '../../http/bytes.ts';
 import { addServerNames } from '../referer/module.ts';
 import { checkSecureLinks } from '../secure-link/module.ts';
 import { parseListen } from './listen.ts';
@@ -246,7 +247,7 @@ function setServerName(cf: ConfContext, args: string[]): undefined {
       server.names.push({ name: pattern, regex: cf.builder.pattern(cf, pattern, /[A-Z]/.test(pattern)) });
       continue;
     }
-    const lower = name.toLowerCase();
+    const lower = lowerCase(name);
     server.names.push({ name: lower, regex: null });
   }
 }
@@ -273,7 +274,7 @@ function setRoot(cf: ConfContext, args: string[]): string | undefined {
   conf.rootIsAlias = isAlias;
   if (!isAlias || location === null) conf.aliasLength = 0;
   else conf.aliasLength = location.kind === 'regex' ? -1 : location.name.length;
-  conf.root = namesOf(template).length === 0 ? (trimmed === '' ? '' : cf.fullName(trimmed)) : template;
+  conf.root = namesOf(template).length === 0 ? (trimmed === '' && text !== '' ? '' : cf.fullName(trimmed)) : template;
   return undefined;
 }
 

@@ -47,7 +47,7 @@ function testDirectory(r: Request, directory: string, path: string): number {
   const entry = engine.findFile(r, bare, false);
   if (entry.errno === 0) {
     if (entry.kind === FileKind.Directory) return Code.Ok;
-    engine.logError(r, 'alert', `"${bare}" is not a directory`);
+    engine.logError(r, 'alert', `"${path}" is not a directory`);
     return 500;
   }
   if (entry.errno === ENOENT) return failed(r, path, entry.errno);

@@ -115,8 +115,10 @@ export function parseRanges(text: string, total: number, rangesMax: number): num
     const start = p;
     while (p < text.length && (text[p] as string) >= '0' && (text[p] as string) <= '9') p++;
     if (p === start) return -1;
-    const value = Number(text.slice(start, p));
-    return value <= OFFSET_MAX ? value : -1;
+    const value = text.slice(start, p).replace(/^0+(?=\d)/, '');
+    if (value.length > OFFSET_MAX.length || (value.length === OFFSET_MAX.length && value > OFFSET_MAX)) return -1;
+    // No file is that long, so that it makes no difference.
+    return Math.min(Number(value), Number.MAX_SAFE_INTEGER - 1);
   };
   const spaces = (): void => {
     while (text[p] === ' ') p++;
@@ -165,4 +167,5 @@ export function parseRanges(text: string, total: number, rangesMax: number): num
   return size > total ? 'ignore' : found;
 }
 
-const OFFSET_MAX = 2 ** 53 - 1;
+/** Largest off_t. */
+const OFFSET_MAX = '9223372036854775807';

@@ -63,11 +63,14 @@ function run(r: Request, program: readonly RuntimeOp[]): number {
 /** Sets a variable. */
 export function assign(r: Request, name: string, value: string): void {
   if (name === 'args') r.args = value;
-  else if (name === 'limit_rate') {
-    const rate = parseSize(value);
-    if (rate === null) r.connection.engine.logError(r, 'error', `invalid $limit_rate "${value}"`);
-    else r.limitRateText = String(rate);
-  } else (r.named ??= {})[name] = value;
+  else if (name === 'limit_rate') setLimitRate(r, value);
+  else (r.named ??= {})[name] = value;
+}
+
+function setLimitRate(r: Request, value: string): void {
+  const rate = parseSize(value);
+  if (rate === null) r.connection.engine.logError(r, 'error', `invalid $limit_rate "${value}"`);
+  else r.limitRate = rate;
 }
 
 function holds(r: Request, condition: RuntimeCondition): boolean {
@@ -120,13 +123,14 @@ function fileTest(r: Request, kind: 'f' | 'd' | 'e' | 'x', path: string): boolea
 
 function giveAnswer(r: Request, status: number, text: Evaluator | null): number {
   if (status >= 400 && text === null) return status;
+  if (!discardBody(r)) {
+    finalize(r, 400);
+    return Code.Done;
+  }
+  // Text may name the status, and what became of the body.
   r.status = status;
   const value = text === null ? '' : text(r);
   if (isRedirect(status)) {
-    if (!discardBody(r)) {
-      finalize(r, 400);
-      return Code.Done;
-    }
     r.locationOut = value;
     return status;
   }

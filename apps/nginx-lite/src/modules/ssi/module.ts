@@ -38,7 +38,7 @@ export function ssiFilter(r: Request): number {
   if (r.parent === null) {
     bodyChanges(r);
     if (!conf.ssiLastModified) {
-      r.lastModified = -1;
+      r.clearLastModified();
       r.etag = '';
     }
   }

@@ -57,7 +57,7 @@ export function answerFile(r: Request, entry: FileEntry, prepare?: (r: Request) 
   r.status = 200;
   r.contentLengthOut = entry.size;
   r.lastModified = entry.mtime;
-  if (r.location.conf.etag) r.etag = entry.etag;
+  if (r.location.conf.etag) r.addEtag(entry.etag);
   r.contentType = contentTypeOf(r);
   r.allowRanges = true;
   prepare?.(r);

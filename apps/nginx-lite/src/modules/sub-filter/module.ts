@@ -58,7 +58,7 @@ export function subFilter(r: Request): number {
   if (conf.subFilterLastModified) bodyChanges(r);
   else {
     bodyChanges(r);
-    r.lastModified = -1;
+    r.clearLastModified();
     r.etag = '';
   }
   const once = conf.subFilterOnce;
