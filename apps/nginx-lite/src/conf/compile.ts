@@ -6,7 +6,6 @@
  * level alone. Not its job: opening anything (master).
  */
 
-import { lowerCase } from '../http/bytes.ts';
 import { ACCESS_DEFAULTS } from '../modules/access/conf.ts';
 import { ADDITION_DEFAULTS } from '../modules/addition/module.ts';
 import { AUTH_BASIC_DEFAULTS } from '../modules/auth-basic/conf.ts';
@@ -224,7 +223,6 @@ function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: 
     if (!known && !defined.has(name)) throw new ConfError(`unknown "${name}" variable`);
   }
   const listens = compileListens(builder, cf);
-  lowerNames(listens, servers);
   return {
     listens,
     servers,
@@ -345,17 +343,6 @@ function compileListens(builder: Builder, cf: ConfContext): Listen[] {
   }
   for (const listen of listens.values()) checkNames(cf, listen);
   return ordered([...listens.values()]);
-}
-
-/** nginx makes names lower case for the tables of addresses that several servers share, and $server_name shows it. */
-function lowerNames(listens: readonly Listen[], servers: readonly Server[]): void {
-  for (const listen of listens) {
-    if (listen.servers.length < 2) continue;
-    for (const { server } of listen.servers) {
-      const own = servers[server] as Server;
-      if (!own.name.startsWith('~')) own.name = lowerCase(own.name);
-    }
-  }
 }
 
 /** In nginx's order: by port, those with sockets of their own first, the wildcard last, which takes the connections of the others. */

@@ -91,6 +91,20 @@ const GROUPS: Group[] = [
       { why: 'chunks end elsewhere', apply: unchunked },
     ],
   },
+  {
+    name: 'names of servers that share an address',
+    http: ['First.Example', 'Second.Example *.Third.Example', '~^Fourth']
+      .map((names) => `server { listen 127.0.0.1:%PORT%; server_name ${names}; return 200 "$server_name|$host"; }`)
+      .join('\n'),
+    requests: ['FIRST.example', 'second.Example', 'A.third.example', 'Fourth', 'other'].map((host) =>
+      get('/').replace('example.com', host),
+    ),
+  },
+  {
+    name: 'the name of a server by itself',
+    http: 'server { listen 127.0.0.1:%PORT%; server_name First.Example; return 200 "$server_name|$host"; }',
+    requests: [get('/'), get('/').replace('example.com', 'FIRST.example')],
+  },
 ];
 
 /** Without the sizes of chunks: that of a page depends on the product's name, too. */

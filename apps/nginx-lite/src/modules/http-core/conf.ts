@@ -240,14 +240,15 @@ function setServerName(cf: ConfContext, args: string[]): undefined {
     if (wildcard || (given.startsWith('.') && given.length < 2)) cf.fail(`server name "${given}" is invalid`);
     if (given.includes('/')) cf.warn(`server name "${given}" has suspicious symbols`);
     const name = given.toLowerCase() === '$hostname' ? hostname().toLowerCase() : given;
-    server.firstName ??= name.startsWith('.') ? name.slice(1) : name;
     if (name.startsWith('~')) {
+      server.firstName ??= name;
       if (name.length === 1) cf.fail(`empty regex in server name "${given}"`);
       const pattern = name.slice(1);
       server.names.push({ name: pattern, regex: cf.builder.pattern(cf, pattern, /[A-Z]/.test(pattern)) });
       continue;
     }
     const lower = lowerCase(name);
+    server.firstName ??= lower.startsWith('.') ? lower.slice(1) : lower;
     server.names.push({ name: lower, regex: null });
   }
 }
