@@ -17,6 +17,7 @@ const HTTP = `server { listen 127.0.0.1:%PORT%; root html; index index.html; aut
   location /owner/ { alias %DIR%/html/; disable_symlinks if_not_owner; }
   location /from/ { alias %DIR%/html/link-dir/; disable_symlinks on from=%DIR%/html/link-dir; }
   location /short/ { alias %DIR%/html/; disable_symlinks on from=%DIR%/ht; }
+  location /whole/ { alias %DIR%/html/; disable_symlinks on from=$request_filename; }
   location /try/ { alias %DIR%/html/; disable_symlinks on; try_files $uri /a.txt; }
   location /off/ { alias %DIR%/html/; disable_symlinks off; }
   location /cached/ { alias %DIR%/html/; disable_symlinks on; open_file_cache max=10; open_file_cache_errors on; }
@@ -67,7 +68,7 @@ describe.skipIf(!oracleAvailable)(`the same bytes as ${oracleVersion}`, () => {
   test.each(IO_MODES)('%s', async (io) => {
     const mine = ours.get(io) as Running;
     const differences: unknown[] = [];
-    for (const location of ['on', 'root', 'owner', 'from', 'short', 'try', 'off', 'cached']) {
+    for (const location of ['on', 'root', 'owner', 'from', 'short', 'whole', 'try', 'off', 'cached']) {
       for (const path of PATHS) {
         for (const request of [get(`/${location}/${path}`), head(`/${location}/${path}`)]) {
           const expected = normal(await exchange(oracle.port, request), oracle.port, oracleVersion);
