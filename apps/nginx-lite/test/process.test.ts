@@ -166,6 +166,16 @@ test('-s finds the master by its pid file and signals it', async () => {
     stdout: '',
     stderr: `nginx: [error] open() "${server.dir}/logs/nginx.pid" failed (2: No such file or directory)\n`,
   });
+  // Digits and ends of lines; what stands there is never taken for another process.
+  for (const pid of ['', '1 ', ' 1', '-1', '+1', '0x1', '1\n2'] as const) {
+    writeUnder(server.dir, 'logs/nginx.pid', pid);
+    const refused = `nginx: [error] invalid PID number "${pid}" in "${server.dir}/logs/nginx.pid"\n`;
+    expect(await runLite(['-p', server.dir, '-c', file, '-s', 'stop'])).toEqual({
+      code: 1,
+      stdout: '',
+      stderr: refused,
+    });
+  }
   rmSync(server.dir, { recursive: true, force: true });
 });
 
