@@ -108,7 +108,9 @@ function servedOnce(port: number, load: Load): Promise<Socket> {
     socket.on('data', (data: Buffer) => {
       if (got === 0) header = data.indexOf('\r\n\r\n') + 4;
       got += data.length;
-      if (got >= header + load.size) resolve(socket);
+      if (got < header + load.size) return;
+      socket.setTimeout(0);
+      resolve(socket);
     });
     socket.setTimeout(10_000, () => socket.destroy(new Error('no answer in 10 s')));
     socket.on('error', reject);
@@ -118,6 +120,9 @@ function servedOnce(port: number, load: Load): Promise<Socket> {
 
 /** How many connections are opened at a time: no more than wait in anybody's listen queue. */
 const OPENING = 200;
+
+/** How long connections idle before memory is looked at: what a server at rest gives back is not in use. */
+const IDLE_MS = 5000;
 
 /** Has each of the load's connections served once, and says what the server takes while they idle. */
 export async function measureIdle(
@@ -134,6 +139,7 @@ export async function measureIdle(
       sockets.push(...(await Promise.all(Array.from({ length: count }, () => servedOnce(port, load)))));
     }
     const seconds = (performance.now() - start) / 1000;
+    await sleep(IDLE_MS);
     const rssIdleBytes = await atRest(pid);
     const pssIdleBytes = proportionalBytes(pid) ?? undefined;
     const gone = sockets.filter((socket) => socket.destroyed || socket.readableEnded).length;
