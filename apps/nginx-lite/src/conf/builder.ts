@@ -128,9 +128,9 @@ export class Builder {
   readonly usedZones: string[] = [];
   /** Names that `set` gives values to. */
   readonly setVariables = new Set<string>();
-  /** Referers that the names of a server are among. */
   /** A level has both styles of secure_link. */
   secureLinksMixed = false;
+  /** Referers that the names of a server are among. */
   readonly refererServers = new Map<Referers, ServerDecl>();
   /** nginx finds these when it sorts the locations, so the first one is reported after the whole file was read. */
   duplicateLocation: string | null = null;

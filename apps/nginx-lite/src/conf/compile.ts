@@ -222,9 +222,8 @@ function compileHttp(builder: Builder, cf: ConfContext, level: Level, mainLogs: 
     const known = isKnownVariable(name) && !(builder.namedVariables.has(name) && /^\d/.test(name));
     if (!known && !defined.has(name)) throw new ConfError(`unknown "${name}" variable`);
   }
-  const listens = compileListens(builder, cf);
   return {
-    listens,
+    listens: compileListens(builder, cf),
     servers,
     locations,
     typeMaps: builder.typeMaps,

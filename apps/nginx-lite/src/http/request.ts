@@ -243,7 +243,7 @@ export class Request extends Head {
     this.boundary = '';
   }
 
-  /** The tag of a file. One that was there before, of the file that this one replaces, stands as any other line, as in nginx. */
+  /** The tag of a file. One that was there before, of the file that this one replaces, becomes a line among others, as in nginx. */
   addEtag(etag: string): void {
     if (this.etag !== '') {
       this.extra.splice(this.etagAt, 0, this.etagName, this.etag);

@@ -239,7 +239,7 @@ function setServerName(cf: ConfContext, args: string[]): undefined {
     const wildcard = given.startsWith('*') && (given.length < 3 || given[1] !== '.');
     if (wildcard || (given.startsWith('.') && given.length < 2)) cf.fail(`server name "${given}" is invalid`);
     if (given.includes('/')) cf.warn(`server name "${given}" has suspicious symbols`);
-    const name = given.toLowerCase() === '$hostname' ? hostname().toLowerCase() : given;
+    const name = given.toLowerCase() === '$hostname' ? hostname() : given;
     if (name.startsWith('~')) {
       server.firstName ??= name;
       if (name.length === 1) cf.fail(`empty regex in server name "${given}"`);

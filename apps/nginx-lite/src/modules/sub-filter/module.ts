@@ -9,7 +9,7 @@
 import { Args, type Directive, HTTP_ALL } from '../../conf/directives.ts';
 import type { LocConf } from '../../conf/model.ts';
 import { flag, loc } from '../../conf/setters.ts';
-import { latin1Bytes } from '../../http/bytes.ts';
+import { latin1Bytes, lowerCase } from '../../http/bytes.ts';
 import { Code } from '../../http/codes.ts';
 import type { Request } from '../../http/request.ts';
 import { MapStream } from '../../http/stream.ts';
@@ -78,11 +78,6 @@ export function subFilter(r: Request): number {
 export interface Pair {
   search: string;
   replacement: string;
-}
-
-/** Only ASCII letters have another case here: bytes above are not text. */
-function lowerCase(text: string): string {
-  return text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
 }
 
 /**
