@@ -7,7 +7,6 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { FAILURES_PATH } from './failures-reporter.ts';
 import { kernelSuites } from './kernel-suites.ts';
 
 const root = join(import.meta.dirname, '..');
@@ -30,12 +29,12 @@ interface Report {
   numPendingTests: number;
   numTodoTests: number;
   success: boolean;
+  testResults: { assertionResults: { status: string; fullName: string; failureMessages: string[] }[] }[];
 }
 
 const result = (name: string): string => join(root, name, 'test-results/vitest.json');
-const told = (name: string): string => join(root, name, FAILURES_PATH);
 /* A suite that dies must not be counted by the report of an earlier run; turbo brings those of cached runs back. */
-for (const name of packages) for (const path of [result(name), told(name)]) rmSync(path, { force: true });
+for (const name of packages) rmSync(result(name), { force: true });
 
 const checked = turbo('typecheck', 'typecheck:root', 'lint', 'lint:root', '--continue', '--output-logs=new-only');
 const lanes = Math.min(2, availableParallelism());
@@ -61,14 +60,16 @@ for (const name of packages) {
     failed++;
     console.log(`${name}: an error outside of any test`);
   }
-  if (existsSync(told(name))) failures.push(`${name}:\n${readFileSync(told(name), 'utf8').trimEnd()}`);
+  for (const { assertionResults } of report.testResults)
+    for (const { status, fullName, failureMessages } of assertionResults)
+      if (status === 'failed') failures.push(`${name}: ${fullName}: ${failureMessages[0]?.split('\n')[0] ?? ''}`);
   console.log(`${name}: ${report.numPassedTests} passed, ${report.numFailedTests} failed, ${skips} skipped`);
 }
 for (const sum of await kernelSuites()) {
   passed += sum.passed;
   failed += sum.failures.length;
   skipped += sum.skipped;
-  for (const failure of sum.failures) failures.push(`kernel (${sum.kind}):\nfailed: ${failure}`);
+  for (const failure of sum.failures) failures.push(`kernel (${sum.kind}): ${failure}`);
   console.log(`kernel (${sum.kind}): ${sum.passed} passed, ${sum.failures.length} failed, ${sum.skipped} skipped`);
 }
 if (!checked) {
@@ -79,6 +80,6 @@ if (!tested && failed === 0) {
   failed++;
   console.log('a build or test task failed (see above)');
 }
-for (const failure of failures) console.log(failure);
+for (const failure of failures) console.log(`failed: ${failure}`);
 console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`);
 process.exitCode = failed > 0 ? 1 : 0;

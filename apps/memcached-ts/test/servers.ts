@@ -29,7 +29,7 @@ export interface Server {
   pid: number;
   /** Everything written to stderr so far. */
   stderr(): string;
-  /** Ends it, waits for the last of its stderr, and gives the exit code. */
+  /** Ends it and gives the exit code. */
   stop(signal?: NodeJS.Signals): Promise<number | null>;
 }
 
@@ -52,8 +52,8 @@ export async function start(
   });
   let errors = '';
   child.stderr!.setEncoding('utf8').on('data', (text: string) => (errors += text));
-  // When all it wrote has been read, too.
-  const closed = new Promise<number | null>((resolve) => child.once('close', resolve));
+  const exited = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  const closed = new Promise((resolve) => child.once('close', resolve));
   while (!existsSync(portFile)) {
     if (child.exitCode !== null || child.signalCode !== null) {
       await closed;
@@ -71,7 +71,7 @@ export async function start(
     stderr: () => errors,
     stop: (signal = 'SIGTERM') => {
       child.kill(signal);
-      return closed;
+      return exited;
     },
   };
 }

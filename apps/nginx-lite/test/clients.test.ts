@@ -75,6 +75,7 @@ describe.each(IO_MODES)('--io %s', (io) => {
       connections: 50,
       pipelining: 1,
       amount: 10_000,
+      timeout: 60,
       expectBody: `<p>${'x'.repeat(1017)}</p>`,
     });
     expect([result.errors, result.timeouts, result.mismatches, result.non2xx, result['2xx']]).toEqual([

@@ -198,7 +198,7 @@ describe.each(IO_MODES)('--io %s', (io) => {
     }
     while (openFiles(server.child.pid as number, path) > 0) await sleep(20);
     expect((await get(server.port, '/left.bin')).body.length).toBe(30_000_000);
-    expect(openFiles(server.child.pid as number, path)).toBe(0);
+    while (openFiles(server.child.pid as number, path) > 0) await sleep(20);
   });
 
   test('slow readers whose pieces would take more than there is hold bounded memory, fast ones are served beside them', async () => {

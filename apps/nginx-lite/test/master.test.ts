@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { get } from './support/client.ts';
-import { conf, freePort, makePrefix, type Running, runLite, startLite } from './support/server.ts';
+import { conf, freePort, isAlive, makePrefix, type Running, runLite, startLite } from './support/server.ts';
 
 const FILES = { 'html/a.txt': 'one\n' };
 const SERVER =
@@ -26,21 +26,13 @@ function childrenOf(pid: number): number[] {
     });
 }
 
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
   while (!(await condition())) await sleep(20);
 }
 
 const workerPid = async (port: number): Promise<number> => Number((await get(port, '/pid')).body);
-const readPid = (file: string): number => Number(readFileSync(file, 'latin1'));
+/** The number in a pid file; 0 where there is no file, or no number in it yet. */
+const readPid = (file: string): number => (existsSync(file) ? Number(readFileSync(file, 'latin1')) : 0);
 
 async function stopped(server: Running, signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
   expect(await server.stop(signal)).toBe(0);
@@ -154,7 +146,7 @@ describe('in the background', () => {
       expect((await get(port, '/a.txt')).body).toBe('one\n');
 
       process.kill(old, 'SIGUSR2');
-      await until(() => existsSync(`${pidFile}.oldbin`) && existsSync(pidFile));
+      await until(() => existsSync(`${pidFile}.oldbin`) && readPid(pidFile) > 0);
       expect(readPid(`${pidFile}.oldbin`)).toBe(old);
       const young = readPid(pidFile);
       expect(young).not.toBe(old);
@@ -183,7 +175,7 @@ describe('in the background', () => {
         while (going) if ((await get(port, '/a.txt').catch(() => null))?.body !== 'one\n') failures++;
       })();
       process.kill(old, 'SIGUSR2');
-      await until(() => existsSync(pidFile) && readPid(pidFile) !== old);
+      await until(() => ![0, old].includes(readPid(pidFile)));
       process.kill(old, 'SIGQUIT');
       await until(() => !isAlive(old));
       going = false;
@@ -196,7 +188,7 @@ describe('in the background', () => {
       await until(() => !isAlive(last));
       expect(existsSync(pidFile)).toBe(false);
     } finally {
-      for (const file of [pidFile, `${pidFile}.oldbin`]) if (existsSync(file)) process.kill(readPid(file), 'SIGKILL');
+      for (const file of [pidFile, `${pidFile}.oldbin`]) if (readPid(file) > 0) process.kill(readPid(file), 'SIGKILL');
     }
     rmSync(dir, { recursive: true, force: true });
   });

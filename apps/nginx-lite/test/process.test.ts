@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { collect, exchange, get, open, parseResponses, receiveUntil } from './support/client.ts';
-import { conf, IO_MODES, makePrefix, runLite, startLite, writeUnder } from './support/server.ts';
+import { conf, freePort, IO_MODES, isAlive, makePrefix, runLite, startLite, writeUnder } from './support/server.ts';
 
 const FILES = { 'html/a.txt': 'one\n', 'html/big.bin': Buffer.alloc(30_000_000, 'x') };
 const SERVER = 'server { listen 127.0.0.1:%PORT%; root html; access_log logs/access.log; %EXTRA% }';
@@ -180,7 +180,6 @@ test('-s finds the master by its pid file and signals it', async () => {
 });
 
 test('daemon on: the command ends when the server serves, and fails with it', async () => {
-  const { freePort } = await import('./support/server.ts');
   const dir = makePrefix(FILES);
   const port = await freePort();
   const config = (main: string): string =>
@@ -193,14 +192,7 @@ test('daemon on: the command ends when the server serves, and fails with it', as
   expect(second.stderr).toContain('nginx: [emerg] still could not bind()\n');
   const pid = Number(readFileSync(join(dir, 'logs/nginx.pid'), 'latin1'));
   expect((await runLite(['-p', dir, '-c', 'n.conf', '-s', 'quit'])).code).toBe(0);
-  for (;;) {
-    try {
-      process.kill(pid, 0);
-    } catch {
-      break;
-    }
-    await sleep(20);
-  }
+  while (isAlive(pid)) await sleep(20);
   rmSync(dir, { recursive: true, force: true });
 });
 

@@ -12,9 +12,10 @@ import { conf, IO_MODES, makePrefix, type Running, startDebian, startLite } from
 const FILES = { 'html/a.txt': 'hello\n' };
 const HTTP = `log_format plain '$request_uri $status $request_length';
   limit_req_zone $http_x_key zone=slow:1m rate=10r/s;
-  server { listen 127.0.0.1:%PORT%; root html; client_body_timeout 1s; access_log logs/plain.log plain; client_max_body_size 0;
-  client_body_buffer_size 8k; lingering_timeout 1s; lingering_time 2s; add_header X-Body $request_body;
+  server { listen 127.0.0.1:%PORT%; root html; access_log logs/plain.log plain; client_max_body_size 0;
+  client_body_buffer_size 8k; add_header X-Body $request_body;
   mirror /m; location = /m { return 204; }
+  location /hasty/ { alias html/; client_body_timeout 2s; }
   location /full/ { alias html/; client_body_temp_path %DIR%/small; }
   location /late/ { alias html/; limit_req zone=slow burst=50; }
   location /plain/ { alias html/; limit_req zone=slow burst=50; mirror off; }
@@ -55,17 +56,17 @@ describe.each(modes)('%s', (_name, start) => {
   test('a body that does not come in client_body_timeout ends the connection without a word', async () => {
     const socket = open(server.port);
     const received = collect(socket);
-    socket.write(`${put('/a.txt?silent', 10)}abc`);
+    socket.write(`${put('/hasty/a.txt?silent', 10)}abc`);
     expect(await received).toBe('');
-    await server.logged('plain.log', '/a.txt?silent 408 ');
+    await server.logged('plain.log', '/hasty/a.txt?silent 408 ');
   });
 
   test('each piece of it gets the whole time', async () => {
     const socket = open(server.port);
     const received = collect(socket);
-    socket.write(put('/a.txt?dripping', 4));
+    socket.write(put('/hasty/a.txt?dripping', 4));
     for (const byte of 'body') {
-      await sleep(500);
+      await sleep(600);
       socket.write(byte);
     }
     socket.end();
@@ -108,7 +109,8 @@ describe.each(modes)('%s', (_name, start) => {
         'error.log',
         /pwrite\(\) "\S+\/small\/\d{10}" (?:failed \(28: No space left on device\)|has written only)/,
       );
-      expect(readdirSync(mounted)).toEqual([]);
+      // nginx lets go of a request when its connection has lingered, and the client may know of the end before.
+      while (readdirSync(mounted).length > 0) await sleep(20);
       // What fits is taken again.
       const small = await exchange(server.port, `${put('/full/a.txt', 30_000)}${'x'.repeat(30_000)}`);
       expect(parseResponses(small)[0]?.status).toBe(200);

@@ -22,7 +22,7 @@ const BODY = 'POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc';
 const TIMEOUTS = (
   reset: string,
 ): string => `server { listen 127.0.0.1:%PORT%; root html; reset_timedout_connection ${reset};
-  client_header_timeout 1s; client_body_timeout 1s; keepalive_timeout 1s; lingering_timeout 1s;
+  client_header_timeout 2s; client_body_timeout 1s; keepalive_timeout 1s; lingering_timeout 1s;
   location /drop { return 444; } location /body { mirror /m; return 200; } location = /m { internal; return 200; } }`;
 
 describe.each(IO_MODES)('%s', (io) => {
@@ -63,8 +63,7 @@ describe.each(IO_MODES)('%s', (io) => {
       const server = await start();
       const text = await exchange(server.port, get('/a.txt') + get('/a.txt?2') + get('/b'));
       expect(text.match(/HTTP\/1\.1 /g)).toHaveLength(3);
-      await server.logged('access.log', '/b');
-      const log = server.log('access.log');
+      const log = await server.logged('access.log', '/b\n');
       await server.stop();
       return log;
     };

@@ -20,7 +20,7 @@ const HTTP = `
     location /slow.txt { limit_conn one 1; limit_rate 500; }
     location /busy.txt { limit_conn one 1; limit_conn_status 429; add_header X-Conn $limit_conn_status always; }
     location /dry.txt { limit_conn one 1; limit_conn_dry_run on; add_header X-Conn $limit_conn_status; }
-    location /short { keepalive_time 1s; return 200 x; }
+    location /short { keepalive_time 2s; return 200 x; }
     location /packed.txt { gzip on; gzip_types text/plain; gzip_min_length 1; add_trailer X-Method $request_method;
       access_log logs/seldom.log seldom; }
   }`;
@@ -64,7 +64,7 @@ async function transcript(server: Running): Promise<Record<string, unknown>> {
 
   const kept = open(port);
   const connection: (string | undefined)[] = [];
-  for (const wait of [0, 1500]) {
+  for (const wait of [0, 2500]) {
     await sleep(wait);
     const answered = receiveUntil(kept, (text) => text.endsWith('x'));
     kept.write('GET /short HTTP/1.1\r\nHost: a\r\n\r\n');

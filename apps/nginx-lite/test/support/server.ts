@@ -5,26 +5,59 @@
  */
 
 import { type ChildProcess, spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer, type ListenOptions, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { vi } from 'vitest';
+
+// A test starts some servers and waits for what they do: a second or a few, and minutes where thirty processes want two cores.
+vi.setConfig({ testTimeout: 240_000 });
 
 export const BIN = fileURLToPath(new URL('../../bin/nginx-lite', import.meta.url));
 export const DEBIAN_NGINX = '/usr/sbin/nginx';
 export const IO_MODES = ['megapipe', 'epoll'] as const;
 export type Io = (typeof IO_MODES)[number];
 
-/** A port that was free a moment ago. */
+/** Ports below those that the kernel gives to clients, and to servers that do not care. */
+const PORTS_FROM = 20_000;
+const PORTS_END = Math.max(
+  Number.parseInt(readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'latin1'), 10),
+  PORTS_FROM + 10_000,
+);
+
+/** Listens there; null where somebody else does. Throws where nobody can. */
+function listening(where: ListenOptions): Promise<Server | null> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', (error: NodeJS.ErrnoException) =>
+      error.code === 'EADDRINUSE' ? resolve(null) : reject(error),
+    );
+    server.listen(where, () => resolve(server));
+  });
+}
+
+/**
+ * A port that nobody uses, for this process until its end.
+ *
+ * Between the look at a port and the server's bind() lies the start of a process, and other suites look for ports at the same
+ * time. So ports are claimed, by an abstract socket of that name: it is gone with its holder, however that ends.
+ */
 export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
+  for (;;) {
+    const port = randomInt(PORTS_FROM, PORTS_END);
+    const claim = await listening({ path: `\0nginx-lite-test-port-${port}` });
+    if (claim === null) continue;
+    claim.unref();
+    // Every address of the machine, of either family.
+    const probe = await listening({ port, host: '::' }).catch(() => listening({ port, host: '0.0.0.0' }));
+    if (probe === null) continue;
+    await new Promise((resolve) => probe.close(resolve));
+    return port;
+  }
 }
 
 /** A folder with `html` and `logs`, open to every user: workers of the oracle drop their privileges. */
@@ -49,13 +82,23 @@ process.once('exit', () => {
   for (const child of running) child.kill('SIGKILL');
 });
 
+/** A process whose end nobody has asked for yet is dead, too. */
+export function isAlive(pid: number): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    return stat[stat.lastIndexOf(')') + 2] !== 'Z';
+  } catch {
+    return false;
+  }
+}
+
 export interface Running {
   dir: string;
   port: number;
   child: ChildProcess;
   stderr(): string;
   log(name: string): string;
-  /** Waits until the log holds the text. */
+  /** Waits until the log holds the text, in whole lines. */
   logged(name: string, text: string | RegExp): Promise<string>;
   /** Sends the signal and waits for the end; the exit code. */
   stop(signal?: NodeJS.Signals): Promise<number | null>;
@@ -114,9 +157,14 @@ async function start(bin: string, args: string[], config: string, options: Start
     stderr += data.toString('latin1');
   });
   const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  // "exit" may come before what it said last.
+  const closed = new Promise((resolve) => child.once('close', resolve));
   // The file is there before its number is.
   while (!existsSync(pidFile) || readFileSync(pidFile).length === 0) {
-    if (child.exitCode !== null || child.signalCode !== null) throw new Error(`${bin} ended at start: ${stderr}`);
+    if (child.exitCode !== null || child.signalCode !== null) {
+      await closed;
+      throw new Error(`${bin} ended at start: ${stderr}`);
+    }
     await sleep(10);
   }
   // The oracle writes its pid file before its workers accept; connections wait in the listen queue until then.
@@ -136,7 +184,9 @@ async function start(bin: string, args: string[], config: string, options: Start
     async logged(name, text) {
       for (;;) {
         const content = read(name);
-        if (typeof text === 'string' ? content.includes(text) : text.test(content)) return content;
+        // Who reads while somebody writes may see the first part of it.
+        const whole = content.endsWith('\n');
+        if (whole && (typeof text === 'string' ? content.includes(text) : text.test(content))) return content;
         if (child.exitCode !== null) throw new Error(`the server ended; ${name}: ${content}`);
         await sleep(20);
       }
