@@ -178,7 +178,7 @@ describe.each(IO_MODES)('--io %s', (io) => {
 });
 
 describe.each(IO_MODES)('limits of the machine, --io %s', (io) => {
-  test('10,000 connections at once are kept, and each is served', { timeout: 80_000 }, async () => {
+  test('10,000 connections at once are kept, and each is served', { timeout: 240_000 }, async () => {
     const server = await startLite(
       conf(
         'server { listen 127.0.0.1:%PORT% backlog=4096; root html; access_log off; keepalive_timeout 600s; client_header_timeout 600s; }',

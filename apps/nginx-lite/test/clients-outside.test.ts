@@ -131,7 +131,7 @@ describe.each(IO_MODES)('--io %s', (io) => {
 
   test.skipIf(!chromium)(
     'Chromium: a page with its parts, requests of its script, pipes full of them',
-    { timeout: 120_000 },
+    { timeout: 240_000 },
     async () => {
       const { stdout } = await run(
         'chromium',

@@ -90,7 +90,7 @@ async function client(port: number, kept: boolean, tally: Tally, going: () => bo
 
 describe.each(IO_MODES)('--io %s', (io) => {
   test(`${RELOADS} reloads: no reset, no refusal, every answer whole`, {
-    timeout: 30_000 + RELOADS * 12_000,
+    timeout: 120_000 + RELOADS * 12_000,
   }, async () => {
     const config = (version: string, workers: number): string =>
       conf(

@@ -5,6 +5,8 @@ declare module 'autocannon' {
     connections: number;
     pipelining: number;
     amount: number;
+    /** Seconds that an answer may take. */
+    timeout?: number;
     expectBody?: string;
   }
   interface Result {
