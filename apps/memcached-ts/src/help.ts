@@ -34,7 +34,7 @@ Memory:
 -C, --disable-cas         no CAS numbers: 8 bytes less an item
 -e, --memory-file=<file>  keep items in a file, for a warm restart after SIGUSR1 (for a RAM disk)
 -k, --lock-memory         keep the cache's memory in RAM
--L, --enable-largepages   not supported
+-L, --enable-largepages   large memory pages for the cache (where there are any); takes a page for each slab class at once
 
 Process:
 -t, --threads=<num>       worker threads (default: ${defaults.threads})

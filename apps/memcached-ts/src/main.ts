@@ -27,6 +27,7 @@ import { slabSizes } from './engine/slabs.ts';
 import { complain, fail } from './fail.ts';
 import { collectStartGarbage } from './heap.ts';
 import { HELP, LICENSE, VERSION_LINE } from './help.ts';
+import { useLargePages } from './large_pages.ts';
 import { openSockets, writePortFile } from './listen.ts';
 import { EX_OSERR, parseCommandLine, UsageError } from './options.ts';
 import { removePidFile, writePidFile } from './pid_file.ts';
@@ -305,7 +306,16 @@ async function serve(settings: Settings): Promise<void> {
   const { i32, f64, shared } = cache.memory;
   workers.setRecovery(new Recovery(whole, settings.threads), i32);
   lockCacheMemory(settings, shared);
+  if (settings.largePages) useLargePages(shared, settings.verbosity);
   if (settings.verbosity > 1) describeClasses(settings.cache);
+  if (
+    settings.largePages &&
+    (memoryFile === undefined || memoryFile.reason !== undefined) &&
+    !whole.slabs.preallocate()
+  ) {
+    complain('Error while preallocating slab memory!');
+    fail(`If using -L or other prealloc options, max memory must be at least ${whole.slabs.largest} megabytes.`, 1);
+  }
   i32[W_VERBOSITY] = settings.verbosity;
   i32[W_DETAIL] = settings.detailEnabled ? 1 : 0;
   // A worker may have clients before the last one serves.

@@ -9,6 +9,7 @@ import { cpus } from 'node:os';
 import { type ConfigFile, parseConfigFile } from './config_file.ts';
 import { CHUNK_ALIGN_BYTES, MEMORY_BYTES_MAX, PAGE_BYTES, SLAB_CLASSES_MAX } from './engine/layout.ts';
 import { getopt, type OptionName } from './getopt.ts';
+import { whyNoLargePages } from './large_pages.ts';
 import { DEFAULT_SETTINGS, type HashAlgorithm, type Settings } from './settings.ts';
 import { atof, atoi, strtoul32 } from './strtol.ts';
 
@@ -215,8 +216,17 @@ function readWords(pending: Pending, argv: readonly string[]): Action | undefine
         }
         if (settings.threads > 120) throw new UsageError('Number of threads must be at most 120', 1);
         break;
-      case 'L':
-        throw new UsageError('Cannot enable large pages on this system\n(There is no support as of this version)', 1);
+      case 'L': {
+        const why = whyNoLargePages();
+        if (why !== undefined)
+          throw new UsageError(
+            `${why}\nWill use default page size.\n` +
+              'Cannot enable large pages on this system\n(There is no support as of this version)',
+            1,
+          );
+        settings.largePages = true;
+        break;
+      }
       case 'R':
         settings.requestsPerEvent = atLeastOne(text, 'Number of requests per event must be greater than 0');
         break;

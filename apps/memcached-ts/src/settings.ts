@@ -44,10 +44,11 @@ export interface Settings {
   /** -D: one byte. */
   prefixDelimiter: string;
   detailEnabled: boolean;
-  /** -d, -r, -k */
+  /** -d, -r, -k, -L */
   daemon: boolean;
   coreDumps: boolean;
   lockMemory: boolean;
+  largePages: boolean;
   /** -u */
   user: string | undefined;
   /** -P */
@@ -102,6 +103,7 @@ export const DEFAULT_SETTINGS: Settings = {
   daemon: false,
   coreDumps: false,
   lockMemory: false,
+  largePages: false,
   user: undefined,
   pidFile: undefined,
   logFile: undefined,

@@ -35,6 +35,7 @@ export {
 } from './listen.ts';
 export { ListenGroup, type ListenGroupOptions, type ListenGroupShare, listenGroup } from './listen-group.ts';
 export {
+  adviseHugePages,
   descriptorLimit,
   discardMemory,
   ensureCoreFiles,

@@ -320,6 +320,7 @@ static napi_value init(napi_env env, napi_value exports) {
       MP_VERB("getRlimit", mp_get_rlimit),
       MP_VERB("setRlimit", mp_set_rlimit),
       MP_VERB("lockMemory", mp_lock_memory),
+      MP_VERB("adviseHugePages", mp_advise_huge_pages),
       MP_VERB("discardMemory", mp_discard_memory),
       MP_VERB("trimProcess", mp_trim_process),
       MP_VERB("fileStat", mp_file_stat),

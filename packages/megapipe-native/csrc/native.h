@@ -155,6 +155,7 @@ VERB(mp_get_affinity);
 VERB(mp_get_rlimit);
 VERB(mp_set_rlimit);
 VERB(mp_lock_memory);
+VERB(mp_advise_huge_pages);
 VERB(mp_discard_memory);
 VERB(mp_trim_process);
 VERB(mp_file_stat);

@@ -63,6 +63,14 @@ static uint8_t *range_args(napi_env env, napi_callback_info info, const char *ve
   return mp_range(env, mp_instance(env), region, offset, *length, verb);
 }
 
+/* The whole pages among these bytes. False: there is none. */
+static bool whole_pages(const uint8_t *base, size_t length, uintptr_t *from, uintptr_t *to) {
+  uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+  *from = ((uintptr_t)base + page - 1) & ~(page - 1);
+  *to = ((uintptr_t)base + length) & ~(page - 1);
+  return *from < *to;
+}
+
 /*
  * lockMemory(region, offset, length) -> 0 or -errno: these pages stay in memory. Not mlockall: V8 gives pages back with
  * madvise, which fails on locked ones, and V8 aborts then.
@@ -74,6 +82,16 @@ VERB(mp_lock_memory) {
   return mp_i32(env, mlock(base, length) < 0 ? -errno : 0);
 }
 
+/* adviseHugePages(region, offset, length) -> 0 or -errno: the whole pages among these bytes are large ones where the system has them. */
+VERB(mp_advise_huge_pages) {
+  size_t length;
+  uint8_t *base = range_args(env, info, "adviseHugePages", &length);
+  if (!base) return NULL;
+  uintptr_t from, to;
+  if (!whole_pages(base, length, &from, &to)) return mp_i32(env, 0);
+  return mp_i32(env, madvise((void *)from, to - from, MADV_HUGEPAGE) < 0 ? -errno : 0);
+}
+
 /*
  * discardMemory(region, offset, length) -> 0 or -errno: the whole pages among these bytes go back to the system, and read as
  * zeros from then on. Of a file, its space, too.
@@ -82,9 +100,8 @@ VERB(mp_discard_memory) {
   size_t length;
   uint8_t *base = range_args(env, info, "discardMemory", &length);
   if (!base) return NULL;
-  uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-  uintptr_t from = ((uintptr_t)base + page - 1) & ~(page - 1), to = ((uintptr_t)base + length) & ~(page - 1);
-  if (from >= to) return mp_i32(env, 0);
+  uintptr_t from, to;
+  if (!whole_pages(base, length, &from, &to)) return mp_i32(env, 0);
   /* A private mapping has nothing to be removed from: EINVAL. */
   if (madvise((void *)from, to - from, MADV_REMOVE) == 0) return mp_i32(env, 0);
   return mp_i32(env, madvise((void *)from, to - from, MADV_DONTNEED) < 0 ? -errno : 0);

@@ -122,6 +122,7 @@ export interface Native {
   getRlimit(resource: number): { soft: number; hard: number } | number;
   setRlimit(resource: number, soft: number, hard: number): number;
   lockMemory(region: number, offset: number, length: number): number;
+  adviseHugePages(region: number, offset: number, length: number): number;
   discardMemory(region: number, offset: number, length: number): number;
   /** Bytes of code and constants let go of, or -errno. */
   trimProcess(): number;

@@ -200,6 +200,13 @@ export class Slabs {
     i32[at + SLAB_CARVE_LEFT] = i32[at + SLAB_PER_PAGE];
   }
 
+  /** Gives every class its first page. False: the memory limit allows less. Before anybody stores. */
+  preallocate(): boolean {
+    for (let clsid = 1; clsid <= this.largest; clsid++)
+      if (this.mallocedPages() >= this.i32[W_PAGES_LIMIT] || !this.addPage(clsid)) return false;
+    return true;
+  }
+
   /** Pages that count against the memory limit. */
   mallocedPages(): number {
     return this.i32[W_PAGES_USED] - this.i32[W_PAGES_RELEASED];

@@ -125,6 +125,7 @@ const verbs: Record<Exclude<keyof typeof native, 'abiTable' | 'setAffinity' | 's
   getAffinity: [],
   getRlimit: [small],
   lockMemory: [region, size, size],
+  adviseHugePages: [region, size, size],
   discardMemory: [region, size, size],
   trimProcess: [],
   fileStat: [path, record],
