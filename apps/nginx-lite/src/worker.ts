@@ -13,6 +13,7 @@ import { Syslog } from './log/syslog.ts';
 import type { FromWorker, ToWorker, WorkerStart } from './messages.ts';
 import { AccessLogs } from './modules/log/writer.ts';
 import { HEADER_FILTERS, PART_FILTERS, PHASES } from './modules/phases.ts';
+import { afterRush } from './rest.ts';
 
 /** Connections and listening sockets, and the two that a channel needs to turn one away. */
 const HANDLES_SPARE = 64;
@@ -105,9 +106,11 @@ export function serve(start: WorkerStart, send: (message: FromWorker) => void): 
   }
 
   let clock: NodeJS.Timeout;
+  const restAfterRush = afterRush();
   function everySecond(): void {
     const now = Date.now();
     engine.setTime(now);
+    restAfterRush(engine.requestsServed());
     clock = setTimeout(everySecond, 1000 - (now % 1000));
   }
   everySecond();

@@ -610,6 +610,11 @@ export class Engine implements Sink {
     return this.zones.get(name) as RuntimeZone;
   }
 
+  /** By this worker. */
+  requestsServed(): number {
+    return this.row[Status.Requests] as number;
+  }
+
   /** A counter of the whole server, over all workers. */
   statusSum(field: number): number {
     // This worker's own numbers are brought up to date first; those of others are a second old at most.
