@@ -335,10 +335,14 @@ const ROWS: { text: string; lite?: string; why?: string }[] = [
     'geo $g { 1.2.3.4/40 a; }',
     'geo $g { ranges; 1.2.3.4 a; }',
     'geo $g { a; }',
+    // A name, no pattern.
+    'geo $g { include missing/*.conf; }',
     'split_clients $uri $s { 200% a; }',
     'split_clients $uri $s { x a; }',
     'split_clients $uri $s { 60% a; 60% b; }',
     'split_clients $uri s { 60% a; }',
+    'split_clients $uri $s { 60%; }',
+    'split_clients $uri $s { 60%; 60%; }',
   ].map((text) => ({ text: http(text) })),
   // Accepted by nginx with modules that are not here: the directive is named.
   ...[

@@ -41,10 +41,6 @@ const EXPLAINED: { why: string; holds(each: Answers): boolean }[] = [
     holds: ({ ours }) => ours.includes('"error_log memory:" is not supported by this server'),
   },
   {
-    why: 'nginx reads a value behind the end of its words',
-    holds: ({ ours }) => ours.includes('invalid number of the split_clients parameters'),
-  },
-  {
     why: 'nginx ends without a word',
     holds: ({ nginx, ours }) => !nginx.includes('[emerg]') && ours.includes('"modern_browser" needs a version'),
   },

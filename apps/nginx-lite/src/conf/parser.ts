@@ -149,10 +149,10 @@ export class ConfContext {
     }
   }
 
-  /** `include`: a file, or every file that a glob matches, in order. */
-  include(pattern: string): void {
+  /** `include`: a file, or every file that a glob matches, in order; `globs` false: a file of just that name. */
+  include(pattern: string, globs = true): void {
     const path = this.fullName(pattern, true);
-    if (!/[*?[]/.test(path)) {
+    if (!globs || !/[*?[]/.test(path)) {
       this.parseFile(path);
       return;
     }

@@ -57,7 +57,8 @@ compareWithNginx(FILES, [
     geo $viaproxy { proxy 127.0.0.0/8; proxy_recursive; default none; 10.0.0.0/8 ten; 192.168.1.0/24 lan; 127.0.0.1 self; }
     split_clients "$arg_a" $split { 0.5% tiny; 20% a; 30% b; * rest; }
     split_clients "x$arg_a" $half { 50% one; }
-    server { listen 127.0.0.1:%PORT%; return 200 "$net|$me|$range|$viaproxy|$split|$half\\n"; }`,
+    split_clients "y$arg_a" $bare { 30%; 20% a b; 25%; *; }
+    server { listen 127.0.0.1:%PORT%; return 200 "$net|$me|$range|$viaproxy|$split|$half|$bare\\n"; }`,
     requests: [
       ...ADDRESSES.flatMap((address) => [get(`/?a=${address}`), get('/', `X-Forwarded-For: ${address}`)]),
       get('/', 'X-Forwarded-For: 10.0.0.1, 192.168.1.1, 127.0.0.5'),

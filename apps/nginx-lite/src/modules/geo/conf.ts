@@ -50,7 +50,7 @@ function geoLine(cf: ConfContext, decl: GeoDecl, ranges: GeoRanges, words: strin
   }
   if (words.length !== 2 || value === undefined) return 'invalid number of the geo parameters';
   if (key === 'include') {
-    cf.include(value);
+    cf.include(value, false);
     return undefined;
   }
   if (key === 'proxy') {

@@ -21,11 +21,12 @@ export const SPLIT_CLIENTS_DIRECTIVES: Directive[] = [
       const decl: SplitDecl = { kind: 'split', name: variableName(cf, args[2] as string), source, parts: [] };
       cf.builder.defineVariable(cf, decl);
       const shares: { percent: number; value: string }[] = [];
+      // A row without a value has that of the row before: nginx does not count its words, and finds what was there.
+      let value = args[1] as string;
       cf.block(cf.level, (inner, words) => {
-        const [share = '', value] = words;
+        const share = words[0] ?? '';
         const percent = share === '*' ? 0 : (percentOf(share) ?? inner.fail(`invalid percent value "${share}"`));
-        // nginx goes on with whatever lies behind its words.
-        if (value === undefined) return 'invalid number of the split_clients parameters';
+        value = words[1] ?? value;
         shares.push({ percent, value });
         return undefined;
       });
