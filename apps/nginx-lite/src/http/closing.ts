@@ -107,6 +107,8 @@ export function abort(c: Connection): void {
   if (c.state === State.Free) return;
   c.state = State.Closing;
   c.carry = null;
+  // The line of the request that ends here names the client, and nobody can be asked for it afterwards.
+  c.peerAddress();
   c.engine.channel.abort(c.handle);
 }
 
