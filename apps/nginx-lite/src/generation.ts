@@ -8,6 +8,7 @@
  * and shared memory, which it inherits.
  */
 
+import { constants } from 'node:os';
 import { closeDescriptor, startThread, trimProcess } from '@megapipe/core';
 import { applyLimits } from './limits.ts';
 import { cpusOf } from './listeners.ts';
@@ -211,6 +212,7 @@ function closeSockets(): void {
 
 function reopen(): void {
   if (start === null) return;
+  say('notice', 'reopening logs');
   let fds: number[];
   try {
     fds = openLogs(start.files);
@@ -232,17 +234,29 @@ function reopen(): void {
 }
 
 function leave(code: number): void {
-  if (ending === 'quit') say('notice', 'exit');
+  if (ending !== null) for (const word of ['exiting', 'exit']) say('notice', word);
   process.exit(code);
 }
 
-process.on('SIGTERM', stop);
-process.on('SIGINT', stop);
-process.on('SIGQUIT', () => quit(0));
-process.on('SIGWINCH', () => quit(0));
-process.on('SIGUSR1', reopen);
-process.on('SIGHUP', () => {});
-process.on('SIGUSR2', () => {});
+/** A signal to this very process; the master sends none but KILL. */
+function obey(name: NodeJS.Signals, action: string, act: () => void): void {
+  process.on(name, () => {
+    say('notice', `signal ${constants.signals[name]} (${name}) received${action}`);
+    act();
+  });
+}
+
+obey('SIGTERM', ', exiting', stop);
+obey('SIGINT', ', exiting', stop);
+obey('SIGQUIT', ', shutting down', () => quit(0));
+obey('SIGUSR1', ', reopening logs', reopen);
+obey('SIGHUP', ', ignoring', () => {});
+obey('SIGUSR2', ', ignoring', () => {});
+process.on('SIGWINCH', () => {
+  const background = start?.daemonized === true;
+  say('notice', `signal 28 (SIGWINCH) received${background ? ', shutting down' : ''}`);
+  if (background) quit(0);
+});
 process.on('disconnect', () => quit(0));
 process.on('message', (message: ToGeneration) => {
   switch (message.type) {

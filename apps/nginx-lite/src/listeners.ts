@@ -88,11 +88,12 @@ export class Listeners {
           const errno = errnoOf(error);
           const call = (error as { syscall?: string }).syscall ?? 'bind';
           const message = `${call}() to ${listen.text} failed (${strerror(errno)})`;
-          this.report('emerg', message);
+          // What does not pass by itself ends the start, or the reload, which says so.
           if (errno !== EADDRINUSE) {
             this.close(made);
             throw new ConfError(message);
           }
+          this.report('emerg', message);
           failed = true;
         }
       }
@@ -100,8 +101,8 @@ export class Listeners {
         for (const listen of socketsOf(model)) this.tune(listen);
         return made;
       }
-      if (--tries === 0) break;
       this.report('notice', `try again to bind() after ${BIND_PAUSE_MS}ms`);
+      if (--tries === 0) break;
       await new Promise((resolve) => setTimeout(resolve, BIND_PAUSE_MS));
     }
     this.close(made);

@@ -9,6 +9,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { renameSync, rmSync, writeFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { closeDescriptor, createSharedMemory, mapSharedMemory } from '@megapipe/core';
 import { type Loaded, loadConfiguration } from './conf/compile.ts';
@@ -207,6 +208,7 @@ export class Master {
       workerProcesses: model.workerProcesses,
       workerAffinity: model.workerAffinity,
       limits: model.limits,
+      daemonized: this.options.daemonized,
       workingDirectory: model.workingDirectory,
       workerConnections: model.workerConnections,
       user: model.user,
@@ -285,9 +287,8 @@ export class Master {
     if (!this.children.delete(child)) return;
     for (const row of child.rows) foldRow(this.statusView, row);
     this.freeRows.push(...child.rows);
-    const expected = (child.quitting || this.ending !== null) && (code === 0 || signal !== null);
-    const how = signal === null ? `exited with code ${code}` : `exited on signal ${signal}`;
-    this.message(expected ? 'notice' : 'alert', `worker process ${child.process.pid} ${how}`);
+    const how = signal === null ? `exited with code ${code}` : `exited on signal ${constants.signals[signal]}`;
+    this.message(code === 0 ? 'notice' : 'alert', `worker process ${child.process.pid} ${how}`);
     const waiter = this.readyWaiter;
     if (waiter?.child === child) {
       this.readyWaiter = null;
@@ -362,8 +363,9 @@ export class Master {
 
   /** WINCH. In the foreground a window that changes its size must not end the service. */
   private silence(): void {
-    if (!this.options.daemonized) return;
-    this.notice('signal 28 (SIGWINCH) received, stop accepting connections');
+    const { daemonized } = this.options;
+    this.notice(`signal 28 (SIGWINCH) received${daemonized ? ', stop accepting connections' : ''}`);
+    if (!daemonized) return;
     if (this.ending !== null) return;
     this.silent = true;
     for (const each of this.children) this.retire(each);
@@ -408,6 +410,7 @@ export class Master {
   }
 
   private async reconfigure(): Promise<void> {
+    this.notice('reconfiguring');
     const { prefix, confFile, globals, errorLog } = this.options;
     const onMessage = (level: LogLevelName, message: string): void => this.message(level, message);
     const { model } = loadConfiguration({ prefix, confFile, globals, errorLog, onMessage });
@@ -455,6 +458,7 @@ export class Master {
   /** USR1: log files that were moved away are made anew. */
   private reopen(): void {
     this.notice('signal 10 (SIGUSR1) received, reopening logs');
+    this.notice('reopening logs');
     const model = this.model;
     if (model === null) return;
     let fds: number[];
@@ -487,6 +491,7 @@ export class Master {
       return;
     }
     if (model === null || this.ending !== null) return;
+    this.notice('changing binary');
     const old = `${model.pid}.oldbin`;
     try {
       renameSync(Buffer.from(model.pid, 'latin1'), Buffer.from(old, 'latin1'));

@@ -47,6 +47,8 @@ export interface GenerationStart extends Common {
   workerProcesses: number;
   workerAffinity: number[][];
   limits: Limits;
+  /** It runs in the background: WINCH is no window that changes its size. */
+  daemonized: boolean;
   workingDirectory: string | null;
   /** Who the workers are to be; null: whoever started the server. */
   user: User | null;
