@@ -39,8 +39,10 @@ import { reason } from './strerror.ts';
 import type { ToWorker, WorkerInput, WorkerMessage } from './worker.ts';
 
 const TICK_MS = 250;
-/** A worker in a long operation, or a client in the middle of a value, must not keep the process. */
-const STOP_MS = 2000;
+/** How long clients may take for the command that they are in the middle of. */
+const DRAIN_MS = 5000;
+/** A worker in a long operation must not keep the process. */
+const STOP_MS = 10_000;
 /** A place's next thread may die this many times before it begins to serve. */
 const STARTS_MAX = 2;
 /** What a limit that is raised may reach at least. */
@@ -186,15 +188,22 @@ class Workers {
     this.onShutdown = onShutdown;
   }
 
-  /** Has all of them close what they serve and end: whether they have, within STOP_MS. */
+  /** Has all of them close what they serve (`graceful`: once that is between two commands) and end. Whether they have in time. */
   async stop(graceful: boolean): Promise<boolean> {
     this.stopping = true;
     const threads = this.background === undefined ? this.workers : [...this.workers, this.background];
     const gone = threads.map((thread) => new Promise((resolve) => thread.once('exit', resolve)));
     this.tell({ type: 'stop', graceful });
     this.onStop();
-    const timeout = new Promise<boolean>((resolve) => setTimeout(resolve, STOP_MS, false).unref());
-    return Promise.race([Promise.all(gone).then(() => true), timeout]);
+    const whole = Promise.all(gone).then(() => true);
+    const within = (ms: number): Promise<boolean> =>
+      Promise.race([whole, new Promise<boolean>((resolve) => setTimeout(resolve, ms, false).unref())]);
+    if (graceful) {
+      if (await within(DRAIN_MS)) return true;
+      // Who is still in the middle of a command is cut off, as memcached does at once; what is stored is sound all the same.
+      this.tell({ type: 'stop', graceful: false });
+    }
+    return within(STOP_MS);
   }
 }
 

@@ -189,6 +189,7 @@ class Server implements Sink, Host {
   private udp: Udp | undefined;
   private readonly logger: Logger;
   private readonly parked: Conn[] = [];
+  private drainTimer: NodeJS.Timeout | undefined;
   private parkTimer: NodeJS.Timeout | undefined;
   private parkedSince = 0;
   /** Bytes that this worker's connections may keep of what they sent, 0 no limit. */
@@ -308,6 +309,7 @@ class Server implements Sink, Host {
 
   stop(): void {
     this.logger.stop();
+    clearTimeout(this.drainTimer);
     clearInterval(this.parkTimer);
     clearInterval(this.gauges);
     this.udp?.close();
@@ -348,11 +350,16 @@ class Server implements Sink, Host {
 
   /** A place among -c, counted for all and, should this thread die, for its own. False: they are all taken. */
   private takePlace(): boolean {
-    if (Atomics.add(this.i32, W_CURR_CONNS, 1) >= this.settings.maxConns) {
-      Atomics.sub(this.i32, W_CURR_CONNS, 1);
-      return false;
+    const { i32 } = this;
+    // Never above -c, not even for a moment: others would see that, in `stats` or as a place that is not free.
+    let taken = Atomics.load(i32, W_CURR_CONNS);
+    for (;;) {
+      if (taken >= this.settings.maxConns) return false;
+      const seen = Atomics.compareExchange(i32, W_CURR_CONNS, taken, taken + 1);
+      if (seen === taken) break;
+      taken = seen;
     }
-    this.i32[this.ownConns]! += 1;
+    i32[this.ownConns]! += 1;
     return true;
   }
 
@@ -381,8 +388,9 @@ class Server implements Sink, Host {
     this.parked.push(conn);
     if (this.parkTimer !== undefined) return;
     this.i32[W_THREAD_PARKS + this.input.thread * LOCK_STRIDE_WORDS] = 1;
-    Atomics.sub(this.i32, W_ACCEPTING, 1);
+    // First the counts: who sees that nobody is accepted, or is again, sees them, too.
     this.f64[this.counters + T_LISTEN_DISABLED] += 1;
+    Atomics.sub(this.i32, W_ACCEPTING, 1);
     this.parkedSince = performance.now();
     this.parkTimer = setInterval(() => this.unpark(), PARK_CHECK_MS);
   }
@@ -400,9 +408,9 @@ class Server implements Sink, Host {
     }
     clearInterval(this.parkTimer);
     this.parkTimer = undefined;
+    this.f64[this.counters + T_LISTEN_DISABLED_US] += Math.round((performance.now() - this.parkedSince) * 1000);
     this.i32[W_THREAD_PARKS + this.input.thread * LOCK_STRIDE_WORDS] = 0;
     Atomics.add(this.i32, W_ACCEPTING, 1);
-    this.f64[this.counters + T_LISTEN_DISABLED_US] += Math.round((performance.now() - this.parkedSince) * 1000);
   }
 
   onAcceptError(_listener: number, errno: number): void {
@@ -839,7 +847,7 @@ class Server implements Sink, Host {
         if (between || conn.state === CONN_WATCH) this.finish(conn, 'shutdown');
       }
       if (left === 0) end();
-      else setTimeout(check, DRAIN_CHECK_MS);
+      else this.drainTimer = setTimeout(check, DRAIN_CHECK_MS);
     };
     check();
   }

@@ -214,6 +214,12 @@ describe('memcached-ts -e', () => {
       for (let i = 0; i < 2000; i++) client.send(`set key${i} ${i} 0 5 noreply\r\nvalue\r\n`);
       client.send(`set big 0 0 900000 noreply\r\n${'b'.repeat(900_000)}\r\n`);
       await client.ask('mn\r\n');
+      // A client that never ends its value is cut off in the end, and costs nobody the cache.
+      if (threads !== '1') {
+        client.send('set half 0 0 10\r\nhalf');
+        const other = await Client.connect(running.at(-1)!.port);
+        while (!Object.values(await other.stats('conns')).includes('conn_nread'));
+      }
       expect(await end('SIGUSR1')).toBe(0);
 
       client = await begin();
@@ -233,6 +239,5 @@ describe('memcached-ts -e', () => {
       client = await begin();
       expect((await client.stats())['curr_items']).toBe('0');
     },
-    120_000,
   );
 });
