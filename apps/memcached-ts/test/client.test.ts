@@ -3,13 +3,16 @@ import Memcached from 'memcached';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { IO_MODES, type Server, startOurs } from './servers.ts';
 
+/** Generous: two slow cores shared with other tests. */
+const patient = { retries: 0, timeout: 60_000, idle: 120_000 };
+
 describe.each(IO_MODES)('npm memcached against --io %s', (io) => {
   let server: Server;
   let client: Memcached;
 
   beforeAll(async () => {
     server = await startOurs(io);
-    client = new Memcached(`127.0.0.1:${server.port}`, { retries: 0 });
+    client = new Memcached(`127.0.0.1:${server.port}`, patient);
   });
   afterAll(async () => {
     client.end();
@@ -67,7 +70,7 @@ describe.each(IO_MODES)('npm memcached against --io %s', (io) => {
   });
 
   it('serves many requests at once', async () => {
-    const many = new Memcached(`127.0.0.1:${server.port}`, { retries: 0, poolSize: 40, timeout: 20_000 });
+    const many = new Memcached(`127.0.0.1:${server.port}`, { ...patient, poolSize: 40 });
     try {
       await Promise.all(
         Array.from({ length: 40 }, async (_, number) => {
@@ -86,7 +89,7 @@ describe.each(IO_MODES)('npm memcached against --io %s', (io) => {
 
   it('goes on after the server was started again on its port', async () => {
     const first = await startOurs(io, ['-t', '1']);
-    const one = new Memcached(`127.0.0.1:${first.port}`, { retries: 0, failures: 1000, reconnect: 50 });
+    const one = new Memcached(`127.0.0.1:${first.port}`, { ...patient, failures: 1000, reconnect: 50 });
     try {
       expect(await call<boolean>((done) => one.set('a', '1', 0, done))).toBe(true);
       await first.stop();
@@ -94,7 +97,7 @@ describe.each(IO_MODES)('npm memcached against --io %s', (io) => {
       try {
         // The first call may find the connection that ended; the client opens another one then.
         await expect
-          .poll(() => call<boolean>((done) => one.set('a', '2', 0, done)).catch(() => false), { timeout: 30_000 })
+          .poll(() => call<boolean>((done) => one.set('a', '2', 0, done)).catch(() => false), { timeout: 100_000 })
           .toBe(true);
         expect(await call<unknown>((done) => one.get('a', done))).toBe('2');
       } finally {

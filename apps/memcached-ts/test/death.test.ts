@@ -86,7 +86,7 @@ describe.each(['global', 'striped'] as const)('threads under %s locks', (mode) =
       expect(kept).toBeGreaterThan(1000);
       if (mode === 'striped') expect(forgotten).toBeLessThan(kept / 4);
     },
-    60_000 + DEATHS * 2000,
+    300_000 + DEATHS * 2000,
   );
 });
 

@@ -53,7 +53,7 @@ const QUIT = packet(0x07);
 const stat = (key: string): string => Buffer.concat([packet(0x10, { key }), QUIT]).toString('latin1');
 
 describe('stats detail', () => {
-  it.skipIf(!hasDebians)('counts what Debian’s memcached counts, after each command', { timeout: 60_000 }, async () => {
+  it.skipIf(!hasDebians)('counts what Debian’s memcached counts, after each command', async () => {
     const servers = [await serve(start(DEBIANS, ['-t', '2']))];
     for (const io of IO_MODES) servers.push(await serve(startOurs(io)));
     const tell = (text: string): Promise<string[]> => Promise.all(servers.map(({ port }) => ask(port, text)));
@@ -109,7 +109,7 @@ describe.each(IO_MODES)('stats detail with --io %s', (io) => {
     for (const other of clients) other.close();
   });
 
-  it('-X forbids it; prefixes that a client invents are bounded', { timeout: 60_000 }, async () => {
+  it('-X forbids it; prefixes that a client invents are bounded', async () => {
     const without = await serve(startOurs(io, ['-t', '1', '-X']));
     const refused = 'CLIENT_ERROR stats detail not allowed\r\n';
     expect(await ask(without.port, 'stats detail on\r\nstats detail\r\nquit\r\n')).toBe(refused.repeat(2));

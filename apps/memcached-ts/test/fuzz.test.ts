@@ -314,7 +314,7 @@ describe(`a fuzzer of text, meta and binary (seed ${SEED})`, () => {
     for (const server of servers) await server.stop();
   });
 
-  it(`${CASES} cases leave both servers sound`, { timeout: CASES * 60 + 120_000 }, async () => {
+  it(`${CASES} cases leave both servers sound`, { timeout: CASES * 60 + 300_000 }, async () => {
     let compared = 0;
     let datagrams = 0;
     let group = FROM;

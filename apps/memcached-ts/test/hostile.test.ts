@@ -103,7 +103,7 @@ describe.each(IO_MODES)('--io %s', (io) => {
         'STORED\r\nVALUE a 0 1\r\n1\r\nEND\r\n',
       );
       for (const channel of channels) channel.destroy();
-      await expect.poll(() => connections(server), { timeout: 60_000 }).toBeLessThan(10);
+      await expect.poll(() => connections(server), { timeout: 60_000 }).toBe(1);
       console.log(`--io ${io}: ${Math.round(each)} bytes of RSS for each of ${many} connections`);
       expect(await server.verdict()).toBe('CHECK ok\n');
     } finally {
@@ -111,9 +111,7 @@ describe.each(IO_MODES)('--io %s', (io) => {
     }
   });
 
-  it('holds a bounded output for clients that do not read, and sends them all once they do', {
-    timeout: 120_000,
-  }, async () => {
+  it('holds a bounded output for clients that do not read, and sends them all once they do', async () => {
     const server = await startChecked(io, ['-m', '64']);
     try {
       // One that is copied into the output, one that is sent from the cache's own memory.
@@ -141,7 +139,7 @@ describe.each(IO_MODES)('--io %s', (io) => {
         expect(count.bytes()).toBe(gets * replies[i]!);
       }
       for (const socket of rest) socket.resetAndDestroy();
-      await expect.poll(() => connections(server), { timeout: 60_000 }).toBeLessThan(10);
+      await expect.poll(() => connections(server), { timeout: 60_000 }).toBe(1);
       // Nothing keeps the values of those who vanished while they were sent.
       expect(await ask(server.port, 'delete big0\r\ndelete big1\r\nquit\r\n')).toBe('DELETED\r\nDELETED\r\n');
       const used = [...(await ask(server.port, 'stats slabs\r\nquit\r\n')).matchAll(/:used_chunks (\d+)\r$/gm)];
@@ -152,9 +150,7 @@ describe.each(IO_MODES)('--io %s', (io) => {
     }
   });
 
-  it('waits for clients that send a byte at a time, and forgets those that vanish in a value', {
-    timeout: 120_000,
-  }, async () => {
+  it('waits for clients that send a byte at a time, and forgets those that vanish in a value', async () => {
     const server = await startChecked(io, ['-m', '64']);
     try {
       const slow = Array.from({ length: 50 }, async (_, i) => {
@@ -187,7 +183,7 @@ describe.each(IO_MODES)('--io %s', (io) => {
       for (const [i, answer] of (await Promise.all(slow)).entries()) {
         expect(answer).toBe(`STORED\r\nVALUE slow${i} 0 5\r\nhello\r\nEND\r\n`);
       }
-      await expect.poll(() => connections(server), { timeout: 60_000 }).toBeLessThan(10);
+      await expect.poll(() => connections(server), { timeout: 60_000 }).toBe(1);
       // What was begun and never finished is free again: this needs nearly all of the memory.
       for (let i = 0; i < 40; i++) {
         const bytes = 1_000_000;

@@ -4,6 +4,7 @@ declare module 'memcached' {
   interface Options {
     retries?: number;
     timeout?: number;
+    idle?: number;
     poolSize?: number;
     failures?: number;
     reconnect?: number;

@@ -12,7 +12,7 @@ describe.skipIf(!present)('memccapable', () => {
   it.concurrent.each(IO_MODES)('passes text and binary against --io %s', async (io) => {
     const server = await startOurs(io);
     try {
-      const { code, stdout } = await runToEnd(MEMCCAPABLE, ['-h', '127.0.0.1', '-p', String(server.port)]);
+      const { code, stdout } = await runToEnd(MEMCCAPABLE, ['-h', '127.0.0.1', '-p', String(server.port), '-t', '60']);
       expect(stdout).toContain('All tests passed');
       expect(code).toBe(0);
     } finally {

@@ -1,6 +1,14 @@
 /** Cutting an exchange into packets and stages, and telling where two answers part. */
+/**
+ * What stands behind a `quit` goes with its end: it would reach a server that has closed, whose reset makes the client's
+ * next write fail, and with that it loses what it has not read yet.
+ */
 export function pieces(text: Buffer, cuts: readonly number[]): Buffer[] {
-  const places = [...new Set(cuts.map((cut) => Math.floor(cut * text.length)))].sort((a, b) => a - b);
+  const quit = text.indexOf('quit\r\n');
+  const last = quit < 0 ? text.length : quit + 'quit\r'.length;
+  const places = [...new Set(cuts.map((cut) => Math.floor(cut * text.length)))]
+    .filter((place) => place <= last)
+    .sort((a, b) => a - b);
   return [0, ...places]
     .map((from, i) => text.subarray(from, places[i] ?? text.length))
     .filter((piece) => piece.length > 0);

@@ -75,7 +75,7 @@ async function startDaemon(io: string, args: string[]): Promise<{ pid: number; p
   });
   let stderr = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
-  const code = await new Promise((resolve) => child.once('exit', resolve));
+  const code = await new Promise((resolve) => child.once('close', resolve));
   expect(code).toBe(0);
   if (!args.includes('-vv')) expect(stderr).toBe('');
   const pid = Number(readFileSync(pidFile, 'latin1'));
@@ -132,11 +132,21 @@ describe.each(IO_MODES)('memcached-ts --io %s as a process', (io) => {
     expect(status).toMatch(new RegExp(`^Gid:\\s+${nobody[2]}\\s+${nobody[2]}`, 'm'));
     expect(status).toMatch(/^Groups:\s*$/m);
     // Its threads, too.
+    let threads = 0;
     for (const task of readdirSync(`/proc/${server.pid}/task`)) {
-      expect(readFileSync(`/proc/${server.pid}/task/${task}/status`, 'latin1')).toMatch(
-        new RegExp(`^Uid:\\s+${nobody[1]}\\s`, 'm'),
-      );
+      const path = `/proc/${server.pid}/task/${task}/status`;
+      let text: string;
+      try {
+        text = readFileSync(path, 'latin1');
+      } catch (error) {
+        // The system's own threads for a ring come and go.
+        if (existsSync(path)) throw error;
+        continue;
+      }
+      expect(text).toMatch(new RegExp(`^Uid:\\s+${nobody[1]}\\s`, 'm'));
+      threads++;
     }
+    expect(threads).toBeGreaterThan(1);
   });
 
   it('a daemon that cannot listen says why, and its exit code is the command’s', async () => {
@@ -164,7 +174,7 @@ describe.each(IO_MODES)('memcached-ts --io %s as a process', (io) => {
     const busy = await Client.connect(server.port);
     busy.send('set half 0 0 10\r\nhalf');
     const other = await Client.connect(server.port);
-    await other.ask('version\r\n');
+    while (!Object.values(await other.stats('conns')).includes('conn_nread'));
     const stopped = server.stop('SIGUSR1');
     await other.until('never');
     // Refused once the listening sockets are closed.
@@ -186,7 +196,7 @@ describe.each(IO_MODES)('memcached-ts --io %s as a process', (io) => {
     next.send('shutdown graceful\r\n');
     expect(await next.until('never')).toBe('');
     await until(() => !isRunning(second.pid));
-    expect(second.stderr()).toContain('Gracefully stopping\n');
+    await until(() => second.stderr().includes('Gracefully stopping\n'));
   });
 
   it('serves a UNIX socket with the permissions of -a, in the place of an old one, but of no other file', async () => {
@@ -278,6 +288,7 @@ describe.each(IO_MODES)('memcached-ts --io %s as a process', (io) => {
       });
       expect(reply).toBe('MN\r\n');
     }
+    await until(() => stderr.endsWith('\n'));
     expect(stderr).toBe(`WARNING: The pid file contained the following (running) pid: ${process.pid}\n`);
     expect(readFileSync(pidFile, 'latin1')).toBe(`${child.pid}\n`);
   });
@@ -292,6 +303,6 @@ describe.each(IO_MODES)('memcached-ts --io %s as a process', (io) => {
     expect(soft).toBe(hard);
     const locked = Number(/VmLck:\s+(\d+)/.exec(readFileSync(`/proc/${server.pid}/status`, 'latin1'))![1]);
     // A system that forbids it is told so, and served.
-    if (locked === 0) expect(server.stderr()).toContain('warning: -k invalid, mlock() failed: ');
+    if (locked === 0) await until(() => server.stderr().includes('warning: -k invalid, mlock() failed: '));
   });
 });

@@ -84,11 +84,17 @@ describe.skipIf(!present).each(IO_MODES)('libmemcached’s tools against --io %s
 describe.skipIf(!present)('memcaslap', () => {
   const runs = IO_MODES.flatMap((io) => [[], ['--binary']].map((protocol) => ({ io, protocol })));
 
-  // Each measures for a second, which none of them fills.
   it.concurrent.each(runs)('$protocol verifies every value it gets from --io $io', async ({ io, protocol }) => {
     const server = await startOurs(io);
     try {
-      const args = ['--threads=1', '--concurrency=8', '--time=1s', '--verify=1.0', '--win_size=1k', ...protocol];
+      const args = [
+        '--threads=1',
+        '--concurrency=8',
+        '--execute_number=5000',
+        '--verify=1.0',
+        '--win_size=1k',
+        ...protocol,
+      ];
       const { code, stdout } = await runToEnd('memcaslap', [`--servers=127.0.0.1:${server.port}`, ...args]);
       expect(code).toBe(0);
       const count = (name: string): number =>

@@ -42,7 +42,11 @@ class UdpClient {
   readonly socket: Socket = createSocket('udp4');
   private readonly port: number;
   private id = 0;
-  private readonly waiting = new Map<number, { parts: Map<number, Buffer>; done: (reply: Buffer) => void }>();
+  private readonly waiting = new Map<
+    number,
+    { parts: Map<number, Buffer>; sizes: number[]; done: (reply: Buffer) => void }
+  >();
+  /** Of the datagrams of the last reply that was whole. */
   sizes: number[] = [];
 
   constructor(port: number) {
@@ -50,11 +54,12 @@ class UdpClient {
     this.socket.on('message', (datagram) => {
       const entry = this.waiting.get(datagram.readUInt16BE(0));
       if (entry === undefined) return;
-      this.sizes.push(datagram.length);
+      entry.sizes.push(datagram.length);
       expect(datagram.readUInt16BE(6)).toBe(0);
       entry.parts.set(datagram.readUInt16BE(2), datagram.subarray(8));
       const total = datagram.readUInt16BE(4);
       if (entry.parts.size < total) return;
+      this.sizes = entry.sizes;
       entry.done(Buffer.concat(Array.from({ length: total }, (_, i) => entry.parts.get(i)!)));
     });
   }
@@ -66,10 +71,9 @@ class UdpClient {
   }
 
   ask(request: string | Buffer): Promise<Buffer> {
-    this.sizes = [];
     const id = ++this.id;
     return new Promise((done) => {
-      this.waiting.set(id, { parts: new Map(), done });
+      this.waiting.set(id, { parts: new Map(), sizes: [], done });
       this.send(id, Buffer.isBuffer(request) ? request : Buffer.from(request, 'latin1'));
     });
   }
