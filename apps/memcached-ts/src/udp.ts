@@ -120,19 +120,14 @@ export class Udp {
   private readonly i32: Int32Array;
   private readonly f64: Float64Array;
   private readonly counters: number;
-  private readonly binaryOnly: boolean;
-  private readonly textOnly: boolean;
 
-  /** `protocol`: -B. */
-  constructor(cache: Cache, host: Host & BinaryHost, protocol: 'auto' | 'ascii' | 'binary') {
+  constructor(cache: Cache, host: Host & BinaryHost) {
     this.out = new DatagramOutput(cache.memory.u8, (token) => this.text.written(token));
     this.text = new ProtoText(cache, this.out, host);
     this.binary = new ProtoBin(cache, this.out, this.text.values, host);
     this.i32 = cache.memory.i32;
     this.f64 = cache.memory.f64;
     this.counters = threadBase(cache.thread);
-    this.binaryOnly = protocol === 'binary';
-    this.textOnly = protocol === 'ascii';
   }
 
   /** Binds one more socket: its port. Rejects with Node's error. */
@@ -198,7 +193,8 @@ export class Udp {
     bound.lastRead = this.i32[W_TIME]!;
     if (datagram.readUInt16BE(4) !== 1) return;
     const { conn } = this;
-    const binary = this.binaryOnly || (!this.textOnly && datagram[HEADER_BYTES] === MAGIC_REQUEST);
+    // Whatever -B says: memcached, too, looks at the first byte of each.
+    const binary = datagram[HEADER_BYTES] === MAGIC_REQUEST;
     conn.open(0, binary ? PROTOCOL_BINARY : PROTOCOL_TEXT, -1, 0);
     this.carryOut({ conn, bound, datagram, from, at: HEADER_BYTES, parts: [] }, true);
   }

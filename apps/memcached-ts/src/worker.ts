@@ -291,7 +291,7 @@ class Server implements Sink, Host {
     if (udp.length === 0) return [];
     // Loaded where it is used: it takes memory in every thread that has it.
     const module = await import('./udp.ts');
-    this.udp = new module.Udp(this.cache, this, settings.protocol);
+    this.udp = new module.Udp(this.cache, this);
     const lines: string[] = [];
     for (const { host, port } of udp) {
       try {

@@ -181,6 +181,21 @@ describe.each(IO_MODES)('memcached-ts --io %s by UDP', (io) => {
     expect(used.reduce((sum, count) => sum + count, 0)).toBe(0);
   });
 
+  it.each(['ascii', 'binary'])('speaks both protocols also with -B %s, as memcached', async (protocol) => {
+    const one = ['-B', protocol];
+    for (const other of [
+      await startUdp(OURS, ['--io', io, ...one]),
+      ...(hasDebians ? [await startUdp(DEBIANS, one)] : []),
+    ]) {
+      const asker = new UdpClient(other.udp);
+      expect((await asker.ask('mn\r\n')).toString()).toBe('MN\r\n');
+      expect(readPackets(await asker.ask(packet(0x0a)))).toHaveLength(1);
+      expect((await asker.ask('get a\r\n')).toString()).toBe('END\r\n');
+      asker.close();
+      await other.stop();
+    }
+  });
+
   it.skipIf(!hasDebians)('answers as Debian’s memcached does, one command a datagram', async () => {
     const oracle = await startUdp(DEBIANS, []);
     const theirs = new UdpClient(oracle.udp);
