@@ -36,6 +36,21 @@ describe.each(IO_MODES)('memcached-ts --io %s', (io) => {
     expect(stats['curr_connections']).toBe('3');
   });
 
+  it('has nobody wait for a client that has left before its turn', async () => {
+    const server = await serve(io, ['-c', '1', '-t', '1', '-o', 'no_maxconns_fast']);
+    const first = await Client.connect(server.port);
+    expect(await first.ask('mn\r\n')).toBe('MN\r\n');
+    const waiting = await Promise.all([1, 2, 3].map(() => Client.connect(server.port)));
+    while ((await first.stats())['accepting_conns'] !== '0') await sleep(5);
+    waiting[0]!.socket.resetAndDestroy();
+    waiting[1]!.close();
+    first.close();
+    expect(await waiting[2]!.ask('mn\r\n')).toBe('MN\r\n');
+    await expect
+      .poll(() => waiting[2]!.stats(), { timeout: 60_000 })
+      .toMatchObject({ curr_connections: '1', accepting_conns: '1' });
+  });
+
   it('holds read_buf_mem_limit: who makes it keep more is told so and closed, the others are served', async () => {
     const server = await serve(io, ['-t', '1', '-o', 'read_buf_mem_limit=2']);
     const other = await Client.connect(server.port);

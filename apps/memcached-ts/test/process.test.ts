@@ -175,8 +175,11 @@ describe.each(IO_MODES)('memcached-ts --io %s as a process', (io) => {
     busy.send('set half 0 0 10\r\nhalf');
     const other = await Client.connect(server.port);
     while (!Object.values(await other.stats('conns')).includes('conn_nread'));
+    const watcher = await Client.connect(server.port);
+    expect(await watcher.ask('watch\r\n')).toBe('OK\r\n');
     const stopped = server.stop('SIGUSR1');
-    await other.until('never');
+    // Who watches is in the middle of nothing.
+    for (const one of [other, watcher]) await one.until('never');
     // Refused once the listening sockets are closed.
     while (await canConnect(server.port)) await sleep(20);
     expect(await busy.ask('a value\r\n'.slice(1))).toBe('STORED\r\n');

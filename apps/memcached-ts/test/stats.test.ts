@@ -75,11 +75,15 @@ describe.each(IO_MODES)('stats with --io %s', (io) => {
     for (const one of clients) await one.ask('version\r\n');
     const silent = await Client.connect(server.port);
     clients[0]!.send('set half 0 0 10\r\nhal');
+    const swallowed = await Client.connect(server.port);
+    swallowed.send('set large 0 0 3000000\r\nhal');
+    const watcher = await Client.connect(server.port);
+    expect(await watcher.ask('watch\r\n')).toBe('OK\r\n');
     let conns: Record<string, string> = {};
     // Who has said nothing is in memcached's first state.
-    while (!['conn_nread', 'conn_new_cmd'].every((state) => Object.values(conns).includes(state)))
-      conns = await client.stats('conns');
-    silent.close();
+    const wanted = ['conn_nread', 'conn_new_cmd', 'conn_swallow', 'conn_watch'];
+    while (!wanted.every((state) => Object.values(conns).includes(state))) conns = await client.stats('conns');
+    for (const one of [silent, swallowed, watcher]) one.close();
     const states = Object.entries(conns).filter(([name]) => name.endsWith(':state'));
     expect(states.filter(([, state]) => state === 'conn_parse_cmd')).toHaveLength(1);
     expect(states.filter(([, state]) => state === 'conn_read')).toHaveLength(7);
