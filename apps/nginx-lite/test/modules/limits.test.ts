@@ -162,7 +162,10 @@ describe.each(IO_MODES)('--io %s', (io) => {
     let asked = 6;
     let page = await ask(server.port, '/s');
     // The other worker may not have seen yet that the client before is gone.
-    for (; !page.body.startsWith('Active connections: 1 '); asked++) page = await ask(server.port, '/s');
+    for (; !page.body.startsWith('Active connections: 1 '); asked++) {
+      await sleep(50);
+      page = await ask(server.port, '/s');
+    }
     expect(page.header('Content-Type')).toBe('text/plain');
     expect(page.body).toBe(
       `Active connections: 1 \nserver accepts handled requests\n ${asked} ${asked} ${asked} \nReading: 0 Writing: 1 Waiting: 0 \n`,

@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { vi } from 'vitest';
+import { afterAll, vi } from 'vitest';
 
 // A test starts some servers and waits for what they do: a second or a few, and minutes where thirty processes want two cores.
 vi.setConfig({ testTimeout: 240_000 });
@@ -76,11 +76,13 @@ export function writeUnder(dir: string, name: string, content: string | Uint8Arr
   writeFileSync(path, content);
 }
 
-/** Servers that run: a test that fails before its end must not leave one behind. */
+/** Servers that run: a test that fails, or whose time is over, must not leave one behind. */
 const running = new Set<ChildProcess>();
-process.once('exit', () => {
+const endThem = (): void => {
   for (const child of running) child.kill('SIGKILL');
-});
+};
+afterAll(endThem);
+process.once('exit', endThem);
 
 /** A process whose end nobody has asked for yet is dead, too. */
 export function isAlive(pid: number): boolean {
