@@ -58,7 +58,7 @@ static int drain_both(struct channel *a, struct channel *b, int want, int *of_a)
 {
 	int na = 0, nb = 0, i;
 
-	for (i = 0; i < 20000; i++) {
+	for (i = 0; i < 60000; i++) {
 		na += drain_now(a);
 		if (b)
 			nb += drain_now(b);

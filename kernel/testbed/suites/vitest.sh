@@ -9,5 +9,5 @@ specs() {
   echo "testbed: $package"
   cd "/megapipe/packages/$package" &&
     node /megapipe/node_modules/vitest/vitest.mjs run --configLoader native --experimental.viteModuleRunner=false \
-      --no-file-parallelism --testTimeout 90000 --hookTimeout 60000 --reporter verbose "$@"
+      --no-file-parallelism --testTimeout 300000 --hookTimeout 300000 --reporter verbose "$@"
 }

@@ -69,7 +69,7 @@ const why = (inCi: boolean): string => reason || (inCi || all ? '' : 'it takes m
 
 test.for(SUITES.map((one) => ({ ...one, skipped: why(one.inCi) && ` (skipped: ${why(one.inCi)})` })))(
   '$what, in a QEMU guest$skipped',
-  { timeout: 600_000 },
+  { timeout: 1_600_000 },
   async ({ suite, summaries, skipped }, context) => {
     if (skipped !== '') context.skip(skipped);
     const run = spawn('sh', [testbed('run.sh'), ...suite], { stdio: ['ignore', 'pipe', 'pipe'] });

@@ -69,14 +69,14 @@ describe.skipIf(reason !== '')(`under valgrind${reason && ` (skipped: ${reason})
   beforeAll(strip);
   afterAll(() => rmSync(folder, { recursive: true }));
 
-  test('channels come and go without an invalid access or a lost block of the addon', { timeout: 600_000 }, () => {
+  test('channels come and go without an invalid access or a lost block of the addon', { timeout: 1_200_000 }, () => {
     const { ours, said, status } = reports('definite,indirect,possible');
     expect(said).toBe('done\n');
     expect(ours).toEqual([]);
     expect(status).toBe(0);
   });
 
-  test('a process that skips the clean-up is seen to leave the addon’s memory', { timeout: 600_000 }, () => {
+  test('a process that skips the clean-up is seen to leave the addon’s memory', { timeout: 1_200_000 }, () => {
     const { ours, said } = reports('all', 'abandon');
     expect(said).toBe('done\n');
     expect(ours.length).toBeGreaterThan(0);

@@ -16,6 +16,6 @@ cc -shared -fPIC -g -O1 -std=gnu11 -Wall -Wextra -Werror -D_GNU_SOURCE -DNAPI_VE
 # Node itself leaks at exit by design, and is not instrumented: no leak check, no interposition of its own symbols.
 export MEGAPIPE_ADDON="$addon" MEGAPIPE_SANITIZE=1 LD_PRELOAD="$asan $ubsan"
 export ASAN_OPTIONS=detect_leaks=0:handle_segv=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
-vitest run --testTimeout=120000 "$@"
+vitest run --testTimeout=300000 "$@"
 cd ../megapipe-core
-vitest run --testTimeout=120000 "$@"
+vitest run --testTimeout=300000 "$@"

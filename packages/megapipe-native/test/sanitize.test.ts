@@ -17,7 +17,7 @@ test.runIf(inside)('the sanitized addon is the one in use (a test for inside scr
 
 test.skipIf(inside || !wanted)(
   `the suites pass under the sanitizers (${wanted ? 'CI' : 'run in CI, or with MEGAPIPE_SANITIZERS=1'})`,
-  { timeout: 600_000 },
+  { timeout: 1_600_000 },
   ({ skip }) => {
     const script = fileURLToPath(new URL('../scripts/sanitize.sh', import.meta.url));
     const run = spawnSync('sh', [script], { encoding: 'utf8', env: { ...process.env, NO_COLOR: '1' } });
