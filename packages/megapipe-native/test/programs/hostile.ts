@@ -140,7 +140,13 @@ let threw = 0;
 /* In rounds, each closing what it opened: the limits of ids and descriptors are not what is tried here. */
 fc.assert(
   fc.property(
-    fc.oneof(...Object.entries(verbs).map(([name, args]) => fc.tuple(fc.constant(name), fc.tuple(...args), fc.nat(8)))),
+    fc.oneof(
+      ...Object.entries(verbs).map(([name, args]) => ({
+        arbitrary: fc.tuple(fc.constant(name), fc.tuple(...args), fc.nat(8)),
+        /* Its arguments say nothing, and after each call the whole program comes from its file again. */
+        weight: name === 'trimProcess' ? 1 : 50,
+      })),
+    ),
     ([name, args, count]) => {
       const verb = native[name as 'accept'] as (...a: unknown[]) => unknown;
       try {
