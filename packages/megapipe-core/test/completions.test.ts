@@ -11,7 +11,7 @@ import { ABI, native } from '@megapipe/native';
 import { afterEach, describe, expect, test } from 'vitest';
 import { Channel, type ChannelOptions, listenTcp, localAddress, type Sink } from '../src/index.ts';
 import { SubmissionQueue } from '../src/submission-queue.ts';
-import { echo, pattern, Rig, sink, take, until } from './support.ts';
+import { dispatchUntil, echo, pattern, Rig, sink, take, until } from './support.ts';
 
 const E = constants.errno;
 const NOP_INJECT_RESULT = 1;
@@ -54,7 +54,7 @@ function canInject(): boolean {
   inject(ABI.OP_CONNECT, E.ETIMEDOUT, 1, 1);
   const fd = listenTcp({ host: '127.0.0.1', port: 0 });
   channel.connect('127.0.0.1', localAddress(fd).port, 0);
-  for (let i = 0; i < 100 && errno === 0; i++) channel.dispatch(10);
+  dispatchUntil(channel, () => errno !== 0);
   channel.destroy();
   native.close(fd);
   SubmissionQueue.prototype.push = push;
@@ -178,7 +178,7 @@ describe.skipIf(!possible)(
         /* Whatever happened, the server's end comes: nothing stays open there. */
         if (!whole) died++;
         client.end();
-        if (!client.closed) await once(client, 'close');
+        await until(() => client.closed);
       };
       let next = 0;
       const worker = async (): Promise<void> => {

@@ -144,6 +144,17 @@ export async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
 }
 
+const DISPATCH_MS_MAX = 60_000;
+
+/** Drives a channel by hand until a condition holds; fails after a minute, since the test's own time limit cannot interrupt it. */
+export function dispatchUntil(channel: Channel, condition: () => boolean): void {
+  const end = performance.now() + DISPATCH_MS_MAX;
+  while (!condition()) {
+    if (performance.now() > end) throw new Error(`what was waited for did not come in ${DISPATCH_MS_MAX} ms`);
+    channel.dispatch(100);
+  }
+}
+
 /** `length` bytes that differ at every position a mix-up could bring together. */
 export function pattern(length: number, seed: number): Buffer {
   const out = Buffer.alloc(length);

@@ -1,6 +1,6 @@
 /** One echo between two channels, for the trace: prints what came back. */
 import { Channel, listenTcp, localAddress } from '../../src/index.ts';
-import { echo, sink } from '../support.ts';
+import { dispatchUntil, echo, sink } from '../support.ts';
 
 const backend = process.argv[2] as 'uring' | 'epoll';
 const server: Channel = new Channel(sink(echo(() => server)), { backend });
@@ -29,6 +29,6 @@ while (!done) {
   client.dispatch(5);
   server.dispatch(5);
 }
-for (let i = 0; i < 10 && server.stats().open > 1; i++) server.dispatch(20);
+dispatchUntil(server, () => server.stats().open === 1);
 client.destroy();
 server.destroy();
