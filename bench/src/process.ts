@@ -12,6 +12,8 @@ import { processTree, readStat } from './procstat.ts';
 
 const STOP_MS_MAX = 3_000;
 const OUTPUT_BYTES_MAX = 16_384;
+/** How long the output of a process that has ended may take: it is read soon, but a descendant that lives on holds it open. */
+const LAST_WORDS_MS_MAX = 5_000;
 
 export interface Exit {
   code: number | null;
@@ -90,12 +92,7 @@ export class Children {
     if (child.exit() !== null) return;
     const before = identities(child.pid);
     process.kill(child.pid, 'SIGTERM');
-    const timeout = new AbortController();
-    await Promise.race([
-      child.exited,
-      sleep(STOP_MS_MAX, undefined, { signal: timeout.signal }).catch(() => undefined),
-    ]);
-    timeout.abort();
+    await within(child.exited, STOP_MS_MAX);
     // Its workers may have outlived it, and one that ignored the signal may have started others since.
     const left = child.exit() === null ? identities(child.pid) : new Map<number, number>();
     for (const [pid, start] of [...before, ...left]) if (readStat(pid)?.startTicks === start) kill(pid, 'SIGKILL');
@@ -118,6 +115,13 @@ function identities(root: number): Map<number, number> {
   return new Map(processTree(root).map((pid) => [pid, readStat(pid)?.startTicks ?? -1]));
 }
 
+/** Waits for the promise, but no longer than that. */
+async function within(promise: Promise<unknown>, milliseconds: number): Promise<void> {
+  const timeout = new AbortController();
+  await Promise.race([promise, sleep(milliseconds, undefined, { signal: timeout.signal }).catch(() => undefined)]);
+  timeout.abort();
+}
+
 function kill(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);
@@ -133,7 +137,9 @@ export function lastWords(child: RunningProcess): string {
   return (error ?? lines.slice(-3).join(' / ')).trim();
 }
 
-export function describeExit(child: RunningProcess): string {
+/** How a process ended that has, once its last words are here. */
+export async function describeExit(child: RunningProcess): Promise<string> {
+  await within(child.ended, LAST_WORDS_MS_MAX);
   const exit = child.exit();
   const words = lastWords(child);
   return `ended with ${exit?.signal ?? `status ${exit?.code}`}${words === '' ? '' : `: ${words}`}`;
@@ -145,7 +151,7 @@ export async function waitForLine(child: RunningProcess, milliseconds: number): 
   for (;;) {
     const line = /^listening on \S+:(\d+)$/m.exec(child.stdout());
     if (line !== null) return Number(line[1]);
-    if (child.exit() !== null) throw new Error(`${basename(child.command[0]!)} ${describeExit(child)}`);
+    if (child.exit() !== null) throw new Error(`${basename(child.command[0]!)} ${await describeExit(child)}`);
     if (performance.now() > deadline) {
       throw new Error(`${basename(child.command[0]!)}: no line "listening on ADDRESS:PORT" in ${milliseconds} ms`);
     }
@@ -169,7 +175,7 @@ export async function waitForPort(child: RunningProcess, port: number, milliseco
   const deadline = performance.now() + milliseconds;
   for (;;) {
     if (await accepts(port)) return;
-    if (child.exit() !== null) throw new Error(`${basename(child.command[0]!)} ${describeExit(child)}`);
+    if (child.exit() !== null) throw new Error(`${basename(child.command[0]!)} ${await describeExit(child)}`);
     if (performance.now() > deadline)
       throw new Error(`${basename(child.command[0]!)}: port ${port} refuses after ${milliseconds} ms`);
     await sleep(20);

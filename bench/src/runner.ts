@@ -240,10 +240,10 @@ async function start(
 }
 
 /** A server that died takes no further part; what it said last is the reason. */
-function checkAlive(live: Live): boolean {
+async function checkAlive(live: Live): Promise<boolean> {
   if (live.process.exit() === null) return true;
   live.record.status = 'failed';
-  live.record.reason = describeExit(live.process);
+  live.record.reason = await describeExit(live.process);
   return false;
 }
 
@@ -257,7 +257,7 @@ async function warmUp(client: Client, live: Live, experiment: Experiment, option
     for (const workload of chosen) errors += (await load(client, live, workload, first)).errors;
     live.warm = errors === 0;
   } catch (error) {
-    if (checkAlive(live)) {
+    if (await checkAlive(live)) {
       live.record.status = 'failed';
       live.record.reason = (error as Error).message;
     }
@@ -314,7 +314,7 @@ async function measure(
   try {
     report = await load(client, live, workload, options);
   } catch (error) {
-    if (checkAlive(live)) {
+    if (await checkAlive(live)) {
       live.record.status = 'failed';
       live.record.reason = (error as Error).message;
     }
@@ -337,7 +337,7 @@ async function measure(
     errorTexts: report.errorTexts,
     othersCpuSeconds: Math.max(0, othersUsed() - before),
   };
-  if (!checkAlive(live) && sample.errors === 0) {
+  if (!(await checkAlive(live)) && sample.errors === 0) {
     sample.errors = 1;
     sample.errorTexts = [`the server ${live.record.reason}`];
   }

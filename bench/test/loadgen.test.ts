@@ -17,7 +17,23 @@ async function generate(server: TestServer, protocol: string, ...args: string[])
   const exit = await child.ended;
   await server.close();
   const report = child.stdout() === '' ? null : (JSON.parse(child.stdout()) as LoadReport);
-  return { code: exit.code, report, stderr: child.stderr() };
+  return { code: exit.code, report, stderr: child.stderr(), connections: server.connections() };
+}
+
+const several = ({ transactions }: LoadReport): boolean => transactions > 5;
+
+/** Windows are short. What needs time gets a longer one, of a new server, when the machine had none to spare in the first. */
+async function generateUntil(
+  enough: (report: LoadReport) => boolean,
+  make: () => Promise<TestServer>,
+  protocol: string,
+  ...args: string[]
+) {
+  for (const seconds of ['0.2', '2']) {
+    const run = await generate(await make(), protocol, '--seconds', seconds, ...args);
+    if (run.report === null || enough(run.report)) return run;
+  }
+  return generate(await make(), protocol, '--seconds', '20', ...args);
 }
 
 /** A tiny memcached: whole commands only, as the generator sends them one at a time. */
@@ -66,14 +82,13 @@ describe.each(['uring', 'epoll'])('load generator on %s', (backend) => {
   const on = ['--backend', backend, '--connections', '5'];
 
   it('keeps connections open when told', async () => {
-    const server = await echo();
-    const { code, report } = await generate(server, 'echo', ...on);
+    const { code, report, connections } = await generateUntil(several, echo, 'echo', ...on);
     expect(code).toBe(0);
     expect(report).toMatchObject({ errors: 0, connects: 0, serverCpuSeconds: null, backend });
     expect(report!.transactions).toBeGreaterThan(5);
     expect(report!.throughput).toBeCloseTo(report!.transactions / report!.seconds, 3);
     expect(report!.latencyUs.p50).toBeGreaterThan(0);
-    expect(server.connections()).toBe(5);
+    expect(connections).toBe(5);
   });
 
   it('opens a new connection after as many transactions as told', async () => {
@@ -86,30 +101,33 @@ describe.each(['uring', 'epoll'])('load generator on %s', (backend) => {
   });
 
   it('sends and compares messages larger than a receive buffer', async () => {
-    const { code, report } = await generate(await echo(), 'echo', '--size', '50001', ...on);
+    const { code, report } = await generateUntil(several, echo, 'echo', '--size', '50001', ...on);
     expect(code).toBe(0);
-    expect(report!.transactions).toBeGreaterThan(0);
+    expect(report!.transactions).toBeGreaterThan(5);
   });
 
   it('keeps to the schedule in open loop', async () => {
     const { code, report } = await generate(await echo(), 'echo', '--rate', '200', '--seconds', '0.5', ...on);
     expect(code).toBe(0);
-    // What was due in the window was answered in it, is on its way (five at most), or waits; a closed loop answers
-    // tens of thousands.
-    expect(report!.transactions + report!.backlog).toBeGreaterThanOrEqual(200 * report!.seconds - 6);
+    // What was due in the window was answered in it, is on its way (five at most), or waits (one of them is not counted); a closed
+    // loop answers tens of thousands.
+    expect(report!.transactions + report!.backlog).toBeGreaterThan(200 * report!.seconds - 1 - 5 - 1);
     expect(report!.transactions).toBeLessThan(1000);
   });
 
   it('counts latency from the time a request was due in open loop', async () => {
     // One connection, answers after 20 ms, 200 requests a second due: the queue grows, and the latency with it.
-    const server = await serve((socket) => socket.on('data', (data) => setTimeout(() => socket.write(data), 20)));
-    const { report } = await generate(server, 'echo', '--rate', '200', '--backend', backend, '--connections', '1');
+    const make = () => serve((socket) => socket.on('data', (data) => setTimeout(() => socket.write(data), 20)));
+    const late = ({ latencyUs }: LoadReport): boolean => latencyUs.max > 60_000;
+    const alone = ['--rate', '200', '--backend', backend, '--connections', '1'];
+    const { report } = await generateUntil(late, make, 'echo', ...alone);
     expect(report!.latencyUs.max).toBeGreaterThan(60_000);
     expect(report!.backlog).toBeGreaterThan(10);
   });
 
   it('gets and sets memcached keys', async () => {
-    const mixed = await generate(await memcached(), 'memcached', '--keys', '50', '--set-share', '0.5', ...on);
+    const sets = ['--keys', '50', '--set-share', '0.5'];
+    const mixed = await generateUntil(several, memcached, 'memcached', ...sets, ...on);
     expect(mixed.stderr).toBe('');
     expect(mixed.code).toBe(0);
     expect(mixed.report!.transactions).toBeGreaterThan(5);
@@ -118,7 +136,14 @@ describe.each(['uring', 'epoll'])('load generator on %s', (backend) => {
   it('gets a page over HTTP, on connections that stay and that do not', async () => {
     for (const length of ['inf', '2']) {
       const body = Buffer.from(pattern(1024)).toString();
-      const { code, report } = await generate(await http(body), 'http', '--per-connection', length, ...on);
+      const { code, report } = await generateUntil(
+        several,
+        () => http(body),
+        'http',
+        '--per-connection',
+        length,
+        ...on,
+      );
       expect(code).toBe(0);
       expect(report!.transactions).toBeGreaterThan(5);
     }
@@ -129,22 +154,24 @@ describe.each(['uring', 'epoll'])('load generator on %s', (backend) => {
     const bodies = Buffer.from(pattern(Math.max(...sizes))).toString();
     const seen = new Set<string>();
     const requests: number[] = [];
-    const server = await serve((socket) => {
-      let text = '';
-      const connection = requests.push(0) - 1;
-      socket.setEncoding('latin1').on('data', (data: string) => {
-        text += data;
-        for (let end = text.indexOf('\r\n\r\n'); end >= 0; end = text.indexOf('\r\n\r\n')) {
-          const path = /^GET (\S+)/.exec(text)![1]!;
-          const size = sizes[Number(/(\d+)\.html/.exec(path)![1])]!;
-          text = text.slice(end + 4);
-          seen.add(path);
-          requests[connection]!++;
-          socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${size}\r\n\r\n${bodies.slice(0, size)}`);
-        }
+    const make = () =>
+      serve((socket) => {
+        let text = '';
+        const connection = requests.push(0) - 1;
+        socket.setEncoding('latin1').on('data', (data: string) => {
+          text += data;
+          for (let end = text.indexOf('\r\n\r\n'); end >= 0; end = text.indexOf('\r\n\r\n')) {
+            const path = /^GET (\S+)/.exec(text)![1]!;
+            const size = sizes[Number(/(\d+)\.html/.exec(path)![1])]!;
+            text = text.slice(end + 4);
+            seen.add(path);
+            requests[connection]!++;
+            socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${size}\r\n\r\n${bodies.slice(0, size)}`);
+          }
+        });
       });
-    });
-    const { code, report } = await generate(server, 'http', '--trace', 'specweb', '--connections', '20', ...on);
+    const whole = (): boolean => seen.size > 5 && requests.includes(6);
+    const { code, report } = await generateUntil(whole, make, 'http', '--trace', 'specweb', ...on);
     expect(report!.errorTexts).toEqual([]);
     expect(code).toBe(0);
     expect(seen.size).toBeGreaterThan(5);
@@ -212,7 +239,8 @@ describe('a run fails when the server', () => {
   ];
 
   it.each(cases)('%s (%s)', async (_name, protocol, make, text) => {
-    const { code, report } = await generate(await make(), protocol, '--connections', '2');
+    const failed = ({ errors }: LoadReport): boolean => errors > 0;
+    const { code, report } = await generateUntil(failed, make, protocol, '--connections', '2');
     expect(code).toBe(1);
     expect(report!.errors).toBeGreaterThan(0);
     expect(report!.errorTexts.join('\n')).toMatch(text);

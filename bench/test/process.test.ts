@@ -7,6 +7,8 @@ import { processTree, readStat } from '../src/procstat.ts';
 import { echo } from './servers.ts';
 
 const shell = (script: string): string[] => ['/bin/sh', '-c', script];
+/** What comes anyway may take as long on a machine that has no time. */
+const PATIENCE_MS = 60_000;
 const children = new Children();
 afterEach(() => children.stopAll());
 
@@ -25,7 +27,7 @@ function exchange(port: number, bytes: Buffer): Promise<Buffer> {
 describe('Children', () => {
   it('ends what it started, with the processes below', async () => {
     const child = await children.start(shell('sleep 1000 & echo "listening on here:1"; wait'), null);
-    await waitForLine(child, 5000);
+    await waitForLine(child, PATIENCE_MS);
     const tree = processTree(child.pid);
     expect(tree).toHaveLength(2);
     await children.stop(child);
@@ -38,7 +40,7 @@ describe('Children', () => {
       shell('trap "" TERM; echo "listening on here:1"; while :; do sleep 1; done'),
       null,
     );
-    await waitForLine(child, 5000);
+    await waitForLine(child, PATIENCE_MS);
     await children.stop(child);
     expect(child.exit()).toEqual({ code: null, signal: 'SIGKILL' });
   });
@@ -57,14 +59,14 @@ describe('Children', () => {
 describe('waiting for a server', () => {
   it('reads the port of the first line', async () => {
     const child = await children.start(shell('echo "listening on 0.0.0.0:4711"; exec sleep 1000'), null);
-    expect(await waitForLine(child, 5000)).toBe(4711);
+    expect(await waitForLine(child, PATIENCE_MS)).toBe(4711);
   });
 
   it('says what a server that ended had to say', async () => {
     const child = await children.start(shell('echo "bind: address in use" >&2; exit 3'), null);
-    await expect(waitForLine(child, 5000)).rejects.toThrow('sh ended with status 3: bind: address in use');
+    await expect(waitForLine(child, PATIENCE_MS)).rejects.toThrow('sh ended with status 3: bind: address in use');
     const other = await children.start(shell('kill -9 $$'), null);
-    await expect(waitForPort(other, await freePort(), 5000)).rejects.toThrow('ended with SIGKILL');
+    await expect(waitForPort(other, await freePort(), PATIENCE_MS)).rejects.toThrow('ended with SIGKILL');
   });
 
   it('gives up after the time allowed', async () => {
@@ -76,7 +78,7 @@ describe('waiting for a server', () => {
   it('sees a port that is open', async () => {
     const server = await echo();
     const child = await children.start(shell('exec sleep 1000'), null);
-    await waitForPort(child, server.port, 5000);
+    await waitForPort(child, server.port, PATIENCE_MS);
     await server.close();
   });
 });
@@ -105,7 +107,7 @@ describe.each(programs)('%s', (_name, command) => {
 
   it('echoes messages of any size in order, to many at once, and outlives who breaks off', async () => {
     child = await children.start(command(), null);
-    const port = await waitForLine(child, 10_000);
+    const port = await waitForLine(child, PATIENCE_MS);
     const bytes = (length: number, seed: number): Buffer =>
       Buffer.from(Uint8Array.from({ length }, (_, i) => (i * seed) >> 3));
     for (const length of [1, 63, 64, 4095, 4096, 4097]) {
@@ -139,7 +141,7 @@ describe.each(programs)('%s', (_name, command) => {
 describe('http-node.ts', () => {
   it('answers with a body of the size asked for', async () => {
     const child = await children.start(nodeServer('http-node.ts', '--size', '1000').command, null);
-    const port = await waitForLine(child, 10_000);
+    const port = await waitForLine(child, PATIENCE_MS);
     const response = await fetch(`http://127.0.0.1:${port}/any`);
     expect(response.headers.get('content-length')).toBe('1000');
     expect(await response.text()).toHaveLength(1000);

@@ -182,7 +182,7 @@ describe('runExperiment', () => {
           program!,
           '--import',
           'data:text/javascript,import net from "node:net"; let n = 0; const on = net.Server.prototype.emit;' +
-            'net.Server.prototype.emit = function (name, ...rest) { if (name === "connection" && ++n > 20)' +
+            'net.Server.prototype.emit = function (name, ...rest) { if (name === "connection" && ++n > 5)' +
             ' { console.error("too many"); process.exit(9); } return on.call(this, name, ...rest); };',
           ...args,
         ],
