@@ -22,7 +22,7 @@ import { spreadOf } from './statistics.ts';
 
 const LOAD_GENERATOR = fileURLToPath(new URL('loadgen/main.ts', import.meta.url));
 const WORKSPACE = fileURLToPath(new URL('../../', import.meta.url));
-const START_MS_MAX = 15_000;
+const START_MS_MAX = 60_000;
 
 export interface RunOptions {
   rounds: number;

@@ -133,7 +133,7 @@ describe('runExperiment', () => {
     expect(result.samples[0]!.errorTexts).toEqual([]);
   });
 
-  it('measures the memory of a fresh server and of an item', { timeout: 60_000 }, async () => {
+  it('measures the memory of a fresh server and of an item', async () => {
     const result = await runExperiment(
       {
         ...experiment([memcached]),

@@ -49,7 +49,12 @@ cpus=${MEGAPIPE_GUEST_CPUS:-2}
 if grep -q /megapipe.ko "$here/suites/$suite.sh"; then
   build=${tree:-$(sh "$here/headers.sh" "${image##*/vmlinuz-}")}
   build=${build#build=}
-  sh "$here/module.sh" "$build" "$work/built"
+  parts=""
+  for part in selftests measure; do
+    ! grep -q "^[^#]*/$part" "$here/suites/$suite.sh" || parts="$parts $part"
+  done
+  # shellcheck disable=SC2086
+  sh "$here/module.sh" "$build" "$work/built" $parts
   export TESTBED_BUILT="$work/built"
 fi
 sh "$root/scripts/run.sh" node "$here/image.ts" "$busybox/bin/busybox" "$work/initramfs" "$suite" "$@"

@@ -861,7 +861,7 @@ describe.each(configurations)('$name', ({ name, backend, options: base, listener
         { numRuns: connections / together, endOnFailure: true },
       );
       await until(() => r.channel.stats().open === 1);
-    }, 120_000);
+    }, 480_000);
 
     test('4: with far fewer receive buffers than busy connections, every byte still arrives', async () => {
       const r = rig(echo, { recvBuffers: 8, recvBufferBytes: 256 });

@@ -48,7 +48,7 @@ describe.skipIf(missing)(`injected failures${missing && ` (skipped: ${missing})`
     }
   });
 
-  test.each(faults)('%s: %s answers %s (calls %s)', { timeout: 60_000 }, async (backend, call, error, when) => {
+  test.each(faults)('%s: %s answers %s (calls %s)', async (backend, call, error, when) => {
     const program = fileURLToPath(new URL('programs/server.ts', import.meta.url));
     const child = spawn(
       'strace',
@@ -94,7 +94,7 @@ describe.skipIf(missing)(`injected failures${missing && ` (skipped: ${missing})`
     expect(child.exitCode).toBe(null);
   });
 
-  test('epoll_ctl without memory fails one connection with its errno, and no other', { timeout: 60_000 }, async () => {
+  test('epoll_ctl without memory fails one connection with its errno, and no other', async () => {
     const program = fileURLToPath(new URL('programs/server.ts', import.meta.url));
     const child = spawn(
       'strace',

@@ -125,7 +125,7 @@ describe.each(BACKENDS)('readFile on %s', (backend) => {
     const program = join(import.meta.dirname, 'programs/inside.ts');
     const run = spawnSync(process.execPath, ['--disable-warning=ExperimentalWarning', program, backend, path], {
       encoding: 'utf8',
-      timeout: 100_000,
+      timeout: 200_000,
     });
     expect([run.stderr, run.stdout, run.status]).toEqual(['', `errno ${ENOENT}\n`, 0]);
   });
