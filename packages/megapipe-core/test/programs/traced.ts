@@ -29,6 +29,8 @@ while (!done) {
   client.dispatch(5);
   server.dispatch(5);
 }
+/* Its close was only queued. */
+client.flush();
 dispatchUntil(server, () => server.stats().open === 1);
 client.destroy();
 server.destroy();
