@@ -63,7 +63,7 @@ export function statsOf(host: string, port: number): Promise<Map<string, string>
   return new Promise((resolve, reject) => {
     const socket = connect({ host, port }, () => socket.write('stats\r\n'));
     let text = '';
-    socket.setTimeout(10_000, () => socket.destroy(new Error('stats: no answer in 10 s')));
+    socket.setTimeout(60_000, () => socket.destroy(new Error('stats: no answer in a minute')));
     socket.setEncoding('latin1').on('data', (data: string) => {
       text += data;
       if (!text.endsWith('END\r\n')) return;
@@ -112,7 +112,7 @@ function servedOnce(port: number, load: Load): Promise<Socket> {
       socket.setTimeout(0);
       resolve(socket);
     });
-    socket.setTimeout(10_000, () => socket.destroy(new Error('no answer in 10 s')));
+    socket.setTimeout(60_000, () => socket.destroy(new Error('no answer in a minute')));
     socket.on('error', reject);
     socket.on('close', () => reject(new Error('closed by the server')));
   });

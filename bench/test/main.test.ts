@@ -23,7 +23,7 @@ const start = (...args: string[]) =>
   children.start([process.execPath, MAIN, ...args, '--out', folder], null, { TMPDIR: scratch });
 
 describe('main.ts', () => {
-  it('measures an experiment and ends with the path of its report', async () => {
+  it('measures an experiment and ends with the path of its report', { timeout: 900_000 }, async () => {
     const child = await start('--only', 'echo', '--rounds', '1', '--seconds', '0.05');
     const exit = await child.ended;
     expect(child.stderr()).toBe('');
@@ -37,7 +37,7 @@ describe('main.ts', () => {
     for (const { label } of results.experiments[0]!.servers) expect(html).toContain(label);
   });
 
-  it('gets the bytes that a configuration is to answer with, from both programs', async () => {
+  it('gets the bytes that a configuration is to answer with, from both programs', { timeout: 900_000 }, async () => {
     const child = await start('--only', 'nginx-return', '--rounds', '1', '--seconds', '0.05');
     const exit = await child.ended;
     expect(child.stdout()).not.toMatch(/errors/);

@@ -143,6 +143,7 @@ describe('runExperiment', () => {
       },
       { ...OPTIONS, rounds: 2 },
     );
+    expect(result.servers.map((server) => server.reason || server.status)).toEqual(['measured']);
     expect(result.samples.map((sample) => sample.errorTexts)).toEqual([[], []]);
     for (const { memory } of result.samples) {
       expect(memory!.rssStartBytes).toBeGreaterThan(10e6);

@@ -32,7 +32,7 @@ export interface LoadPlan {
 /** A run with this many errors has failed; going on would only repeat them. */
 const ERRORS_MAX = 100;
 const ERROR_TEXTS_MAX = 5;
-const CONNECT_MS_MAX = 10_000;
+const CONNECT_MS_MAX = 60_000;
 /** How long responses that were on their way at the end may take before they count as missing. */
 const DRAIN_MS_MAX = 2_000;
 /** More for long responses: so many bytes a millisecond should come at least. */

@@ -297,7 +297,7 @@ export function preload(
         socket.write(Buffer.concat(sets));
       }
     };
-    socket.setTimeout(10_000, () => socket.destroy(new Error(`preload: no answer in 10 s after ${stored} keys`)));
+    socket.setTimeout(60_000, () => socket.destroy(new Error(`preload: no answer in a minute after ${stored} keys`)));
     socket.on('connect', send);
     socket.on('data', (data: Buffer) => {
       rest = rest.length === 0 ? data : Buffer.concat([rest, data]);
@@ -333,7 +333,7 @@ export function preload(
 export async function learnCas(host: string, port: number, exchange: MemcachedExchange): Promise<void> {
   const { requests, responses } = exchange;
   const socket = connect({ host, port });
-  socket.setTimeout(10_000, () => socket.destroy(new Error('no answer to binary gets in 10 s')));
+  socket.setTimeout(60_000, () => socket.destroy(new Error('no answer to binary gets in a minute')));
   const chunks = socket[Symbol.asyncIterator]();
   let rest: Buffer = Buffer.alloc(0);
   for (let i = 0; i < requests.start.length; i++) {
