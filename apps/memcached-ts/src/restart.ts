@@ -158,7 +158,7 @@ export class MemoryFile {
         ftruncateSync(fd, bytes);
       });
       this.before = attempt('failed to mmap, aborting', () => bindMemoryFile(memory.u8, fd));
-      const head = Buffer.from(meta?.head ?? '', 'hex');
+      const head = Buffer.from(typeof meta?.head === 'string' ? meta.head : '', 'hex');
       if (reason === undefined && head.length !== this.before) {
         reason = 'the memory was mapped at another place in its page';
         ftruncateSync(fd, 0);

@@ -782,7 +782,7 @@ class Server implements Sink, Host {
       add(this.idOf(conn.handle), conn.openedAt, [
         ['addr', this.addressOf(conn)],
         ['listen_addr', this.input.listeners[conn.listener]?.name ?? 'unknown'],
-        ['state', saidNothing(conn) ? 'conn_new_cmd' : (STATE_NAMES[conn.state] ?? 'conn_read')],
+        ['state', stateName(conn)],
         ['secs_since_last_cmd', now - Math.abs(conn.lastCommand)],
       ]);
     }
@@ -865,6 +865,13 @@ function answerText(what: Question, answers: readonly Answer[]): string {
   // As memcached's, which go by descriptor: sockets that listen, then connections, the last one last.
   const sockets = (answers as readonly SocketLines[][]).flat().sort((a, b) => a.openedAt - b.openedAt);
   return `${sockets.map(({ text }) => text).join('')}END\r\n`;
+}
+
+/** What memcached calls the state that a connection is in. */
+function stateName(conn: Conn): string {
+  if (saidNothing(conn)) return 'conn_new_cmd';
+  if (conn.state === CONN_COMMAND && conn.blocked) return 'conn_mwrite';
+  return STATE_NAMES[conn.state] ?? 'conn_read';
 }
 
 /** Of a connection from which nothing has come yet. */

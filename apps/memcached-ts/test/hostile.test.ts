@@ -207,6 +207,8 @@ describe.each(IO_MODES)('--io %s', (io) => {
       const mg = (key: string): Buffer => Buffer.from(`mg ${key} v\r\n`.repeat(2000));
       const binary = (key: string): Buffer => Buffer.concat(new Array(2000).fill(packet(0x00, { key })));
       const asks = [
+        // Copied into the output.
+        { bytes: 20_000, ask: get },
         ...[get, gets].map((ask) => ({ bytes: 40_000, ask })),
         ...[get, gets, mg, binary].map((ask) => ({ bytes: 700_000, ask })),
       ];

@@ -126,6 +126,18 @@ describe('a memory file', () => {
     const meta = JSON.parse(readFileSync(`${path}.meta`, 'utf8'));
     writeFileSync(`${path}.meta`, JSON.stringify({ ...meta, stoppedAt: meta.stoppedAt + 1000 }));
     expect(emptyBecause()).toMatch(/clock went back/);
+    for (const [change, reason] of [
+      [{ format: 0 }, /^it is from version /],
+      [{ version: '1.6.18' }, /^it is from version 1\.6\.18$/],
+      [{ head: 7 }, /damaged/],
+      [{ head: `${meta.head}00` }, /another place/],
+      [{ shape: 'x' }, /configuration/],
+    ] as const) {
+      fill();
+      const sound = JSON.parse(readFileSync(`${path}.meta`, 'utf8'));
+      writeFileSync(`${path}.meta`, JSON.stringify({ ...sound, ...change }));
+      expect(emptyBecause()).toMatch(reason);
+    }
     fill();
     const whole = readFileSync(`${path}.meta`, 'utf8');
     for (const text of ['', 'garbage\n', whole.slice(0, 40), 'null', '7']) {
