@@ -213,6 +213,8 @@ describe.skipIf(!hasDebians)("Debian's memcached as oracle", () => {
       `get ${'key0 '.repeat(20_000)}\r\n`,
       `${'x'.repeat(2048)}\r\n`,
       'x'.repeat(2049),
+      // Longer, but whole in what one read brings.
+      `${'x'.repeat(10_000)}\r\n`,
       `  get ${'key0 '.repeat(600)}`,
       `${' '.repeat(101)}get ${'key0 '.repeat(600)}`,
       'set key0 0 0 99999999999\r\nabc',
