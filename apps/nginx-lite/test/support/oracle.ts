@@ -8,6 +8,7 @@
 import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, rmSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { SERVER_FULL } from '../../src/version.ts';
@@ -106,6 +107,7 @@ export function shown(text: string): string {
   return text.length > 1500 ? `${text.slice(0, 1200)}… (${text.length} bytes) …${text.slice(-100)}` : text;
 }
 
+const ORACLE_TRIES = 5;
 const minuteNow = (): number => Math.floor(Date.now() / 60_000);
 
 /** Declares the tests of `groups` over one folder of files; `prepare` adds what is no plain file. */
@@ -158,9 +160,15 @@ export function compareWithNginx(
               ]);
             } while (minuteNow() !== minute);
             const [theirs, answer, again] = texts;
-            const expected = explain(normal(theirs, oracle.port, oracleVersion));
-            for (const text of [answer, again]) {
-              const got = explain(normal(text, mine.port, SERVER_FULL));
+            const ours = [answer, again].map((text) => explain(normal(text, mine.port, SERVER_FULL)));
+            let expected = explain(normal(theirs, oracle.port, oracleVersion));
+            // nginx gives up a client that has ended its side while an answer waits, for a limit or for room in the socket: on a busy
+            // machine a matter of luck. So it may say it again; what we said stands.
+            for (let i = 0; i < ORACLE_TRIES && ours.some((got) => got !== expected); i++) {
+              await sleep(20 * i);
+              expected = explain(normal(await exchange(oracle.port, request), oracle.port, oracleVersion));
+            }
+            for (const got of ours) {
               if (got !== expected)
                 differences.push({ request: shown(request), nginx: shown(expected), ours: shown(got) });
             }
