@@ -121,6 +121,8 @@ compareWithNginx(
       location /all { userid on; userid_name id; userid_domain example.com; userid_path /p; userid_expires 1d; userid_p3p 'CP="x"'; userid_flags secure httponly samesite=lax; return 200 ""; }
       location /max { userid on; userid_expires max; userid_domain none; userid_p3p none; userid_flags off; userid_mark off; return 200 ""; }
       location /error { userid on; return 404; }
+      location /flags/1 { userid on; userid_flags samesite=none samesite=strict secure; return 200 ""; }
+      location /flags/2 { userid on; userid_flags off samesite=strict; return 200 ""; }
     }`,
       requests: [
         ...[
@@ -138,6 +140,8 @@ compareWithNginx(
         ].flatMap((path) => [get(path), ...COOKIES.map((cookie) => get(path, `Cookie: ${cookie}`))]),
         head('/on'),
         get('/error/'),
+        get('/flags/1'),
+        get('/flags/2'),
         get('/on', `Cookie: a=b`, `Cookie: uid=${UID}==`),
       ],
     },

@@ -140,8 +140,10 @@ export function useridFilter(r: Request): number {
     cookie += `; expires=${cookieTime(r.connection.engine.nowSeconds() + conf.useridExpires)}`;
   if (conf.useridDomain !== 'none') cookie += `; domain=${conf.useridDomain}`;
   cookie += `; path=${conf.useridPath}`;
-  if (!conf.useridFlags.includes('off'))
-    for (const each of FLAGS) if (conf.useridFlags.includes(each)) cookie += `; ${each}`;
+  for (const each of ['secure', 'httponly']) if (conf.useridFlags.includes(each)) cookie += `; ${each}`;
+  // Of several the first holds; `off` beside others means nothing.
+  const sameSite = conf.useridFlags.find((each) => each.startsWith('samesite='));
+  if (sameSite !== undefined) cookie += `; ${sameSite}`;
   r.extra.push('Set-Cookie', cookie);
   if (conf.useridP3p !== 'none' && conf.useridP3p !== '') r.extra.push('P3P', conf.useridP3p);
   return Code.Ok;
