@@ -43,6 +43,8 @@ type Said = Record<string, unknown>;
 /** One after another: what is logged until the last line of each is there. */
 async function transcript(running: Running, busy: number): Promise<Said> {
   const said: Said = {};
+  // A signal that comes before there are workers is lost by nginx.
+  await workerOf(running);
   let seen = running.log('error.log').length;
   const step = async (name: string, act: () => unknown, last: RegExp): Promise<void> => {
     await act();
