@@ -63,12 +63,14 @@ static uint8_t *range_args(napi_env env, napi_callback_info info, const char *ve
   return mp_range(env, mp_instance(env), region, offset, *length, verb);
 }
 
-/* The whole pages among these bytes. False: there is none. */
-static bool whole_pages(const uint8_t *base, size_t length, uintptr_t *from, uintptr_t *to) {
+/* The same, but only the whole pages among these bytes: *length is 0 where there is none. */
+static uint8_t *whole_pages_args(napi_env env, napi_callback_info info, const char *verb, size_t *length) {
+  uint8_t *base = range_args(env, info, verb, length);
+  if (!base) return NULL;
   uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-  *from = ((uintptr_t)base + page - 1) & ~(page - 1);
-  *to = ((uintptr_t)base + length) & ~(page - 1);
-  return *from < *to;
+  uintptr_t from = ((uintptr_t)base + page - 1) & ~(page - 1), to = ((uintptr_t)base + *length) & ~(page - 1);
+  *length = from < to ? to - from : 0;
+  return (uint8_t *)from;
 }
 
 /*
@@ -85,11 +87,9 @@ VERB(mp_lock_memory) {
 /* adviseHugePages(region, offset, length) -> 0 or -errno: the whole pages among these bytes are large ones where the system has them. */
 VERB(mp_advise_huge_pages) {
   size_t length;
-  uint8_t *base = range_args(env, info, "adviseHugePages", &length);
+  uint8_t *base = whole_pages_args(env, info, "adviseHugePages", &length);
   if (!base) return NULL;
-  uintptr_t from, to;
-  if (!whole_pages(base, length, &from, &to)) return mp_i32(env, 0);
-  return mp_i32(env, madvise((void *)from, to - from, MADV_HUGEPAGE) < 0 ? -errno : 0);
+  return mp_i32(env, length > 0 && madvise(base, length, MADV_HUGEPAGE) < 0 ? -errno : 0);
 }
 
 /*
@@ -98,13 +98,11 @@ VERB(mp_advise_huge_pages) {
  */
 VERB(mp_discard_memory) {
   size_t length;
-  uint8_t *base = range_args(env, info, "discardMemory", &length);
+  uint8_t *base = whole_pages_args(env, info, "discardMemory", &length);
   if (!base) return NULL;
-  uintptr_t from, to;
-  if (!whole_pages(base, length, &from, &to)) return mp_i32(env, 0);
   /* A private mapping has nothing to be removed from: EINVAL. */
-  if (madvise((void *)from, to - from, MADV_REMOVE) == 0) return mp_i32(env, 0);
-  return mp_i32(env, madvise((void *)from, to - from, MADV_DONTNEED) < 0 ? -errno : 0);
+  if (length == 0 || madvise(base, length, MADV_REMOVE) == 0) return mp_i32(env, 0);
+  return mp_i32(env, madvise(base, length, MADV_DONTNEED) < 0 ? -errno : 0);
 }
 
 /*
